@@ -1,0 +1,145 @@
+//! The gRPC door: messages of the contract to and from the handlers.
+
+use bytes::Bytes;
+use tokio_stream::Empty;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::error::ApiError;
+use super::handlers::{Embed, Embedded, Handlers};
+use crate::engine::TextEmbedding;
+use crate::model::{Slot, SlotState};
+use crate::pb::v1 as pb;
+
+/// Serves `vectron.embedding.v1.EmbeddingService`.
+pub(super) struct EmbeddingApi {
+    pub(super) handlers: Handlers,
+}
+
+/// Serves `vectron.embedding.v1.AuthService`.
+pub(super) struct AuthApi;
+
+#[tonic::async_trait]
+impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
+    async fn embed(&self, request: Request<pb::EmbedRequest>) -> Result<Response<pb::EmbedResponse>, Status> {
+        let request = Embed::try_from(request.into_inner())?;
+        let embedded = self.handlers.embed(request).await?;
+        Ok(Response::new(embedded.into()))
+    }
+
+    type StreamEmbedStream = Empty<Result<pb::StreamEmbedResponse, Status>>;
+
+    async fn stream_embed(
+        &self,
+        _: Request<Streaming<pb::StreamEmbedRequest>>,
+    ) -> Result<Response<Self::StreamEmbedStream>, Status> {
+        Err(ApiError::NotBuilt { rpc: "StreamEmbed" }.into())
+    }
+
+    async fn list_models(
+        &self,
+        request: Request<pb::ListModelsRequest>,
+    ) -> Result<Response<pb::ListModelsResponse>, Status> {
+        let request = request.into_inner();
+        let page = self.handlers.list(request.page_size, &request.page_token)?;
+        let models = page.slots.iter().map(|slot| self.describe(slot)).collect();
+        Ok(Response::new(pb::ListModelsResponse {
+            models,
+            next_page_token: page.next_token,
+        }))
+    }
+
+    async fn get_model(&self, request: Request<pb::GetModelRequest>) -> Result<Response<pb::GetModelResponse>, Status> {
+        let slot = self.handlers.model(&request.into_inner().model_id)?;
+        Ok(Response::new(pb::GetModelResponse {
+            model: Some(self.describe(slot)),
+        }))
+    }
+
+    type BenchmarkModelsStream = Empty<Result<pb::BenchmarkModelsResponse, Status>>;
+
+    async fn benchmark_models(
+        &self,
+        _: Request<pb::BenchmarkModelsRequest>,
+    ) -> Result<Response<Self::BenchmarkModelsStream>, Status> {
+        Err(ApiError::NotBuilt { rpc: "BenchmarkModels" }.into())
+    }
+}
+
+#[tonic::async_trait]
+impl pb::auth_service_server::AuthService for AuthApi {
+    async fn issue_token(&self, _: Request<pb::IssueTokenRequest>) -> Result<Response<pb::IssueTokenResponse>, Status> {
+        Err(ApiError::NotBuilt { rpc: "IssueToken" }.into())
+    }
+}
+
+impl EmbeddingApi {
+    fn describe(&self, slot: &Slot) -> pb::Model {
+        let (state, state_reason, fingerprint) = match slot.state() {
+            SlotState::NotLoaded => (pb::ModelState::NotLoaded, String::new(), String::new()),
+            SlotState::Loading => (pb::ModelState::Loading, String::new(), String::new()),
+            SlotState::Ready(model) => (pb::ModelState::Ready, String::new(), model.fingerprint.clone()),
+            SlotState::Failed { reason, .. } => (pb::ModelState::Failed, reason, String::new()),
+        };
+        let spec = slot.spec();
+        pb::Model {
+            id: spec.id.clone(),
+            provider: spec.provider.as_str().to_owned(),
+            model_name: spec.model_name.clone(),
+            dimension: u32::try_from(spec.dimension).unwrap_or(u32::MAX),
+            tokens_max: u32::try_from(spec.tokens_max).unwrap_or(u32::MAX),
+            is_default: spec.id == self.handlers.models.default().spec().id,
+            state: state.into(),
+            state_reason,
+            fingerprint,
+        }
+    }
+}
+
+impl TryFrom<pb::EmbedRequest> for Embed {
+    type Error = ApiError;
+
+    /// No model of the registry embeds queries and documents differently, so that `input_type` changes nothing yet.
+    fn try_from(request: pb::EmbedRequest) -> Result<Self, ApiError> {
+        if pb::InputType::try_from(request.input_type).is_err() {
+            return Err(ApiError::UnknownInputType {
+                value: request.input_type,
+            });
+        }
+        Ok(Self {
+            texts: request.texts,
+            model_id: request.model_id,
+            normalize: request.normalize,
+        })
+    }
+}
+
+impl From<Embedded> for pb::EmbedResponse {
+    fn from(embedded: Embedded) -> Self {
+        Self {
+            embeddings: embedded.embeddings.into_iter().map(pb::Embedding::from).collect(),
+            model_id: embedded.model_id,
+            fingerprint: embedded.fingerprint,
+            dimension: u32::try_from(embedded.dimension).unwrap_or(u32::MAX),
+            times: Some(pb::EmbedTimes {
+                tokenize_us: embedded.tokenize_us,
+                queue_us: embedded.queue_us,
+                inference_us: embedded.inference_us,
+            }),
+        }
+    }
+}
+
+impl From<TextEmbedding> for pb::Embedding {
+    fn from(embedding: TextEmbedding) -> Self {
+        let f32_le: Vec<u8> = embedding
+            .components
+            .iter()
+            .flat_map(|component| component.to_le_bytes())
+            .collect();
+        Self {
+            f32_le: Bytes::from(f32_le),
+            tokens: u32::try_from(embedding.tokens).unwrap_or(u32::MAX),
+            truncated: embedding.truncated,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Both doors over the same handlers: gRPC with health and reflection, and REST.
+
+mod error;
+mod grpc;
+mod handlers;
+mod health;
+mod limits;
+mod rest;
+
+use axum::Router;
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+
+pub use error::ApiError;
+pub(crate) use handlers::Handlers;
+pub use limits::{BODY_BYTES_MAX, MESSAGE_BYTES_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
+
+use crate::pb::DESCRIPTOR_SET;
+use crate::pb::v1::auth_service_server::AuthServiceServer;
+use crate::pb::v1::embedding_service_server::EmbeddingServiceServer;
+
+/// Everything that the port answers. A gRPC message may have up to `message_bytes_max` bytes.
+pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, message_bytes_max: usize) -> Router {
+    let health = health::HealthApi {
+        default_model: handlers.models.default().watch(),
+        stopping: stopping.clone(),
+    };
+    let embedding = EmbeddingServiceServer::new(grpc::EmbeddingApi {
+        handlers: handlers.clone(),
+    })
+    .max_decoding_message_size(message_bytes_max)
+    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let ours = "build.rs wrote the descriptor set";
+
+    let grpc = Routes::from(rest::router(handlers, stopping));
+    grpc.add_service(embedding)
+        .add_service(AuthServiceServer::new(grpc::AuthApi))
+        .add_service(HealthServer::new(health))
+        .add_service(reflection().build_v1().expect(ours))
+        .add_service(reflection().build_v1alpha().expect(ours))
+        .into_axum_router()
+}

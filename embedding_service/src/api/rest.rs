@@ -1,0 +1,337 @@
+//! The REST door: JSON to and from the handlers.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use http::{StatusCode, header};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::error::ApiError;
+use super::handlers::{Embed, Handlers};
+use super::limits::BODY_BYTES_MAX;
+use crate::model::{Sha256Hex, SlotState};
+use crate::port;
+
+/// For those who asked for something else.
+const ENDPOINTS: [&str; 6] = [
+    "GET /health",
+    "GET /livez",
+    "GET /readyz",
+    "GET /models",
+    "POST /embed",
+    "POST /batch-embed",
+];
+
+#[derive(Clone)]
+struct Rest {
+    handlers: Handlers,
+    stopping: watch::Receiver<bool>,
+}
+
+pub(super) fn router(handlers: Handlers, stopping: watch::Receiver<bool>) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/models", get(models))
+        .route("/embed", post(embed))
+        .route("/batch-embed", post(batch_embed))
+        .fallback(|request| port::not_found(request, &ENDPOINTS))
+        .method_not_allowed_fallback(|request| port::method_not_allowed(request, &ENDPOINTS))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Rest { handlers, stopping })
+}
+
+#[derive(Serialize)]
+struct Health {
+    /// `healthy` where requests that name no model can be answered, else what keeps them from it.
+    status: &'static str,
+    version: &'static str,
+    default: String,
+    /// States by id.
+    models: BTreeMap<String, &'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+async fn health(State(rest): State<Rest>) -> Response {
+    let models = &rest.handlers.models;
+    let (status, message) = match models.default().state() {
+        _ if *rest.stopping.borrow() => ("stopping", None),
+        SlotState::Ready(_) => ("healthy", None),
+        SlotState::Loading | SlotState::NotLoaded => ("loading", None),
+        SlotState::Failed { reason, .. } => ("failed", Some(reason)),
+    };
+    let body = Health {
+        status,
+        version: env!("CARGO_PKG_VERSION"),
+        default: models.default().spec().id.clone(),
+        models: models
+            .all()
+            .iter()
+            .map(|slot| (slot.spec().id.clone(), slot.state().name()))
+            .collect(),
+        message,
+    };
+    (rest.ready_status(), Json(body)).into_response()
+}
+
+async fn ready(State(rest): State<Rest>) -> Response {
+    let status = rest.ready_status();
+    let body = if status == StatusCode::OK {
+        "ok\n"
+    } else {
+        "the default model is not loaded\n"
+    };
+    (status, body).into_response()
+}
+
+impl Rest {
+    fn ready_status(&self) -> StatusCode {
+        let ready = matches!(self.handlers.models.default().state(), SlotState::Ready(_));
+        if ready && !*self.stopping.borrow() {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Models {
+    default: String,
+    models: BTreeMap<String, Model>,
+}
+
+#[derive(Serialize)]
+struct Model {
+    provider: &'static str,
+    model_name: String,
+    dimensions: usize,
+    tokens_max: usize,
+    loaded: bool,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
+}
+
+async fn models(State(rest): State<Rest>) -> Json<Models> {
+    let models = &rest.handlers.models;
+    let mut by_id = BTreeMap::new();
+    for slot in models.all() {
+        let (spec, state) = (slot.spec(), slot.state());
+        let mut model = Model {
+            provider: spec.provider.as_str(),
+            model_name: spec.model_name.clone(),
+            dimensions: spec.dimension,
+            tokens_max: spec.tokens_max,
+            loaded: false,
+            state: state.name(),
+            state_reason: None,
+            fingerprint: None,
+        };
+        match state {
+            SlotState::NotLoaded | SlotState::Loading => {}
+            SlotState::Ready(loaded) => {
+                model.loaded = true;
+                model.fingerprint = Some(loaded.fingerprint.clone());
+            }
+            SlotState::Failed { reason, .. } => model.state_reason = Some(reason),
+        }
+        by_id.insert(spec.id.clone(), model);
+    }
+    Json(Models {
+        default: models.default().spec().id.clone(),
+        models: by_id,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelQuery {
+    model_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EmbedBody {
+    text: String,
+    normalize: Option<bool>,
+    model_id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct EmbedAnswer {
+    embedding: Vec<f32>,
+    dimension: usize,
+    model_id: String,
+    /// SHA-256 of the text.
+    text_hash: String,
+    tokens: usize,
+    truncated: bool,
+    /// Seconds.
+    processing_time: f64,
+}
+
+async fn embed(
+    State(rest): State<Rest>,
+    ModelOfQuery(query): ModelOfQuery,
+    JsonBody(body): JsonBody<EmbedBody>,
+) -> Result<Json<EmbedAnswer>, ApiError> {
+    let model_id = one_model(query, body.model_id)?;
+    let text_hash = Sha256Hex::of(body.text.as_bytes()).as_str().to_owned();
+    let request = Embed {
+        texts: vec![body.text],
+        model_id,
+        normalize: body.normalize,
+    };
+    let embedded = rest.handlers.embed(request).await.map_err(ApiError::of_single_text)?;
+    let embedding = embedded.embeddings.into_iter().next().unwrap_or_default();
+    Ok(Json(EmbedAnswer {
+        embedding: embedding.components,
+        dimension: embedded.dimension,
+        model_id: embedded.model_id,
+        text_hash,
+        tokens: embedding.tokens,
+        truncated: embedding.truncated,
+        processing_time: embedded.elapsed.as_secs_f64(),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchEmbedBody {
+    texts: Vec<String>,
+    normalize: Option<bool>,
+    model_id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct BatchEmbedAnswer {
+    embeddings: Vec<Vec<f32>>,
+    dimension: usize,
+    model_id: String,
+    count: usize,
+    /// How many texts were longer than the model's limit.
+    truncated: usize,
+    /// Seconds.
+    processing_time: f64,
+}
+
+async fn batch_embed(
+    State(rest): State<Rest>,
+    ModelOfQuery(query): ModelOfQuery,
+    JsonBody(body): JsonBody<BatchEmbedBody>,
+) -> Result<Json<BatchEmbedAnswer>, ApiError> {
+    let model_id = one_model(query, body.model_id)?;
+    let request = Embed {
+        texts: body.texts,
+        model_id,
+        normalize: body.normalize,
+    };
+    let embedded = rest.handlers.embed(request).await?;
+    Ok(Json(BatchEmbedAnswer {
+        count: embedded.embeddings.len(),
+        truncated: embedded
+            .embeddings
+            .iter()
+            .filter(|embedding| embedding.truncated)
+            .count(),
+        embeddings: embedded
+            .embeddings
+            .into_iter()
+            .map(|embedding| embedding.components)
+            .collect(),
+        dimension: embedded.dimension,
+        model_id: embedded.model_id,
+        processing_time: embedded.elapsed.as_secs_f64(),
+    }))
+}
+
+fn one_model(query: Option<String>, body: Option<String>) -> Result<String, ApiError> {
+    match (query, body) {
+        (Some(query), Some(body)) if query != body => Err(ApiError::TwoModels { query, body }),
+        (query, body) => Ok(query.or(body).unwrap_or_default()),
+    }
+}
+
+/// `?model_id=`.
+struct ModelOfQuery(Option<String>);
+
+impl<S: Sync> axum::extract::FromRequestParts<S> for ModelOfQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, ApiError> {
+        let query = Query::<ModelQuery>::try_from_uri(&parts.uri);
+        let Query(query) = query.map_err(|rejection| ApiError::Query {
+            reason: rejection.body_text(),
+        })?;
+        Ok(Self(query.model_id))
+    }
+}
+
+/// A JSON body. Unlike axum's own, every refusal is one of our errors.
+struct JsonBody<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let kind = kind.map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
+        if !kind.as_deref().is_some_and(is_json) {
+            return Err(ApiError::ContentType {
+                got: kind.map(|kind| format!("`{kind}`")),
+            });
+        }
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                ApiError::BodyTooLong
+            } else {
+                ApiError::BodyBroken {
+                    reason: rejection.body_text(),
+                }
+            }
+        })?;
+        serde_json::from_slice(&body).map(Self).map_err(|error| ApiError::Body {
+            reason: error.to_string(),
+            line: error.line(),
+            column: error.column(),
+        })
+    }
+}
+
+fn is_json(kind: &str) -> bool {
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_told_from_forms() {
+        assert!(is_json("application/json; charset=utf-8"));
+        assert!(is_json("application/problem+json"));
+        assert!(!is_json("application/x-www-form-urlencoded"));
+        assert!(!is_json("text/json"));
+    }
+
+    #[test]
+    fn model_is_taken_from_query_or_body() {
+        let named = |id: &str| Some(id.to_owned());
+        assert_eq!(one_model(None, None), Ok(String::new()));
+        assert_eq!(one_model(named("a"), None), one_model(None, named("a")));
+        assert_eq!(one_model(named("a"), named("a")), Ok("a".to_owned()));
+        assert!(one_model(named("a"), named("b")).is_err());
+    }
+}

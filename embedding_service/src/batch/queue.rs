@@ -1,0 +1,375 @@
+//! The queue between callers and worker threads.
+//!
+//! A batch is filled with texts of as many calls as fit, without waiting for more: at rest a text runs at once, under
+//! load batches grow by themselves. Threads that are idle together share what there is. Calls take turns, text by
+//! text, so that a call of thousands of texts does not hold up one of a single text. A call whose caller has left is
+//! dropped when its turn comes.
+//!
+//! Bounded by tokens: beyond `queue_tokens_max` a call is refused at once, as a whole, and nothing of it is queued.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::encoder::Tokens;
+
+/// How much is queued, and how much is run at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Tokens of all texts that wait.
+    pub queue_tokens_max: usize,
+    /// Tokens of a batch; a single text may have more.
+    pub batch_tokens_max: usize,
+}
+
+/// A queue of texts for models `M`. Its lock is held for the time of a few pushes and pops, never while a model runs.
+pub struct Queue<M> {
+    limits: Limits,
+    state: Mutex<State<M>>,
+    /// Told of every call that is put in, and of the end.
+    changed: Condvar,
+}
+
+struct State<M> {
+    calls: VecDeque<Waiting<M>>,
+    /// Of all texts of `calls`.
+    tokens: usize,
+    /// Threads in `take`.
+    idle: usize,
+    closed: bool,
+}
+
+/// The texts of one call.
+pub struct Call<M> {
+    /// The model that they are for.
+    pub model: Arc<M>,
+    /// The texts.
+    pub texts: Vec<Tokens>,
+    /// Whether embeddings are scaled to unit length.
+    pub normalize: bool,
+    /// Where each is answered. Unbounded, but for one message for each text.
+    pub results: UnboundedSender<Done>,
+}
+
+struct Waiting<M> {
+    model: Arc<M>,
+    /// The texts that are still to be run, and the index of the first of them.
+    texts: VecDeque<Tokens>,
+    next_index: usize,
+    tokens: usize,
+    normalize: bool,
+    results: UnboundedSender<Done>,
+    since: Instant,
+}
+
+/// Texts to be run together: at least one, all for the same model.
+pub struct Batch<M> {
+    /// The model.
+    pub model: Arc<M>,
+    /// The texts.
+    pub items: Vec<Item>,
+}
+
+/// One text of a batch.
+pub struct Item {
+    /// Which text of its call it is.
+    pub index: usize,
+    /// The text.
+    pub tokens: Tokens,
+    /// Whether its embedding is scaled to unit length.
+    pub normalize: bool,
+    /// Where it is answered.
+    pub results: UnboundedSender<Done>,
+    /// Since when it waits.
+    pub since: Instant,
+}
+
+/// The answer for one text.
+#[derive(Debug)]
+pub struct Done {
+    /// Which text of its call it is.
+    pub index: usize,
+    /// Its embedding.
+    pub embedding: Vec<f32>,
+    /// How long it waited, in microseconds.
+    pub queue_us: u64,
+    /// How long its batch ran, in microseconds.
+    pub inference_us: u64,
+}
+
+/// Why a call was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no room for it.
+    Full {
+        /// Tokens of this call.
+        tokens: usize,
+        /// Tokens that wait already.
+        queued: usize,
+        /// Tokens that may wait.
+        queued_max: usize,
+    },
+    /// The service stops.
+    Closed,
+}
+
+impl<M> Queue<M> {
+    /// An empty queue.
+    pub fn new(limits: Limits) -> Self {
+        let state = State {
+            calls: VecDeque::new(),
+            tokens: 0,
+            idle: 0,
+            closed: false,
+        };
+        Self {
+            limits,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Queues all texts of the call, or none.
+    pub fn push(&self, call: Call<M>) -> Result<(), Refused> {
+        let tokens = call.texts.iter().map(|text| text.ids.len()).sum();
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        // A call that is larger than the whole queue is let in where nothing waits: else it could never be served.
+        let queued_max = self.limits.queue_tokens_max;
+        if state.tokens > 0 && state.tokens + tokens > queued_max {
+            return Err(Refused::Full {
+                tokens,
+                queued: state.tokens,
+                queued_max,
+            });
+        }
+        state.tokens += tokens;
+        state.calls.push_back(Waiting {
+            model: call.model,
+            texts: call.texts.into(),
+            next_index: 0,
+            tokens,
+            normalize: call.normalize,
+            results: call.results,
+            since: Instant::now(),
+        });
+        drop(state);
+        // All of them: the call may fill more than one batch.
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// The next batch; waits for one. Nothing where the queue is closed and empty.
+    pub fn take(&self) -> Option<Batch<M>> {
+        let mut state = self.lock();
+        state.idle += 1;
+        loop {
+            // A fair share: else one thread would run all of a small call, and the others nothing.
+            let share = state.tokens.div_ceil(state.idle);
+            let batch = state.next_batch(share.min(self.limits.batch_tokens_max));
+            if batch.is_some() || state.closed {
+                state.idle -= 1;
+                return batch;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes no more calls. What is queued is still run.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Tokens that wait.
+    pub fn tokens(&self) -> usize {
+        self.lock().tokens
+    }
+
+    /// Nothing that runs under the lock leaves the state half changed, so a poisoned lock is as good as another.
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M> State<M> {
+    fn next_batch(&mut self, tokens_max: usize) -> Option<Batch<M>> {
+        let mut batch: Option<Batch<M>> = None;
+        let mut tokens = 0;
+        // Calls in a row that gave nothing: once that is all of them, the batch is full.
+        let mut passed = 0;
+        while passed < self.calls.len() {
+            let Some(mut call) = self.calls.pop_front() else { break };
+            if call.results.is_closed() {
+                self.tokens -= call.tokens;
+                continue;
+            }
+            let same_model = batch
+                .as_ref()
+                .is_none_or(|batch| Arc::ptr_eq(&batch.model, &call.model));
+            let fits = |text: &Tokens| batch.is_none() || tokens + text.ids.len() <= tokens_max;
+            let Some(text) = call.texts.pop_front_if(|text| same_model && fits(text)) else {
+                passed += 1;
+                self.calls.push_back(call);
+                continue;
+            };
+            passed = 0;
+            let length = text.ids.len();
+            tokens += length;
+            call.tokens -= length;
+            self.tokens -= length;
+            let batch = batch.get_or_insert_with(|| Batch {
+                model: call.model.clone(),
+                items: Vec::new(),
+            });
+            batch.items.push(Item {
+                index: call.next_index,
+                tokens: text,
+                normalize: call.normalize,
+                results: call.results.clone(),
+                since: call.since,
+            });
+            call.next_index += 1;
+            if !call.texts.is_empty() {
+                self.calls.push_back(call);
+            }
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        queue_tokens_max: 100,
+        batch_tokens_max: 10,
+    };
+
+    fn call(model: &Arc<String>, lengths: &[usize]) -> (Call<String>, UnboundedReceiver<Done>) {
+        let (results, done) = unbounded_channel();
+        let text = |length: &usize| Tokens {
+            ids: vec![0; *length].into(),
+            truncated: false,
+        };
+        let texts = lengths.iter().map(text).collect();
+        (
+            Call {
+                model: model.clone(),
+                texts,
+                normalize: true,
+                results,
+            },
+            done,
+        )
+    }
+
+    fn push(queue: &Queue<String>, model: &Arc<String>, lengths: &[usize]) -> UnboundedReceiver<Done> {
+        let (call, done) = call(model, lengths);
+        queue.push(call).unwrap();
+        done
+    }
+
+    fn lengths(queue: &Queue<String>) -> Vec<usize> {
+        queue
+            .take()
+            .unwrap()
+            .items
+            .iter()
+            .map(|item| item.tokens.ids.len())
+            .collect()
+    }
+
+    #[test]
+    fn batch_takes_texts_of_all_calls_in_turn() {
+        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let _large = push(&queue, &model, &[3, 3, 3, 3, 3]);
+        let _small = push(&queue, &model, &[2]);
+        assert_eq!(queue.tokens(), 17);
+        assert_eq!(lengths(&queue), [3, 2, 3]);
+        let rest = queue.take().unwrap();
+        assert_eq!(rest.items.iter().map(|item| item.index).collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!(queue.tokens(), 0);
+    }
+
+    #[test]
+    fn idle_threads_share_a_small_call() {
+        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        queue.lock().idle = 1;
+        let _done = push(&queue, &model, &[2, 2, 2, 2]);
+        assert_eq!(lengths(&queue), [2, 2]);
+        queue.lock().idle = 0;
+        assert_eq!(lengths(&queue), [2, 2]);
+    }
+
+    #[test]
+    fn text_longer_than_a_batch_runs_alone() {
+        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let _done = push(&queue, &model, &[50, 1]);
+        assert_eq!(lengths(&queue), [50]);
+        assert_eq!(lengths(&queue), [1]);
+    }
+
+    #[test]
+    fn batch_has_one_model() {
+        let (queue, a, b) = (Queue::new(LIMITS), Arc::new("a".to_owned()), Arc::new("b".to_owned()));
+        let _calls = [
+            push(&queue, &a, &[1, 1]),
+            push(&queue, &b, &[2]),
+            push(&queue, &a, &[3]),
+        ];
+        let batch = queue.take().unwrap();
+        assert_eq!((batch.model.as_str(), batch.items.len()), ("a", 3));
+        assert_eq!((queue.take().unwrap().model.as_str(), queue.tokens()), ("b", 0));
+    }
+
+    #[test]
+    fn caller_that_left_is_dropped() {
+        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        drop(push(&queue, &model, &[9, 9]));
+        let _stays = push(&queue, &model, &[4]);
+        assert_eq!(lengths(&queue), [4]);
+        assert_eq!(queue.tokens(), 0);
+    }
+
+    #[test]
+    fn full_queue_refuses_the_whole_call() {
+        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let _done = push(&queue, &model, &[60]);
+        let refused = queue.push(call(&model, &[20, 21]).0);
+        assert_eq!(
+            refused,
+            Err(Refused::Full {
+                tokens: 41,
+                queued: 60,
+                queued_max: 100
+            })
+        );
+        assert_eq!(queue.tokens(), 60);
+        let _done = push(&queue, &model, &[20, 20]);
+    }
+
+    #[test]
+    fn call_larger_than_the_queue_is_let_in_when_nothing_waits() {
+        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let _done = push(&queue, &model, &[200]);
+        assert!(queue.push(call(&model, &[1]).0).is_err());
+    }
+
+    #[test]
+    fn closed_queue_gives_what_it_has_and_takes_no_more() {
+        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let _done = push(&queue, &model, &[5]);
+        queue.close();
+        assert_eq!(queue.push(call(&model, &[1]).0), Err(Refused::Closed));
+        assert_eq!(lengths(&queue), [5]);
+        assert!(queue.take().is_none());
+    }
+}

@@ -1,0 +1,197 @@
+//! The command line: arguments → telemetry → the service, or a look at its models.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the command line speaks to a person"
+)]
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use vectron_embedding::model::{ModelSpec, Registry, WeightsSource};
+use vectron_embedding::telemetry::{self, TelemetryOptions};
+use vectron_embedding::{EmbeddingService, Options, port, shutdown};
+
+type CommandResult = Result<(), Box<dyn Error>>;
+
+/// Text embedding over gRPC and REST on one port, with models that run on this machine's CPU.
+///
+/// Without a command it serves. Every option can be given as an environment variable, or in a file `.env`.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vectron-embedding                                   serve on 127.0.0.1:8000
+  vectron-embedding serve --listen 0.0.0.0:8000       serve for other machines too
+  vectron-embedding models pull minilm                fetch a model's weights, and verify them
+  curl localhost:8000/embed -H 'content-type: application/json' -d '{\"text\": \"hello\"}'
+  grpcurl -plaintext -d '{\"texts\": [\"hello\"]}' localhost:8000 vectron.embedding.v1.EmbeddingService/Embed";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve gRPC and REST (the default).
+    Serve(Serve),
+    /// List, fetch and verify models.
+    Models {
+        #[command(subcommand)]
+        command: ModelsCommand,
+    },
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Address and port to listen on; port 0 takes a free one.
+    #[arg(
+        long,
+        env = "VECTRON_EMBEDDING_LISTEN",
+        default_value = "127.0.0.1:8000",
+        value_name = "ADDRESS"
+    )]
+    listen: SocketAddr,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    telemetry: TelemetryOptions,
+}
+
+#[derive(Subcommand)]
+enum ModelsCommand {
+    /// List the models of the registry, and where their weights are.
+    List(ModelsArguments),
+    /// Fetch weights that are not on disk yet, and verify them.
+    Pull(ModelsArguments),
+    /// Verify the weights that are on disk; a model without weights is no error.
+    Verify(ModelsArguments),
+}
+
+#[derive(Args)]
+struct ModelsArguments {
+    /// Models' ids [default: all of the registry].
+    ids: Vec<String>,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    telemetry: TelemetryOptions,
+}
+
+pub fn run() -> ExitCode {
+    // Before the arguments are read: they fall back to the environment.
+    if let Err(error) = dotenvy::dotenv()
+        && !error.not_found()
+    {
+        return fail(&format!(".env: {error}"));
+    }
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => serve(&cli.serve),
+        Some(Command::Serve(arguments)) => serve(&arguments),
+        Some(Command::Models {
+            command: ModelsCommand::List(arguments),
+        }) => each(&arguments, list),
+        Some(Command::Models {
+            command: ModelsCommand::Pull(arguments),
+        }) => each(&arguments, pull),
+        Some(Command::Models {
+            command: ModelsCommand::Verify(arguments),
+        }) => each(&arguments, verify),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("error: {message}");
+    ExitCode::FAILURE
+}
+
+fn serve(arguments: &Serve) -> CommandResult {
+    telemetry::init(&arguments.telemetry)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            // First of all: a port that is taken shall not wait for a model.
+            let listener = port::bind(arguments.listen, "--listen").await?;
+            let shutdown = shutdown::signal();
+            let service = EmbeddingService::start(&arguments.options)?;
+            tracing::info!(
+                "vectron-embedding listens on http://{} (gRPC and REST)",
+                listener.local_addr()?
+            );
+            service.serve_tcp(listener, shutdown).await?;
+            tokio::task::spawn_blocking(move || service.shutdown()).await?;
+            tracing::info!("stopped");
+            Ok(())
+        })
+}
+
+/// Runs `command` for the models that were named. All are run; the first error is returned, the others are printed.
+fn each(
+    arguments: &ModelsArguments,
+    command: fn(&ModelSpec, &Registry, &WeightsSource) -> CommandResult,
+) -> CommandResult {
+    telemetry::init(&arguments.telemetry)?;
+    let registry = arguments.options.registry()?;
+    let source = arguments.options.weights_source();
+    for id in &arguments.ids {
+        if registry.get(id).is_none() {
+            return Err(format!("there is no model `{id}`; the models are {}", registry.ids().join(", ")).into());
+        }
+    }
+    let mut result = Ok(());
+    for model in registry.models() {
+        if !arguments.ids.is_empty() && !arguments.ids.contains(&model.id) {
+            continue;
+        }
+        if let Err(error) = command(model, &registry, &source)
+            && let Err(earlier) = std::mem::replace(&mut result, Err(error))
+        {
+            eprintln!("error: {earlier}");
+        }
+    }
+    result
+}
+
+fn list(model: &ModelSpec, registry: &Registry, source: &WeightsSource) -> CommandResult {
+    let place = source.find(model).map_or_else(
+        || "no weights on disk".to_owned(),
+        |folder| folder.display().to_string(),
+    );
+    let note = if model.id == registry.default_id() {
+        " (default)"
+    } else {
+        ""
+    };
+    let (id, provider, name, dimension) = (&model.id, model.provider.as_str(), &model.model_name, model.dimension);
+    println!("{id}{note}\t{provider}\t{name}\t{dimension}\t{place}");
+    Ok(())
+}
+
+fn pull(model: &ModelSpec, _: &Registry, source: &WeightsSource) -> CommandResult {
+    source.obtain(model)?;
+    let folder = source
+        .find(model)
+        .map_or_else(String::new, |folder| format!(" in {}", folder.display()));
+    println!("{}\tverified{folder}", model.id);
+    Ok(())
+}
+
+fn verify(model: &ModelSpec, registry: &Registry, source: &WeightsSource) -> CommandResult {
+    if source.find(model).is_none() {
+        println!("{}\tno weights on disk", model.id);
+        return Ok(());
+    }
+    pull(model, registry, source)
+}

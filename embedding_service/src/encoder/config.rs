@@ -1,0 +1,143 @@
+//! config.json of a checkpoint: which architecture, and its sizes.
+//!
+//! What the encoder cannot run is refused here, by name, with what is supported.
+
+use serde::Deserialize;
+
+use super::LoadError;
+
+/// Vectors of any instruction set fill a row of this many components exactly.
+const LANES_MAX: usize = 16;
+
+/// The sizes of a BERT encoder, checked: every product and slice in the encoder relies on them.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct BertConfig {
+    pub(super) hidden_size: usize,
+    pub(super) num_hidden_layers: usize,
+    pub(super) num_attention_heads: usize,
+    pub(super) intermediate_size: usize,
+    pub(super) max_position_embeddings: usize,
+    pub(super) vocab_size: usize,
+    #[serde(default = "default_layer_norm_eps")]
+    pub(super) layer_norm_eps: f32,
+    #[serde(default = "default_hidden_act")]
+    hidden_act: String,
+    #[serde(default = "default_position_embedding_type")]
+    position_embedding_type: String,
+}
+
+/// Read first: another architecture lacks the fields above, and shall be refused by its name.
+#[derive(Deserialize)]
+struct Architecture {
+    #[serde(default)]
+    model_type: String,
+}
+
+impl BertConfig {
+    pub(super) fn from_json(json: &[u8]) -> Result<Self, LoadError> {
+        let malformed = |error: serde_json::Error| LoadError::Malformed {
+            file: "config.json",
+            reason: error.to_string(),
+        };
+        let Architecture { model_type } = serde_json::from_slice(json).map_err(malformed)?;
+        if model_type != "bert" {
+            return Err(LoadError::Unsupported {
+                what: "model_type",
+                expected: "`bert`",
+                got: model_type,
+            });
+        }
+        let config: Self = serde_json::from_slice(json).map_err(malformed)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), LoadError> {
+        if self.hidden_act != "gelu" {
+            return Err(LoadError::Unsupported {
+                what: "hidden_act",
+                expected: "`gelu`",
+                got: self.hidden_act.clone(),
+            });
+        }
+        if self.position_embedding_type != "absolute" {
+            return Err(LoadError::Unsupported {
+                what: "position_embedding_type",
+                expected: "`absolute`",
+                got: self.position_embedding_type.clone(),
+            });
+        }
+        let heads = self.num_attention_heads;
+        if heads == 0 || !self.hidden_size.is_multiple_of(heads) || !self.head_size().is_multiple_of(LANES_MAX) {
+            return Err(LoadError::Unsupported {
+                what: "hidden_size / num_attention_heads",
+                expected: "a multiple of 16",
+                got: format!("{} / {heads}", self.hidden_size),
+            });
+        }
+        if self.hidden_size == 0 || !self.intermediate_size.is_multiple_of(LANES_MAX) {
+            return Err(LoadError::Unsupported {
+                what: "hidden_size, intermediate_size",
+                expected: "multiples of 16 over 0",
+                got: format!("{}, {}", self.hidden_size, self.intermediate_size),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn head_size(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
+    }
+}
+
+fn default_layer_norm_eps() -> f32 {
+    1e-12
+}
+
+fn default_hidden_act() -> String {
+    "gelu".to_owned()
+}
+
+fn default_position_embedding_type() -> String {
+    "absolute".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINILM: &str = r#"{"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
+        "intermediate_size": 1536, "max_position_embeddings": 512, "vocab_size": 30522, "hidden_act": "gelu"}"#;
+
+    #[test]
+    fn minilm_is_supported() {
+        let config = BertConfig::from_json(MINILM.as_bytes()).unwrap();
+        assert_eq!(config.head_size(), 32);
+        assert_eq!(config.layer_norm_eps, 1e-12);
+    }
+
+    #[test]
+    fn another_architecture_is_refused_by_name() {
+        let error = BertConfig::from_json(br#"{"model_type": "mpnet", "d_model": 768}"#).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "model_type in config.json is `mpnet`; supported is `bert`"
+        );
+    }
+
+    #[test]
+    fn another_activation_is_refused_by_name() {
+        let json = MINILM.replace(r#""hidden_act": "gelu""#, r#""hidden_act": "gelu_new""#);
+        let error = BertConfig::from_json(json.as_bytes()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "hidden_act in config.json is `gelu_new`; supported is `gelu`"
+        );
+    }
+
+    #[test]
+    fn heads_that_do_not_divide_the_hidden_size_are_refused() {
+        let json = MINILM.replace(r#""num_attention_heads": 12"#, r#""num_attention_heads": 7"#);
+        assert!(BertConfig::from_json(json.as_bytes()).is_err());
+    }
+}

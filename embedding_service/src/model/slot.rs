@@ -1,0 +1,182 @@
+//! The place of one model in memory: not loaded, loading, ready, or failed.
+//!
+//! Loading runs on a thread of its own, at most one per slot. A model that failed is tried again by the first
+//! request more than `RETRY_PERIOD` later: weights that were put into place meanwhile heal it without a restart.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::registry::ModelSpec;
+use super::weights::WeightsSource;
+use crate::encoder::{Checkpoint, Encoder};
+
+const RETRY_PERIOD: Duration = Duration::from_secs(5);
+
+/// A model of the registry, and whether it is in memory.
+pub struct Slot {
+    spec: ModelSpec,
+    source: WeightsSource,
+    /// A watch, so that requests and health checks can wait for a change.
+    state: watch::Sender<SlotState>,
+}
+
+/// Whether a model can be used.
+#[derive(Clone)]
+pub enum SlotState {
+    /// Nobody has asked for it.
+    NotLoaded,
+    /// Being fetched or loaded.
+    Loading,
+    /// In memory.
+    Ready(Arc<LoadedModel>),
+    /// Could not be loaded.
+    Failed {
+        /// Why.
+        reason: String,
+        /// When.
+        at: Instant,
+    },
+}
+
+/// A model in memory.
+pub struct LoadedModel {
+    /// The model.
+    pub encoder: Encoder,
+    /// See `ModelSpec::fingerprint`.
+    pub fingerprint: String,
+}
+
+/// Why a model cannot be used now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotReady {
+    /// It is still being loaded.
+    Loading,
+    /// It could not be loaded.
+    Failed(String),
+}
+
+impl Slot {
+    pub(super) fn new(spec: ModelSpec, source: WeightsSource) -> Arc<Self> {
+        Arc::new(Self {
+            spec,
+            source,
+            state: watch::Sender::new(SlotState::NotLoaded),
+        })
+    }
+
+    /// What the registry says of the model.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Whether the model can be used.
+    pub fn state(&self) -> SlotState {
+        self.state.borrow().clone()
+    }
+
+    /// Follows the state.
+    pub fn watch(&self) -> watch::Receiver<SlotState> {
+        self.state.subscribe()
+    }
+
+    /// The model; waits for at most `patience` where it is being loaded, and starts that where it is time to.
+    pub async fn ready(self: &Arc<Self>, patience: Duration) -> Result<Arc<LoadedModel>, NotReady> {
+        self.load();
+        let mut state = self.state.subscribe();
+        let settled = state.wait_for(|state| !matches!(state, SlotState::NotLoaded | SlotState::Loading));
+        let Ok(Ok(state)) = tokio::time::timeout(patience, settled).await else {
+            return Err(NotReady::Loading);
+        };
+        match &*state {
+            SlotState::Ready(model) => Ok(model.clone()),
+            SlotState::Failed { reason, .. } => Err(NotReady::Failed(reason.clone())),
+            SlotState::NotLoaded | SlotState::Loading => Err(NotReady::Loading),
+        }
+    }
+
+    /// Starts to load the model, unless it is loaded, being loaded, or has just failed.
+    pub fn load(self: &Arc<Self>) {
+        let mine = self.state.send_if_modified(|state| {
+            let due = match state {
+                SlotState::NotLoaded => true,
+                SlotState::Failed { at, .. } => at.elapsed() > RETRY_PERIOD,
+                SlotState::Loading | SlotState::Ready(_) => false,
+            };
+            if due {
+                *state = SlotState::Loading;
+            }
+            due
+        });
+        if !mine {
+            return;
+        }
+        let slot = self.clone();
+        let thread = thread::Builder::new().name(format!("load {}", self.spec.id));
+        if let Err(error) = thread.spawn(move || slot.load_here()) {
+            self.fail(format!("cannot start a thread to load it: {error}"));
+        }
+    }
+
+    fn load_here(&self) {
+        let started = Instant::now();
+        // A panic must not leave the slot loading for ever.
+        let loaded = panic::catch_unwind(AssertUnwindSafe(|| self.load_model()));
+        match loaded {
+            Ok(Ok(model)) => {
+                tracing::info!(
+                    "model {} ready after {} ms, fingerprint {}",
+                    self.spec.id,
+                    started.elapsed().as_millis(),
+                    model.fingerprint
+                );
+                self.state.send_replace(SlotState::Ready(Arc::new(model)));
+            }
+            Ok(Err(reason)) => self.fail(reason),
+            Err(_) => self.fail("loading it panicked; the log has more".to_owned()),
+        }
+    }
+
+    fn load_model(&self) -> Result<LoadedModel, String> {
+        let files = self.source.obtain(&self.spec).map_err(|error| error.to_string())?;
+        let checkpoint = Checkpoint {
+            config: &files.config,
+            tokenizer: &files.tokenizer,
+            weights: &files.weights,
+            pooling: self.spec.pooling,
+            tokens_max: self.spec.tokens_max,
+        };
+        let encoder = Encoder::load(&checkpoint).map_err(|error| error.to_string())?;
+        if encoder.dimension() != self.spec.dimension {
+            let (expected, got) = (self.spec.dimension, encoder.dimension());
+            return Err(format!("the registry says dimension {expected}, the model has {got}"));
+        }
+        Ok(LoadedModel {
+            encoder,
+            fingerprint: self.spec.fingerprint(),
+        })
+    }
+
+    fn fail(&self, reason: String) {
+        tracing::error!("model {} cannot be loaded: {reason}", self.spec.id);
+        self.state.send_replace(SlotState::Failed {
+            reason,
+            at: Instant::now(),
+        });
+    }
+}
+
+impl SlotState {
+    /// As REST answers it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotLoaded => "not_loaded",
+            Self::Loading => "loading",
+            Self::Ready(_) => "ready",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}

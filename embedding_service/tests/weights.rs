@@ -1,0 +1,180 @@
+//! Accidents with weights: missing, damaged, of another kind, and hubs that are silent, wrong or well.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{FILES, Served, cache_with_weights, options, request, weights};
+use tonic::Code;
+use vectron_embedding::Options;
+use vectron_embedding::model::{Sha256Hex, WeightsError};
+
+/// Why a call cannot be answered, in a service that has these options.
+async fn failure(options: &Options) -> String {
+    let served = Served::start_with(options).await;
+    let status = served.grpc().embed(request(&["x"])).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    let (http, answer) = served.post("/embed", r#"{"text": "x"}"#).await;
+    assert_eq!((http, answer["code"].as_str()), (503, Some("MODEL_FAILED")), "{answer}");
+    let (http, health) = served.get("/health").await;
+    assert_eq!((http, health["status"].as_str()), (503, Some("failed")), "{health}");
+    status.message().to_owned()
+}
+
+#[tokio::test]
+async fn damaged_weights_are_refused_by_hash() {
+    let cache = cache_with_weights();
+    let file = cache.path().join("minilm/model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    bytes[50_000_000] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let found = Sha256Hex::of(&bytes);
+    let message = failure(&options(cache.path())).await;
+    for part in [&file.display().to_string(), found.as_str(), "expected 53aa51172d142c89"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn missing_weights_say_what_helps() {
+    let cache = tempfile::tempdir().unwrap();
+    let message = failure(&options(cache.path())).await;
+    let folder = cache.path().join("minilm").display().to_string();
+    for part in [
+        "--offline",
+        &folder,
+        "vectron-embedding models pull minilm",
+        "make weights",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn another_architecture_is_refused_by_name() {
+    let cache = cache_with_weights();
+    let file = cache.path().join("minilm/config.json");
+    let config = fs::read_to_string(&file)
+        .unwrap()
+        .replace(r#""model_type": "bert""#, r#""model_type": "mpnet""#);
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, &config).unwrap();
+    let registry = registry_with(cache.path(), "config.json", &Sha256Hex::of(config.as_bytes()));
+    let message = failure(&Options {
+        models_file: Some(registry),
+        ..options(cache.path())
+    })
+    .await;
+    assert!(
+        message.contains("model_type in config.json is `mpnet`; supported is `bert`"),
+        "{message}"
+    );
+}
+
+/// The built-in registry, but with another hash for one file.
+fn registry_with(folder: &Path, name: &str, hash: &Sha256Hex) -> PathBuf {
+    let line = |line: &str| {
+        if line.starts_with(&format!("\"{name}\"")) {
+            format!("\"{name}\" = \"{hash}\"\n")
+        } else {
+            format!("{line}\n")
+        }
+    };
+    let path = folder.join("models.toml");
+    fs::write(
+        &path,
+        include_str!("../models.toml").lines().map(line).collect::<String>(),
+    )
+    .unwrap();
+    path
+}
+
+#[test]
+fn hub_that_does_not_answer_fails_within_five_seconds() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let started = Instant::now();
+    let error = pull(cache.path(), silent.local_addr().unwrap()).unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(error.contains("no answer within 5 s"), "{error}");
+    assert!(error.contains("HF_ENDPOINT"), "{error}");
+    assert!(!cache.path().join("minilm").exists());
+}
+
+#[test]
+fn hub_that_answers_is_pulled_from() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = serve_files(|name| Some(fs::read(weights().join(name)).unwrap()));
+    pull(cache.path(), hub).unwrap();
+    for name in FILES {
+        let there = fs::read(cache.path().join("minilm").join(name)).unwrap();
+        assert!(there == fs::read(weights().join(name)).unwrap(), "{name} differs");
+    }
+    assert_eq!(fs::read_dir(cache.path().join("minilm")).unwrap().count(), FILES.len());
+}
+
+#[test]
+fn hub_that_sends_something_else_is_refused_and_nothing_is_left() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = serve_files(|_| Some(b"something else".to_vec()));
+    let error = pull(cache.path(), hub).unwrap_err();
+    assert!(error.contains("config.json: what came has the SHA-256"), "{error}");
+    assert!(error.contains("expected 953f9c0d463486b1"), "{error}");
+    assert!(!cache.path().join("minilm").exists());
+}
+
+#[test]
+fn what_was_fetched_whole_is_kept_for_the_next_try() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = serve_files(|name| (name != "model.safetensors").then(|| fs::read(weights().join(name)).unwrap()));
+    let error = pull(cache.path(), hub).unwrap_err();
+    assert!(error.contains("the hub answered 404"), "{error}");
+    assert!(error.contains("(lacks model.safetensors)"), "{error}");
+    let hub = serve_files(|name| (name == "model.safetensors").then(|| fs::read(weights().join(name)).unwrap()));
+    pull(cache.path(), hub).unwrap();
+}
+
+fn pull(cache: &Path, hub: SocketAddr) -> Result<(), String> {
+    let options = Options {
+        offline: false,
+        hub_endpoint: format!("http://{hub}/"),
+        ..options(cache)
+    };
+    let registry = options.registry().unwrap();
+    let pulled = options.weights_source().obtain(registry.get("minilm").unwrap());
+    pulled.map(|_| ()).map_err(|error: WeightsError| error.to_string())
+}
+
+/// A hub that has of minilm what `content` has.
+fn serve_files(content: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> SocketAddr {
+    const FOLDER: &str = "/sentence-transformers/all-MiniLM-L6-v2/resolve/c9745ed1d9f207416be6d2e6f8de32d1f16199bf/";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+            let first = lines.next().unwrap();
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let path = first.split(' ').nth(1).unwrap();
+            let body = path.strip_prefix(FOLDER).and_then(&content);
+            let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
+            let body = body.unwrap_or_default();
+            let head = format!(
+                "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
+            // The client may have left.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+        }
+    });
+    address
+}

@@ -1,0 +1,354 @@
+//! The one table of errors: each reason with its gRPC code and its HTTP status.
+//!
+//! A gRPC error is a `google.rpc.Status` with `ErrorInfo` (domain `vectron`) and, where it fits, `BadRequest`,
+//! `ResourceInfo` and `RetryInfo`. A REST error is `{success: false, message, code, details}`.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::json;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::collection::{NoPlace, Refusal};
+use crate::database::DatabaseError;
+use crate::embedding::EmbedError;
+use crate::storage::log::LogError;
+
+/// Declares the reasons with their codes, so that none can lack them.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $code:ident, $status:ident;)*) => {
+        /// Why a request fails.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
+
+            /// The machine-readable name, the gRPC code and the HTTP status.
+            pub fn codes(self) -> (&'static str, Code, StatusCode) {
+                match self { $(Reason::$variant => ($name, Code::$code, StatusCode::$status),)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A field is missing or breaks its rules.
+    InvalidArgument = "INVALID_ARGUMENT", InvalidArgument, BAD_REQUEST;
+    /// An id is empty or too long.
+    InvalidId = "INVALID_ID", InvalidArgument, BAD_REQUEST;
+    /// A vector is empty, too long, or has a component that is no finite number.
+    InvalidVector = "INVALID_VECTOR", InvalidArgument, BAD_REQUEST;
+    /// A zero vector has no cosine.
+    ZeroVector = "ZERO_VECTOR", InvalidArgument, BAD_REQUEST;
+    /// A text is empty or too long.
+    InvalidText = "INVALID_TEXT", InvalidArgument, BAD_REQUEST;
+    /// Metadata are too large, too deep, or have a number that is not finite.
+    InvalidMetadata = "INVALID_METADATA", InvalidArgument, BAD_REQUEST;
+    /// `top_k` is out of its range.
+    InvalidTopK = "INVALID_TOP_K", InvalidArgument, BAD_REQUEST;
+    /// No space takes vectors of this dimension.
+    DimensionMismatch = "DIMENSION_MISMATCH", InvalidArgument, BAD_REQUEST;
+    /// Several spaces do.
+    AmbiguousSpace = "AMBIGUOUS_SPACE", InvalidArgument, BAD_REQUEST;
+    /// The body is no JSON, or not the expected one.
+    MalformedJson = "MALFORMED_JSON", InvalidArgument, BAD_REQUEST;
+    /// The body is not said to be JSON.
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", InvalidArgument, UNSUPPORTED_MEDIA_TYPE;
+    /// The message is over the limit.
+    MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, PAYLOAD_TOO_LARGE;
+    /// There is no such collection.
+    CollectionNotFound = "COLLECTION_NOT_FOUND", NotFound, NOT_FOUND;
+    /// There is no such space.
+    SpaceNotFound = "SPACE_NOT_FOUND", NotFound, NOT_FOUND;
+    /// There is no such model.
+    ModelNotFound = "MODEL_NOT_FOUND", NotFound, NOT_FOUND;
+    /// There is no such record.
+    RecordNotFound = "RECORD_NOT_FOUND", NotFound, NOT_FOUND;
+    /// There is no such path.
+    RouteNotFound = "ROUTE_NOT_FOUND", Unimplemented, NOT_FOUND;
+    /// The path has no such method.
+    MethodNotAllowed = "METHOD_NOT_ALLOWED", Unimplemented, METHOD_NOT_ALLOWED;
+    /// A part of the contract that is not built yet.
+    NotImplemented = "NOT_IMPLEMENTED", Unimplemented, NOT_IMPLEMENTED;
+    /// The name is taken.
+    CollectionExists = "COLLECTION_EXISTS", AlreadyExists, CONFLICT;
+    /// Another space has this name.
+    SpaceExists = "SPACE_EXISTS", AlreadyExists, CONFLICT;
+    /// A record has another version than asked for.
+    VersionMismatch = "VERSION_MISMATCH", Aborted, CONFLICT;
+    /// The request id stands for another request.
+    RequestIdReused = "REQUEST_ID_REUSED", FailedPrecondition, CONFLICT;
+    /// The model's fingerprint is not the space's.
+    ModelChanged = "MODEL_CHANGED", FailedPrecondition, CONFLICT;
+    /// There are as many as there can be.
+    LimitReached = "LIMIT_REACHED", ResourceExhausted, TOO_MANY_REQUESTS;
+    /// Too much is under way.
+    Overloaded = "OVERLOADED", ResourceExhausted, TOO_MANY_REQUESTS;
+    /// The disk is full.
+    NoSpaceLeft = "NO_SPACE_LEFT", ResourceExhausted, INSUFFICIENT_STORAGE;
+    /// The collection's log is damaged.
+    CollectionDamaged = "COLLECTION_DAMAGED", DataLoss, INTERNAL_SERVER_ERROR;
+    /// Writing to disk has failed, so the collection takes no more writes.
+    CollectionReadOnly = "COLLECTION_READ_ONLY", Unavailable, SERVICE_UNAVAILABLE;
+    /// The sequence was not reached in time.
+    SequenceNotReached = "SEQUENCE_NOT_REACHED", DeadlineExceeded, GATEWAY_TIMEOUT;
+    /// The server is starting or stopping.
+    NotReady = "NOT_READY", Unavailable, SERVICE_UNAVAILABLE;
+    /// The embedding service, or its model, is away.
+    EmbeddingUnavailable = "EMBEDDING_UNAVAILABLE", Unavailable, SERVICE_UNAVAILABLE;
+    /// The embedding service took too long.
+    EmbeddingTimeout = "EMBEDDING_TIMEOUT", DeadlineExceeded, GATEWAY_TIMEOUT;
+    /// Our own mistake.
+    Internal = "INTERNAL", Internal, INTERNAL_SERVER_ERROR;
+}
+
+/// An error as both doors tell it.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    /// Why.
+    pub reason: Reason,
+    /// What was expected and what came.
+    pub message: String,
+    /// The field that is at fault.
+    pub field: Option<String>,
+    /// Type and name of what is missing or in the way.
+    pub resource: Option<(&'static str, String)>,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    /// An error with a reason and a message.
+    pub fn new(reason: Reason, message: impl Display) -> Self {
+        Self {
+            reason,
+            message: message.to_string(),
+            field: None,
+            resource: None,
+            retry_after: None,
+        }
+    }
+
+    /// A field that breaks its rules.
+    pub fn field(reason: Reason, field: impl Into<String>, message: impl Display) -> Self {
+        let field = field.into();
+        Self {
+            field: Some(field.clone()),
+            ..Self::new(reason, format_args!("{field}: {message}"))
+        }
+    }
+
+    /// A part of the contract that is not built yet, by its name.
+    pub fn not_implemented(what: &str) -> Self {
+        Self::new(
+            Reason::NotImplemented,
+            format_args!("{what} is part of the contract, but not built yet"),
+        )
+    }
+
+    fn with_resource(self, kind: &'static str, name: impl Into<String>) -> Self {
+        Self {
+            resource: Some((kind, name.into())),
+            ..self
+        }
+    }
+
+    /// For a try in a moment.
+    pub fn with_retry_after(self, retry_after: Duration) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..self
+        }
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        let (name, code, _) = error.reason.codes();
+        let mut details = ErrorDetails::with_error_info(name, "vectron", HashMap::new());
+        if let Some(field) = error.field {
+            details.add_bad_request_violation(field, error.message.clone());
+        }
+        if let Some((kind, resource)) = error.resource {
+            details.set_resource_info(kind, resource, "", error.message.clone());
+        }
+        if let Some(retry_after) = error.retry_after {
+            details.set_retry_info(Some(retry_after));
+        }
+        Status::with_error_details(code, error.message, details)
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody {
+    success: bool,
+    message: String,
+    code: &'static str,
+    details: serde_json::Value,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (name, _, status) = self.reason.codes();
+        let mut details = serde_json::Map::new();
+        if let Some(field) = self.field {
+            details.insert("field".to_owned(), json!(field));
+        }
+        if let Some((kind, resource)) = self.resource {
+            details.insert(kind.to_owned(), json!(resource));
+        }
+        let body = ErrorBody {
+            success: false,
+            message: self.message,
+            code: name,
+            details: details.into(),
+        };
+        let mut response = (status, Json(body)).into_response();
+        if let Some(retry_after) = self.retry_after {
+            let seconds = retry_after.as_secs_f64().ceil() as u64;
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<LogError> for ApiError {
+    fn from(error: LogError) -> Self {
+        let reason = match &error {
+            LogError::Full { .. } => Reason::Overloaded,
+            LogError::NoSpace { .. } => Reason::NoSpaceLeft,
+            LogError::Poisoned { .. } => Reason::CollectionReadOnly,
+            LogError::Damaged { .. } | LogError::NewerFormat { .. } | LogError::Missing { .. } => {
+                Reason::CollectionDamaged
+            }
+            LogError::Closed => Reason::NotReady,
+            _ => Reason::Internal,
+        };
+        let error = ApiError::new(reason, error);
+        if reason == Reason::Overloaded {
+            error.with_retry_after(Duration::from_secs(1))
+        } else {
+            error
+        }
+    }
+}
+
+impl From<DatabaseError> for ApiError {
+    fn from(error: DatabaseError) -> Self {
+        let message = error.to_string();
+        let new = |reason| ApiError::new(reason, &message);
+        match error {
+            DatabaseError::NotFound { name, .. } => new(Reason::CollectionNotFound).with_resource("collection", name),
+            DatabaseError::AlreadyExists { name } => {
+                new(Reason::CollectionExists).with_resource("collection", name.as_str())
+            }
+            DatabaseError::Damaged { name, .. } => new(Reason::CollectionDamaged).with_resource("collection", name),
+            DatabaseError::TooMany => new(Reason::LimitReached),
+            DatabaseError::RequestIdReused { .. } => new(Reason::RequestIdReused),
+            DatabaseError::Collection(crate::collection::RecoverError::Refused(refusal)) => refusal.into(),
+            DatabaseError::Collection(crate::collection::RecoverError::Log(error)) => error.into(),
+            DatabaseError::Catalogue(crate::database::CatalogueError::Log(error)) => error.into(),
+            _ => new(Reason::Internal),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let reason = match &refusal {
+            Refusal::VersionMismatch { .. } => Reason::VersionMismatch,
+            Refusal::RequestIdReused { .. } => Reason::RequestIdReused,
+            Refusal::SpaceConflict { .. } => Reason::SpaceExists,
+            Refusal::SecondRawSpace { .. } => Reason::DimensionMismatch,
+            Refusal::TooManySpaces => Reason::LimitReached,
+        };
+        let error = ApiError::new(reason, &refusal);
+        match refusal {
+            Refusal::VersionMismatch { id, .. } => error.with_resource("record", id.as_str()),
+            Refusal::SpaceConflict { name, .. } => error.with_resource("space", name),
+            _ => error,
+        }
+    }
+}
+
+impl From<NoPlace> for ApiError {
+    fn from(error: NoPlace) -> Self {
+        let reason = match &error {
+            NoPlace::NoSuchSpace { .. } => Reason::SpaceNotFound,
+            NoPlace::WrongDimension { .. } | NoPlace::NoSuchDimension { .. } => Reason::DimensionMismatch,
+            NoPlace::Ambiguous { .. } => Reason::AmbiguousSpace,
+        };
+        ApiError::new(reason, error)
+    }
+}
+
+impl From<EmbedError> for ApiError {
+    fn from(error: EmbedError) -> Self {
+        let reason = match error.code {
+            Code::NotFound => Reason::ModelNotFound,
+            Code::InvalidArgument => Reason::InvalidText,
+            Code::ResourceExhausted => Reason::Overloaded,
+            Code::DeadlineExceeded | Code::Cancelled => Reason::EmbeddingTimeout,
+            Code::Unavailable | Code::FailedPrecondition => Reason::EmbeddingUnavailable,
+            Code::Unimplemented => Reason::NotImplemented,
+            _ => Reason::Internal,
+        };
+        let message = match reason {
+            Reason::EmbeddingUnavailable => format!("texts cannot be embedded now: {}", error.message),
+            _ => error.message,
+        };
+        ApiError {
+            retry_after: error.retry_after,
+            ..ApiError::new(reason, message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_name_of_its_own() {
+        let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.codes().0).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Reason::ALL.len());
+        assert!(
+            names
+                .iter()
+                .all(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+        );
+    }
+
+    #[test]
+    fn a_status_carries_reason_field_and_retry() {
+        let error = ApiError::field(Reason::InvalidTopK, "top_k", "expected 1 to 10000, but got 0")
+            .with_retry_after(Duration::from_secs(2));
+        let status = Status::from(error);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("INVALID_TOP_K", "vectron")
+        );
+        assert_eq!(
+            status.get_details_bad_request().unwrap().field_violations[0].field,
+            "top_k"
+        );
+        assert_eq!(
+            status.get_details_retry_info().unwrap().retry_delay,
+            Some(Duration::from_secs(2))
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! The only copy of each call's logic. Handlers speak the contract's messages, so that both doors give the same answer.
+
+mod admin;
+mod collections;
+mod read;
+mod search;
+mod search_pool;
+mod upsert;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prost::Message;
+use tokio::task;
+
+use crate::api::convert::invalid;
+use crate::api::error::{ApiError, Reason};
+use crate::collection::{Applied, Collection, Operation};
+use crate::database::Database;
+use crate::embedding::{Embedded, EmbeddingClient, InputType};
+use crate::storage::log::Durability;
+use crate::types::limits::MESSAGE_BYTES_MAX;
+use crate::types::{CollectionName, Sequence};
+
+pub use search_pool::SearchPool;
+
+/// The longest that a read waits for its `min_sequence`.
+const SEQUENCE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The handlers; clones share everything.
+#[derive(Clone)]
+pub struct Handlers {
+    /// Set when recovery is done.
+    database: Arc<OnceLock<Arc<Database>>>,
+    embedding: EmbeddingClient,
+    pool: SearchPool,
+    /// One benchmark at a time: two would measure each other.
+    benchmark: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Handlers {
+    /// Handlers that answer NOT_READY until `set_ready`.
+    pub fn new(embedding: EmbeddingClient, pool: SearchPool) -> Self {
+        Self {
+            database: Arc::default(),
+            embedding,
+            pool,
+            benchmark: Arc::default(),
+        }
+    }
+
+    /// The database is open: from here on calls are answered.
+    pub fn set_ready(&self, database: Arc<Database>) {
+        assert!(self.database.set(database).is_ok(), "the database is opened once");
+    }
+
+    /// Whether calls are answered.
+    pub fn is_ready(&self) -> bool {
+        self.database.get().is_some()
+    }
+
+    fn database(&self) -> Result<&Arc<Database>, ApiError> {
+        self.database.get().ok_or_else(|| {
+            ApiError::new(Reason::NotReady, "the server is starting: it still reads its logs")
+                .with_retry_after(Duration::from_secs(1))
+        })
+    }
+
+    fn collection(&self, name: &str) -> Result<Arc<Collection>, ApiError> {
+        let name = read_name("collection", name)?;
+        Ok(self.database()?.get(name.as_str())?)
+    }
+
+    /// The collection, once writes up to `min_sequence` are visible in it.
+    async fn collection_at(&self, name: &str, min_sequence: u64) -> Result<Arc<Collection>, ApiError> {
+        let collection = self.collection(name)?;
+        if min_sequence > collection.view().sequence().0
+            && !collection.wait_for(Sequence(min_sequence), SEQUENCE_WAIT_MAX).await
+        {
+            let visible = collection.view().sequence();
+            let message = format_args!("waited for sequence {min_sequence}, but writes are visible up to {visible}");
+            return Err(ApiError::new(Reason::SequenceNotReached, message));
+        }
+        Ok(collection)
+    }
+
+    /// Appends, and waits until the operation is applied. A caller that leaves meanwhile cancels nothing.
+    async fn write(
+        &self,
+        collection: &Collection,
+        operation: Operation,
+        durability: Durability,
+    ) -> Result<Applied, ApiError> {
+        let answer = collection.submit(operation, durability)?;
+        let lost = |_| {
+            ApiError::new(
+                Reason::Internal,
+                "the thread that applies writes has ended; restart the server",
+            )
+        };
+        Ok(answer.await.map_err(lost)???)
+    }
+
+    async fn embed_texts(
+        &self,
+        texts: Vec<String>,
+        model_id: &str,
+        input_type: InputType,
+    ) -> Result<Embedded, ApiError> {
+        Ok(self.embedding.embed(texts, model_id, input_type).await?)
+    }
+}
+
+fn read_name(field: &str, name: &str) -> Result<CollectionName, ApiError> {
+    CollectionName::new(name).map_err(|error| invalid(field, error))
+}
+
+/// Runs what waits for the disk on a thread that may wait.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let failed = |error| ApiError::new(Reason::Internal, format_args!("a task has failed: {error}"));
+    task::spawn_blocking(work).await.map_err(failed)?
+}
+
+/// An answer that no client could take is an error that says how to get it.
+fn check_size<M: Message>(response: M, ask_for: &str) -> Result<M, ApiError> {
+    let bytes = response.encoded_len();
+    if bytes <= MESSAGE_BYTES_MAX {
+        return Ok(response);
+    }
+    let message = format_args!("the answer has {bytes} bytes, more than {MESSAGE_BYTES_MAX}: ask for {ask_for}");
+    Err(ApiError::new(Reason::MessageTooLarge, message))
+}

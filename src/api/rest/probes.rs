@@ -1,0 +1,21 @@
+//! Probes for whoever keeps the process running.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use crate::api::error::{ApiError, Reason};
+use crate::api::handlers::Handlers;
+
+/// The process answers.
+pub async fn livez() -> (StatusCode, &'static str) {
+    (StatusCode::OK, "ok\n")
+}
+
+/// Recovery is done.
+pub async fn readyz(State(handlers): State<Handlers>) -> Response {
+    match handlers.is_ready() {
+        true => (StatusCode::OK, "ok\n").into_response(),
+        false => ApiError::new(Reason::NotReady, "the server is starting: it still reads its logs").into_response(),
+    }
+}

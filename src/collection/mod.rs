@@ -1,0 +1,103 @@
+//! One collection: a log, and the view that is the fold of it.
+//!
+//! Invariants: a view is what the log says up to its sequence and nothing else; a batch appears whole; a write is
+//! answered after it is visible; readers never wait. Knows no protocol, no network and no model: texts come embedded.
+
+mod apply;
+mod memtable;
+mod op;
+mod recover;
+mod request;
+mod search;
+mod view;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use apply::{Applied, Outcome, Refusal};
+pub use memtable::Row;
+pub use op::{
+    Change, Content, Created, DecodeError, Operation, REVISION, RecordRemoved, RecordWritten, RequestKey, Updated,
+    Upserted,
+};
+pub use recover::RecoverError;
+pub use request::{RequestTable, Seen};
+pub use search::{Found, Search, SearchStats, has_direction};
+pub use view::{NoPlace, SpaceNumber, View, describe};
+pub use write::Answer;
+
+use crate::storage::log::{Durability, LogError};
+use crate::types::Sequence;
+use write::{Shared, Writer, lock};
+
+/// An open collection. Dropping it closes it.
+pub struct Collection {
+    folder: PathBuf,
+    shared: Arc<Shared>,
+    writer: Writer,
+    applier: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Collection {
+    /// The collection as it stands.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
+    /// Appends an operation to the log. The answer comes when it is applied and visible; dropping it cancels nothing.
+    pub fn submit(&self, operation: Operation, durability: Durability) -> Result<Answer, LogError> {
+        self.writer.submit(operation, durability)
+    }
+
+    /// How a request was decided before, if it was.
+    pub fn seen(&self, key: &RequestKey) -> Seen<Outcome> {
+        lock(&self.shared.requests).seen(key)
+    }
+
+    /// Waits until writes up to the sequence are visible; false where that takes too long.
+    pub async fn wait_for(&self, sequence: Sequence, timeout: Duration) -> bool {
+        let mut visible = self.shared.visible.subscribe();
+        let reached = visible.wait_for(|&visible| visible >= sequence);
+        tokio::time::timeout(timeout, reached)
+            .await
+            .is_ok_and(|reached| reached.is_ok())
+    }
+
+    /// Whether writes are possible.
+    pub fn health(&self) -> Result<(), LogError> {
+        self.writer.log.health()
+    }
+
+    /// Bytes of the log on disk.
+    pub fn log_bytes(&self) -> u64 {
+        self.writer.log.bytes()
+    }
+
+    /// Where it lies.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
+    /// Applies what is queued, syncs it, and ends the threads. Later writes are refused; reads go on.
+    pub fn close(&self) {
+        self.writer.stop();
+        if let Some(applier) = lock(&self.applier).take()
+            && applier.join().is_err()
+        {
+            tracing::error!(folder = %self.folder.display(), "the thread that applies writes had panicked");
+        }
+        self.writer.log.close();
+    }
+}
+
+impl Drop for Collection {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

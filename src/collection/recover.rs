@@ -1,0 +1,111 @@
+//! Making a collection, and bringing one back from its log.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::collection::op::{Created, DecodeError, Operation};
+use crate::collection::request::RequestTable;
+use crate::collection::view::View;
+use crate::collection::write::{self, Shared, Writer};
+use crate::collection::{Change, Collection, Outcome, Refusal};
+use crate::storage::fs::Fs;
+use crate::storage::log::{Durability, FileLog, LogError, LogOptions, OpenError, TornTail};
+use crate::types::Sequence;
+
+/// Why a collection could not be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The log cannot be read or written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The log is whole, but a record of it is not of this version.
+    #[error("record {sequence} of the log in {folder}: {error}")]
+    Operation {
+        /// The folder of the log.
+        folder: PathBuf,
+        /// The record.
+        sequence: Sequence,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// The first spaces contradict each other.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The log holds nothing: the collection was never finished.
+    #[error("the log in {folder} is empty: its first record, which creates the collection, is missing")]
+    Empty {
+        /// The folder of the log.
+        folder: PathBuf,
+    },
+    /// The machine gives no more threads.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Collection {
+    /// Makes a collection in a folder that does not exist yet, durably.
+    pub fn create(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions, created: Created) -> Result<Self, RecoverError> {
+        let log = FileLog::create(fs, &log_folder(folder), options)?;
+        let (view, requests) = (View::default(), RequestTable::default());
+        let collection = start(folder, log, view, requests)?;
+        let operation = Operation {
+            change: Change::Created(created),
+            request_key: None,
+        };
+        let answer = collection.submit(operation, Durability::Durable)?;
+        answer.blocking_recv().map_err(|_| LogError::Closed)???;
+        Ok(collection)
+    }
+
+    /// Opens a collection: every record of its log is applied again. Also returns what was cut off the end, if a
+    /// crash had torn it.
+    pub fn open(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions) -> Result<(Self, Option<TornTail>), RecoverError> {
+        let log_folder = log_folder(folder);
+        let mut view = View::default();
+        let mut requests = RequestTable::default();
+        let replay = |record: crate::storage::log::LogRecord<'_>| {
+            let operation = Operation::decode(record.payload.to_vec().into())?;
+            let _: Outcome = view.apply(record.sequence, operation, &mut requests);
+            Ok::<(), DecodeError>(())
+        };
+        let (log, report) = FileLog::open(fs, &log_folder, options, replay).map_err(|error| match error {
+            OpenError::Log(error) => RecoverError::Log(error),
+            OpenError::Replay { sequence, error } => RecoverError::Operation {
+                folder: log_folder.clone(),
+                sequence,
+                error,
+            },
+        })?;
+        if view.sequence() == Sequence::ZERO {
+            return Err(RecoverError::Empty { folder: log_folder });
+        }
+        Ok((start(folder, log, view, requests)?, report.torn_tail))
+    }
+}
+
+fn log_folder(folder: &Path) -> PathBuf {
+    folder.join("log")
+}
+
+fn start(folder: &Path, log: FileLog, view: View, requests: RequestTable<Outcome>) -> Result<Collection, RecoverError> {
+    let shared = Arc::new(Shared {
+        visible: watch::Sender::new(view.sequence()),
+        view: ArcSwap::from_pointee(view),
+        requests: Mutex::new(requests),
+    });
+    let (writer, queue) = Writer::new(Arc::new(log));
+    let applier = thread::Builder::new().name("vectron-apply".to_owned()).spawn({
+        let shared = shared.clone();
+        move || write::apply_all(&queue, &shared)
+    })?;
+    Ok(Collection {
+        folder: folder.to_owned(),
+        shared,
+        writer,
+        applier: Mutex::new(Some(applier)),
+    })
+}

@@ -1,0 +1,107 @@
+//! Searching one view: plan, run, and fetch. Every record of the space is compared, so every answer is exact.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::collection::memtable::Row;
+use crate::collection::view::{SpaceNumber, View};
+use crate::index::{Nearest, flat};
+use crate::types::{Metric, RecordId, Vector};
+
+/// A search within one space.
+pub struct Search {
+    /// The space.
+    pub space: SpaceNumber,
+    /// What to search for; of the space's dimension.
+    pub vector: Vector,
+    /// The most hits to return: at least 1.
+    pub top_k: usize,
+}
+
+/// The hits of a search, and how they were found.
+pub struct Found {
+    /// The view that was searched; hits are rows of it.
+    view: Arc<View>,
+    space: SpaceNumber,
+    hits: Vec<(f32, u32)>,
+    /// How they were found.
+    pub stats: SearchStats,
+}
+
+/// How hits were found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SearchStats {
+    /// Distances computed.
+    pub distances: usize,
+    /// Time to find the nearest records.
+    pub search: Duration,
+}
+
+/// Rows that a search can compare within some 200 us: fewer run in place, more on a thread of their own.
+const COMPONENTS_IN_PLACE_MAX: usize = 1 << 20;
+
+/// A row with the id that settles ties.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate<'a> {
+    id: &'a RecordId,
+    row: u32,
+}
+
+impl Search {
+    /// Whether the search is too short to be worth another thread.
+    pub fn is_short(&self, view: &View) -> bool {
+        view.tables[usize::from(self.space.0)].live_count() * self.vector.dimension().get() <= COMPONENTS_IN_PLACE_MAX
+    }
+
+    /// Runs the search.
+    pub fn run(&self, view: Arc<View>) -> Found {
+        let started = Instant::now();
+        let space = view.space(self.space);
+        assert_eq!(
+            space.dimension,
+            self.vector.dimension(),
+            "a query lies in the space that it searches"
+        );
+        assert!(
+            space.metric != Metric::Cosine || has_direction(&self.vector),
+            "checked when the query was read"
+        );
+        let query = flat::Query::new(space.metric, &self.vector);
+        let table = &view.tables[usize::from(self.space.0)];
+        let mut nearest = Nearest::new(self.top_k);
+        table.scan(&query, |key, row, id| nearest.offer(key, || Candidate { id, row }));
+        let hits = nearest
+            .into_sorted()
+            .into_iter()
+            .map(|neighbor| (query.score(neighbor.key), neighbor.item.row))
+            .collect();
+        let stats = SearchStats {
+            distances: table.live_count(),
+            search: started.elapsed(),
+        };
+        Found {
+            view,
+            space: self.space,
+            hits,
+            stats,
+        }
+    }
+}
+
+impl Found {
+    /// The view that was searched.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The hits with their scores, best first, ties by id.
+    pub fn hits(&self) -> impl Iterator<Item = (f32, Row<'_>)> {
+        let table = &self.view.tables[usize::from(self.space.0)];
+        self.hits.iter().map(|&(score, row)| (score, table.row(row)))
+    }
+}
+
+/// Whether the vector is long enough to have a cosine.
+pub fn has_direction(vector: &Vector) -> bool {
+    flat::norm(vector.components()) >= f64::from(f32::MIN_POSITIVE)
+}

@@ -1,0 +1,507 @@
+//! The collection against a naive model, through restarts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::storage::fs::RealFs;
+use crate::storage::log::LogOptions;
+use crate::types::{Dimension, Metadata, Metric, RecordId, Space, SpaceName, Value, Vector};
+
+fn space(name: &str, dimension: usize, metric: Metric) -> Space {
+    let dimension = Dimension::new(dimension).unwrap();
+    Space {
+        name: SpaceName::new(name).unwrap(),
+        dimension,
+        metric,
+        text_model: None,
+    }
+}
+
+fn create(folder: &Path, spaces: Vec<Space>) -> Collection {
+    let created = Created {
+        spaces,
+        ..Created::default()
+    };
+    Collection::create(Arc::new(RealFs), folder, LogOptions::default(), created).unwrap()
+}
+
+fn reopen(folder: &Path) -> Collection {
+    let (collection, torn) = Collection::open(Arc::new(RealFs), folder, LogOptions::default()).unwrap();
+    assert!(torn.is_none());
+    collection
+}
+
+fn record(id: &str, space: &str, components: &[f32], if_version: Option<u64>) -> RecordWritten {
+    RecordWritten {
+        id: RecordId::new(id).unwrap(),
+        space: SpaceName::new(space).unwrap(),
+        vector: Vector::new(components.to_vec()).unwrap(),
+        content: Arc::default(),
+        if_version: if_version.map(Sequence),
+    }
+}
+
+fn upsert(records: Vec<RecordWritten>) -> Operation {
+    let change = Change::Upserted(Upserted {
+        records,
+        ..Upserted::default()
+    });
+    Operation {
+        change,
+        request_key: None,
+    }
+}
+
+fn delete(ids: &[&str]) -> Operation {
+    let removed = |id: &&str| RecordRemoved {
+        id: RecordId::new(id).unwrap(),
+        if_version: None,
+        observed_version: None,
+    };
+    Operation {
+        change: Change::Deleted(ids.iter().map(removed).collect()),
+        request_key: None,
+    }
+}
+
+fn run(collection: &Collection, operation: Operation) -> Outcome {
+    collection
+        .submit(operation, Durability::Buffered)
+        .unwrap()
+        .blocking_recv()
+        .unwrap()
+        .unwrap()
+}
+
+fn search(collection: &Collection, space: &str, components: &[f32], top_k: usize) -> Vec<(String, f32)> {
+    let view = collection.view();
+    let space = view.space_named(space).unwrap();
+    let found = Search {
+        space,
+        vector: Vector::new(components.to_vec()).unwrap(),
+        top_k,
+    }
+    .run(view);
+    found.hits().map(|(score, row)| (row.id.to_string(), score)).collect()
+}
+
+#[test]
+fn a_restart_brings_back_every_record_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let collection = create(
+        &path,
+        vec![space("a", 2, Metric::Cosine), space("b", 3, Metric::Euclidean)],
+    );
+    let fields = BTreeMap::from([
+        ("n".to_owned(), Value::Int(i64::MIN)),
+        ("l".to_owned(), Value::List(vec![Value::Null])),
+    ]);
+    let content = Content {
+        text: Some("tëxt".into()),
+        metadata: Metadata::new(fields).unwrap(),
+    };
+    let odd = [f32::MIN_POSITIVE / 8.0, -0.0];
+    let with_content = RecordWritten {
+        content: Arc::new(content.clone()),
+        ..record("x", "a", &odd, None)
+    };
+    run(
+        &collection,
+        upsert(vec![with_content, record("y", "b", &[1.0, 2.0, 3.0], None)]),
+    )
+    .unwrap();
+    run(&collection, delete(&["y"])).unwrap();
+    let before = collection.view().sequence();
+    drop(collection);
+
+    let collection = reopen(&path);
+    let view = collection.view();
+    assert_eq!((view.sequence(), view.record_count()), (before, 1));
+    let (row, space) = view.get("x").unwrap();
+    assert_eq!(
+        (row.version, space.name.as_str(), &**row.content),
+        (Sequence(2), "a", &content)
+    );
+    let bits = |components: &[f32]| {
+        components
+            .iter()
+            .map(|component| component.to_bits())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(bits(row.components), bits(&odd));
+    assert!(view.get("y").is_none());
+}
+
+#[test]
+fn a_view_does_not_change_while_it_is_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = create(&folder.path().join("c"), vec![space("a", 1, Metric::DotProduct)]);
+    run(&collection, upsert(vec![record("x", "a", &[1.0], None)])).unwrap();
+    let held = collection.view();
+    run(
+        &collection,
+        upsert(vec![record("x", "a", &[2.0], None), record("y", "a", &[3.0], None)]),
+    )
+    .unwrap();
+    run(&collection, delete(&["x"])).unwrap();
+    assert_eq!(held.get("x").unwrap().0.components, [1.0]);
+    assert_eq!((held.record_count(), collection.view().record_count()), (1, 1));
+}
+
+#[test]
+fn if_version_refuses_the_whole_batch_and_keeps_the_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = create(&folder.path().join("c"), vec![space("a", 1, Metric::DotProduct)]);
+    run(&collection, upsert(vec![record("x", "a", &[1.0], Some(0))])).unwrap();
+    let refused = run(
+        &collection,
+        upsert(vec![
+            record("new", "a", &[1.0], None),
+            record("x", "a", &[9.0], Some(0)),
+        ]),
+    );
+    let (id, expected, got) = (RecordId::new("x").unwrap(), Sequence(0), Sequence(2));
+    assert_eq!(refused, Err(Refusal::VersionMismatch { id, expected, got }));
+    assert_eq!(collection.view().record_count(), 1);
+    let applied = run(&collection, upsert(vec![record("x", "a", &[9.0], Some(2))])).unwrap();
+    assert!(
+        matches!(
+            applied,
+            Applied::Upserted {
+                sequence: Sequence(4),
+                ..
+            }
+        ),
+        "{applied:?}"
+    );
+}
+
+#[test]
+fn two_writers_never_both_pass_the_same_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = create(&folder.path().join("c"), vec![space("a", 1, Metric::DotProduct)]);
+    run(&collection, upsert(vec![record("x", "a", &[0.0], None)])).unwrap();
+    for _ in 0..50 {
+        let version = collection.view().get("x").unwrap().0.version.0;
+        let passed = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..4)
+                .map(|n| {
+                    let collection = &collection;
+                    scope.spawn(move || run(collection, upsert(vec![record("x", "a", &[n as f32], Some(version))])))
+                })
+                .collect();
+            writers
+                .into_iter()
+                .map(|writer| writer.join().unwrap())
+                .filter(Result::is_ok)
+                .count()
+        });
+        assert_eq!(passed, 1);
+    }
+}
+
+#[test]
+fn a_retry_answers_as_the_first_did_even_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let collection = create(&path, vec![space("a", 1, Metric::DotProduct)]);
+    let key = |content_hash| {
+        Some(RequestKey {
+            request_id: "r1".to_owned(),
+            content_hash,
+        })
+    };
+    let first = Operation {
+        request_key: key(1),
+        ..upsert(vec![record("x", "a", &[1.0], None)])
+    };
+    let answer = run(&collection, first.clone()).unwrap();
+    run(&collection, upsert(vec![record("x", "a", &[2.0], None)])).unwrap();
+    assert_eq!(
+        run(&collection, first.clone()).unwrap(),
+        answer,
+        "the retry is answered, not applied"
+    );
+    drop(collection);
+
+    let collection = reopen(&path);
+    assert_eq!(run(&collection, first).unwrap(), answer);
+    assert_eq!(collection.view().get("x").unwrap().0.components, [2.0]);
+    let other = Operation {
+        request_key: key(2),
+        ..delete(&["x"])
+    };
+    assert!(matches!(run(&collection, other), Err(Refusal::RequestIdReused { .. })));
+}
+
+#[test]
+fn a_filters_delete_leaves_alone_what_changed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = create(&folder.path().join("c"), vec![space("a", 1, Metric::DotProduct)]);
+    run(
+        &collection,
+        upsert(vec![record("x", "a", &[1.0], None), record("y", "a", &[1.0], None)]),
+    )
+    .unwrap();
+    run(&collection, upsert(vec![record("x", "a", &[2.0], None)])).unwrap();
+    let seen = |id: &str| RecordRemoved {
+        id: RecordId::new(id).unwrap(),
+        if_version: None,
+        observed_version: Some(Sequence(2)),
+    };
+    let operation = Operation {
+        change: Change::Deleted(vec![seen("x"), seen("y")]),
+        request_key: None,
+    };
+    assert!(matches!(
+        run(&collection, operation),
+        Ok(Applied::Deleted { deleted_count: 1, .. })
+    ));
+    assert!(collection.view().get("x").is_some());
+}
+
+#[test]
+fn a_write_adds_one_raw_space_and_no_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = create(&folder.path().join("c"), vec![]);
+    let write = |name: &str, dimension: usize| {
+        let records = vec![record(name, name, &vec![1.0; dimension], None)];
+        let spaces = vec![space(name, dimension, Metric::Cosine)];
+        Operation {
+            change: Change::Upserted(Upserted {
+                spaces,
+                records,
+                ..Upserted::default()
+            }),
+            request_key: None,
+        }
+    };
+    run(&collection, write("raw-3", 3)).unwrap();
+    run(&collection, write("raw-3", 3)).unwrap();
+    assert!(matches!(
+        run(&collection, write("raw-4", 4)),
+        Err(Refusal::SecondRawSpace { .. })
+    ));
+    assert!(collection.view().get("raw-4").is_none());
+    let conflict = Operation {
+        change: Change::Updated(Updated {
+            spaces: vec![space("raw-3", 5, Metric::Cosine)],
+            ..Updated::default()
+        }),
+        request_key: None,
+    };
+    assert!(matches!(run(&collection, conflict), Err(Refusal::SpaceConflict { .. })));
+}
+
+#[test]
+fn a_raw_vector_is_placed_by_name_or_by_its_only_dimension() {
+    let folder = tempfile::tempdir().unwrap();
+    let spaces = vec![
+        space("a", 2, Metric::Cosine),
+        space("b", 3, Metric::Cosine),
+        space("c", 3, Metric::Cosine),
+    ];
+    let view = create(&folder.path().join("c"), spaces).view();
+    let place = |dimension, name: Option<&str>| {
+        let name = name.map(|name| SpaceName::new(name).unwrap());
+        view.place(Dimension::new(dimension).unwrap(), name.as_ref())
+            .map(|number| view.space(number).name.to_string())
+    };
+    assert_eq!(place(2, None), Ok("a".to_owned()));
+    assert_eq!(place(3, Some("c")), Ok("c".to_owned()));
+    assert!(matches!(place(3, None), Err(NoPlace::Ambiguous { .. })));
+    assert!(matches!(place(4, None), Err(NoPlace::NoSuchDimension { .. })));
+    assert!(matches!(place(2, Some("b")), Err(NoPlace::WrongDimension { .. })));
+    assert!(matches!(place(2, Some("z")), Err(NoPlace::NoSuchSpace { .. })));
+}
+
+#[test]
+fn hits_come_best_first_and_ties_by_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = create(&folder.path().join("c"), vec![space("a", 2, Metric::Euclidean)]);
+    let at = |id: &str, x: f32| record(id, "a", &[x, 0.0], None);
+    run(
+        &collection,
+        upsert(vec![at("far", 9.0), at("b", 1.0), at("c", -1.0), at("a", 1.0)]),
+    )
+    .unwrap();
+    let hits = search(&collection, "a", &[0.0, 0.0], 3);
+    assert_eq!(
+        hits,
+        [("a".to_owned(), 1.0), ("b".to_owned(), 1.0), ("c".to_owned(), 1.0)]
+    );
+    assert_eq!(search(&collection, "a", &[0.0, 0.0], 10_000).len(), 4);
+}
+
+#[test]
+fn a_reader_can_wait_for_a_sequence() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = create(&folder.path().join("c"), vec![space("a", 1, Metric::DotProduct)]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        assert!(!collection.wait_for(Sequence(2), Duration::from_millis(20)).await);
+        let answer = collection
+            .submit(upsert(vec![record("x", "a", &[1.0], None)]), Durability::Durable)
+            .unwrap();
+        assert!(collection.wait_for(Sequence(2), Duration::from_secs(10)).await);
+        assert!(collection.view().get("x").is_some());
+        drop(answer);
+    });
+}
+
+#[test]
+fn an_abandoned_write_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let collection = create(&path, vec![space("a", 1, Metric::DotProduct)]);
+    drop(
+        collection
+            .submit(upsert(vec![record("x", "a", &[1.0], None)]), Durability::Durable)
+            .unwrap(),
+    );
+    drop(collection);
+    assert!(reopen(&path).view().get("x").is_some());
+}
+
+#[test]
+fn a_newer_operation_stops_replay_by_name() {
+    let newer = crate::pb::storage::Operation {
+        revision: REVISION + 1,
+        ..Default::default()
+    };
+    let error = Operation::decode(prost::Message::encode_to_vec(&newer).into()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the operation has revision 2, but this version reads revisions up to 1"
+    );
+    assert!(matches!(
+        Operation::decode(Default::default()),
+        Err(DecodeError::UnknownKind)
+    ));
+}
+
+#[test]
+fn metadata_at_its_limits_can_be_read_back_from_the_log() {
+    let mut value = Value::Int(1);
+    for _ in 1..crate::types::limits::METADATA_DEPTH_MAX {
+        value = Value::Object(BTreeMap::from([("o".to_owned(), value)]));
+    }
+    let metadata = Metadata::new(BTreeMap::from([("deep".to_owned(), value)])).unwrap();
+    let content = Arc::new(Content { text: None, metadata });
+    let operation = upsert(vec![RecordWritten {
+        content,
+        ..record("x", "a", &[1.0], None)
+    }]);
+    assert_eq!(Operation::decode(operation.encode().into()).unwrap(), operation);
+}
+
+/// What a user may do, small enough that ids and versions collide.
+#[derive(Clone, Debug)]
+enum Step {
+    Upsert(Vec<(u8, i8, Option<u64>)>),
+    Delete(Vec<u8>),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let record = (0..6_u8, -5..5_i8, prop::option::weighted(0.2, 0..12_u64));
+    prop_oneof![
+        6 => prop::collection::vec(record, 1..5).prop_map(Step::Upsert),
+        3 => prop::collection::vec(0..6_u8, 1..4).prop_map(Step::Delete),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// The collection as anybody would write it down: ids with version and component.
+#[derive(Default)]
+struct Naive {
+    records: BTreeMap<String, (u64, f32)>,
+    sequence: u64,
+}
+
+impl Naive {
+    fn upsert(&mut self, records: &[(u8, i8, Option<u64>)]) -> bool {
+        self.sequence += 1;
+        let version = |id: u8| self.records.get(&id.to_string()).map_or(0, |(version, _)| *version);
+        if records
+            .iter()
+            .any(|&(id, _, if_version)| if_version.is_some_and(|wanted| wanted != version(id)))
+        {
+            return false;
+        }
+        for &(id, component, _) in records {
+            self.records.insert(id.to_string(), (self.sequence, component.into()));
+        }
+        true
+    }
+
+    fn delete(&mut self, ids: &[u8]) -> usize {
+        self.sequence += 1;
+        ids.iter()
+            .filter(|id| self.records.remove(&id.to_string()).is_some())
+            .count()
+    }
+
+    fn nearest(&self, query: f32) -> Vec<(String, f32)> {
+        let mut hits: Vec<_> = self
+            .records
+            .iter()
+            .map(|(id, (_, component))| (id.clone(), (component - query).abs()))
+            .collect();
+        hits.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
+        hits
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_collection_equals_the_naive_model(steps in prop::collection::vec(step(), 1..40)) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        let mut collection = create(&path, vec![space("a", 1, Metric::Euclidean)]);
+        let mut naive = Naive { sequence: 1, ..Naive::default() };
+        for step in steps {
+            match step {
+                Step::Upsert(mut records) => {
+                    records.sort_by_key(|(id, ..)| *id);
+                    records.dedup_by_key(|(id, ..)| *id);
+                    let written = records.iter().map(|&(id, component, if_version)| {
+                        record(&id.to_string(), "a", &[component.into()], if_version)
+                    });
+                    let outcome = run(&collection, upsert(written.collect()));
+                    prop_assert_eq!(outcome.is_ok(), naive.upsert(&records));
+                }
+                Step::Delete(mut ids) => {
+                    ids.sort_unstable();
+                    ids.dedup();
+                    let names: Vec<String> = ids.iter().map(u8::to_string).collect();
+                    let outcome = run(&collection, delete(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+                    let deleted_count = naive.delete(&ids);
+                    let sequence = Sequence(naive.sequence);
+                    prop_assert_eq!(outcome, Ok(Applied::Deleted { sequence, deleted_count }));
+                }
+                Step::Restart => {
+                    drop(collection);
+                    collection = reopen(&path);
+                }
+            }
+            let view = collection.view();
+            let listed: BTreeMap<String, (u64, f32)> =
+                view.list(None).map(|(row, _)| (row.id.to_string(), (row.version.0, row.components[0]))).collect();
+            prop_assert_eq!(&listed, &naive.records);
+            prop_assert_eq!(view.sequence().0, naive.sequence);
+            prop_assert_eq!(search(&collection, "a", &[0.5], 10), naive.nearest(0.5));
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What a reader holds: the whole collection as it stood after one log record.
+//!
+//! A view never changes. Cloning one is cheap, since its parts are shared until they are written to; so the writer
+//! works on a clone and publishes it, and a batch appears whole.
+
+use imbl::OrdMap;
+
+use crate::collection::memtable::{Row, Table};
+use crate::types::{Dimension, RecordId, Sequence, Space, SpaceName};
+
+/// The collection after the log record `sequence`.
+#[derive(Clone, Default)]
+pub struct View {
+    pub(super) sequence: Sequence,
+    pub(super) description: String,
+    pub(super) default_model_id: String,
+    pub(super) spaces: Vec<Space>,
+    /// One for each space, in the same order.
+    pub(super) tables: Vec<Table>,
+    pub(super) directory: OrdMap<RecordId, Location>,
+}
+
+/// Where a record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Location {
+    pub space: u16,
+    pub row: u32,
+}
+
+/// The number of a space of a collection. Spaces are never removed, so it stays valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceNumber(pub(super) u16);
+
+/// Why a vector has no place.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum NoPlace {
+    /// No space of that name.
+    #[error("the collection has no space {name:?}; it has {existing}")]
+    NoSuchSpace {
+        /// The name that was given.
+        name: String,
+        /// The spaces that exist.
+        existing: String,
+    },
+    /// The named space has another dimension.
+    #[error("space {name:?} holds vectors of dimension {expected}, but this one has dimension {got}")]
+    WrongDimension {
+        /// The name that was given.
+        name: String,
+        /// The dimension of the space.
+        expected: Dimension,
+        /// The dimension of the vector.
+        got: Dimension,
+    },
+    /// No space of that dimension.
+    #[error("no space of the collection holds vectors of dimension {got}; it has {existing}")]
+    NoSuchDimension {
+        /// The dimension of the vector.
+        got: Dimension,
+        /// The spaces that exist.
+        existing: String,
+    },
+    /// More than one space of that dimension.
+    #[error("several spaces hold vectors of dimension {got}: {existing}; name one of them in `space`")]
+    Ambiguous {
+        /// The dimension of the vector.
+        got: Dimension,
+        /// Those spaces.
+        existing: String,
+    },
+}
+
+impl View {
+    /// The sequence of the last log record in it.
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+
+    /// What the collection is for.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// The model for texts that name none; empty: the service's.
+    pub fn default_model_id(&self) -> &str {
+        &self.default_model_id
+    }
+
+    /// The spaces in the order of their creation, each with the number of its records.
+    pub fn spaces(&self) -> impl Iterator<Item = (&Space, usize)> {
+        self.spaces.iter().zip(self.tables.iter().map(Table::live_count))
+    }
+
+    /// A space by its number.
+    pub fn space(&self, number: SpaceNumber) -> &Space {
+        &self.spaces[usize::from(number.0)]
+    }
+
+    /// Records in all spaces.
+    pub fn record_count(&self) -> usize {
+        self.directory.len()
+    }
+
+    /// Bytes of vectors in memory.
+    pub fn vector_bytes(&self) -> usize {
+        self.tables.iter().map(Table::vector_bytes).sum()
+    }
+
+    /// The record of that id, and its space.
+    pub fn get(&self, id: &str) -> Option<(Row<'_>, &Space)> {
+        self.directory.get(id).map(|&location| self.at(location))
+    }
+
+    /// Records in the order of their ids, from the first after `after`.
+    pub fn list(&self, after: Option<&RecordId>) -> impl Iterator<Item = (Row<'_>, &Space)> {
+        use std::ops::Bound;
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.directory
+            .range::<_, RecordId>((start, Bound::Unbounded))
+            .map(|(_, &location)| self.at(location))
+    }
+
+    /// The space of that name.
+    pub fn space_named(&self, name: &str) -> Option<SpaceNumber> {
+        self.find(|space| space.name.as_str() == name)
+    }
+
+    /// The space that the texts of a model lie in.
+    pub fn space_of_model(&self, model_id: &str) -> Option<SpaceNumber> {
+        self.find(|space| {
+            space
+                .text_model
+                .as_ref()
+                .is_some_and(|model| model.model_id == model_id)
+        })
+    }
+
+    /// The space for a raw vector: the named one, else the only one of its dimension.
+    pub fn place(&self, dimension: Dimension, space: Option<&SpaceName>) -> Result<SpaceNumber, NoPlace> {
+        if let Some(name) = space {
+            let Some(number) = self.space_named(name.as_str()) else {
+                return Err(NoPlace::NoSuchSpace {
+                    name: name.to_string(),
+                    existing: describe(&self.spaces),
+                });
+            };
+            let expected = self.space(number).dimension;
+            if expected != dimension {
+                return Err(NoPlace::WrongDimension {
+                    name: name.to_string(),
+                    expected,
+                    got: dimension,
+                });
+            }
+            return Ok(number);
+        }
+        let fitting: Vec<&Space> = self
+            .spaces
+            .iter()
+            .filter(|space| space.dimension == dimension)
+            .collect();
+        match fitting[..] {
+            [] => Err(NoPlace::NoSuchDimension {
+                got: dimension,
+                existing: describe(&self.spaces),
+            }),
+            [_] => Ok(self
+                .find(|space| space.dimension == dimension)
+                .expect("one space was just found")),
+            _ => Err(NoPlace::Ambiguous {
+                got: dimension,
+                existing: describe(fitting),
+            }),
+        }
+    }
+
+    pub(super) fn location(&self, id: &str) -> Option<Location> {
+        self.directory.get(id).copied()
+    }
+
+    pub(super) fn version(&self, id: &str) -> Option<Sequence> {
+        self.get(id).map(|(row, _)| row.version)
+    }
+
+    fn at(&self, location: Location) -> (Row<'_>, &Space) {
+        let space = usize::from(location.space);
+        (self.tables[space].row(location.row), &self.spaces[space])
+    }
+
+    fn find(&self, wanted: impl Fn(&Space) -> bool) -> Option<SpaceNumber> {
+        self.spaces
+            .iter()
+            .position(wanted)
+            .map(|position| SpaceNumber(position as u16))
+    }
+}
+
+/// For messages: each space with its dimension.
+pub fn describe<'a>(spaces: impl IntoIterator<Item = &'a Space>) -> String {
+    let described: Vec<String> = spaces
+        .into_iter()
+        .map(|space| format!("{} (dimension {})", space.name, space.dimension))
+        .collect();
+    if described.is_empty() {
+        "no spaces yet".to_owned()
+    } else {
+        described.join(", ")
+    }
+}

@@ -1,0 +1,125 @@
+//! The path of a write: into the log, then applied in the order of the log, then acknowledged.
+//!
+//! One thread applies. It takes operations in the order in which they entered the log, waits until the promise of each
+//! holds (written, or synced), applies all that are ready to a copy of the view, publishes it, and only then answers.
+//! So a durable write is invisible until it is synced, and a buffered one behind it appears after it. Dropping the
+//! receiver of an answer cancels nothing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{oneshot, watch};
+
+use crate::collection::apply::Outcome;
+use crate::collection::op::Operation;
+use crate::collection::request::RequestTable;
+use crate::collection::view::View;
+use crate::storage::log::{Completion, Log, LogError};
+use crate::types::Sequence;
+
+/// The answer to a write, when it comes. (The channel needs no runtime: the engine stays synchronous.)
+pub type Answer = oneshot::Receiver<Result<Outcome, LogError>>;
+
+/// What readers and the writer share.
+pub(super) struct Shared {
+    pub view: ArcSwap<View>,
+    pub requests: Mutex<RequestTable<Outcome>>,
+    /// The sequence of `view`, for readers that wait for one.
+    pub visible: watch::Sender<Sequence>,
+}
+
+/// An operation that has entered the log.
+pub(super) struct Submitted {
+    operation: Operation,
+    completion: Completion,
+    answer: oneshot::Sender<Result<Outcome, LogError>>,
+}
+
+/// The way into the log. The lock makes the order of the queue the order of the log; it is held for an append, which
+/// does not wait, and never across `.await`.
+pub(super) struct Writer {
+    pub log: Arc<dyn Log>,
+    queue: Mutex<Option<mpsc::Sender<Submitted>>>,
+}
+
+impl Writer {
+    pub fn new(log: Arc<dyn Log>) -> (Self, mpsc::Receiver<Submitted>) {
+        // Unbounded here, since the log bounds the bytes that are under way and refuses more.
+        let (sender, receiver) = mpsc::channel();
+        (
+            Self {
+                log,
+                queue: Mutex::new(Some(sender)),
+            },
+            receiver,
+        )
+    }
+
+    pub fn submit(
+        &self,
+        operation: Operation,
+        durability: crate::storage::log::Durability,
+    ) -> Result<Answer, LogError> {
+        let payload = operation.encode();
+        let (answer, receiver) = oneshot::channel();
+        let queue = lock(&self.queue);
+        let sender = queue.as_ref().ok_or(LogError::Closed)?;
+        let completion = self.log.append(vec![payload], durability)?;
+        // The applier goes only after the sender was dropped, which takes this lock.
+        sender
+            .send(Submitted {
+                operation,
+                completion,
+                answer,
+            })
+            .map_err(|_| LogError::Closed)?;
+        Ok(receiver)
+    }
+
+    /// Refuses further writes; what is queued is still applied.
+    pub fn stop(&self) {
+        lock(&self.queue).take();
+    }
+}
+
+/// Applies until the queue is closed and empty.
+pub(super) fn apply_all(queue: &mpsc::Receiver<Submitted>, shared: &Shared) {
+    let mut view = View::clone(&shared.view.load());
+    let mut held = None;
+    while let Some(first) = held.take().or_else(|| queue.recv().ok()) {
+        let mut answers = vec![apply_one(first, &mut view, shared)];
+        while let Ok(next) = queue.try_recv() {
+            if !next.completion.is_ready() {
+                held = Some(next);
+                break;
+            }
+            answers.push(apply_one(next, &mut view, shared));
+        }
+        shared.view.store(Arc::new(view.clone()));
+        shared.visible.send_replace(view.sequence());
+        for (sender, answer) in answers {
+            // Nobody may be waiting any more; the write stands all the same.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+type Answered = (oneshot::Sender<Result<Outcome, LogError>>, Result<Outcome, LogError>);
+
+fn apply_one(submitted: Submitted, view: &mut View, shared: &Shared) -> Answered {
+    let Submitted {
+        operation,
+        completion,
+        answer,
+    } = submitted;
+    let outcome = completion.wait().map(|committed| {
+        assert_eq!(committed.first, committed.last, "one operation is one record");
+        view.apply(committed.first, operation, &mut lock(&shared.requests))
+    });
+    (answer, outcome)
+}
+
+/// A panic while the lock was held has already ended the thread that could have left something half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,52 @@
+//! What can be configured: each part's own options, put together. Nobody but `main` and `server` knows this module.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// How the store and the embedding service beside it run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Address and port of the store (gRPC and REST); port 0 takes a free one.
+    #[arg(
+        long,
+        env = "VECTRON_LISTEN",
+        default_value = "127.0.0.1:3000",
+        value_name = "ADDRESS"
+    )]
+    pub listen: SocketAddr,
+
+    /// Folder of the logs; made if it is missing. One process uses it at a time.
+    #[arg(long, env = "VECTRON_DATA", default_value = "data", value_name = "FOLDER")]
+    pub data: PathBuf,
+
+    /// Searches that run at once on threads of their own; 0: one for each core.
+    #[arg(long, env = "VECTRON_SEARCH_THREADS", default_value_t = 0, value_name = "COUNT")]
+    pub search_threads: usize,
+
+    /// Use the embedding service at this URL (http://host:port), in place of the one in this process.
+    #[arg(long, env = "VECTRON_EMBEDDING_URL", value_name = "URL")]
+    pub embedding_url: Option<String>,
+
+    /// Address and port of the embedding service in this process.
+    #[arg(
+        long,
+        env = "VECTRON_EMBEDDING_LISTEN",
+        default_value = "127.0.0.1:8000",
+        value_name = "ADDRESS",
+        conflicts_with = "embedding_url"
+    )]
+    pub embedding_listen: SocketAddr,
+
+    /// The longest that the store waits for embeddings of one batch, in seconds.
+    #[arg(
+        long,
+        env = "VECTRON_EMBEDDING_TIMEOUT_S",
+        default_value_t = 120,
+        value_name = "SECONDS"
+    )]
+    pub embedding_timeout_s: u64,
+
+    /// The embedding service in this process.
+    #[command(flatten, next_help_heading = "Embedding service in this process")]
+    pub embedding: vectron_embedding::Options,
+}

@@ -1,0 +1,184 @@
+//! The log of create and drop, and the names that follow from it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prost::Message;
+use uuid::Uuid;
+
+use crate::collection::{REVISION, RequestKey, RequestTable, Seen};
+use crate::pb::storage as pb;
+use crate::storage::fs::Fs;
+use crate::storage::log::{Durability, FileLog, Log, LogError, LogOptions, OpenError, TornTail};
+use crate::types::{CollectionName, Sequence};
+
+/// Which collections there are.
+pub(super) struct Catalogue {
+    log: FileLog,
+    names: Names,
+}
+
+/// The fold of the log.
+#[derive(Default)]
+struct Names {
+    ids: BTreeMap<CollectionName, Uuid>,
+    requests: RequestTable<CatalogueAnswer>,
+}
+
+/// One record of the log.
+pub(super) enum CatalogueChange {
+    Created { id: Uuid, name: CollectionName },
+    Dropped { id: Uuid, record_count: u64 },
+}
+
+/// How a request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CatalogueAnswer {
+    Created,
+    Dropped { record_count: u64 },
+}
+
+/// Why the catalogue cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// The log cannot be read or written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The folder cannot be looked at.
+    #[error("{}: {error}", folder.display())]
+    Io {
+        /// The folder.
+        folder: PathBuf,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
+    /// The log is whole, but a record of it is not of this version.
+    #[error("record {sequence} cannot be understood: {reason}")]
+    Record {
+        /// The record.
+        sequence: Sequence,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Catalogue {
+    pub fn open(fs: Arc<dyn Fs>, folder: &Path) -> Result<(Self, Option<TornTail>), CatalogueError> {
+        let mut names = Names::default();
+        let exists = fs.exists(folder).map_err(|error| CatalogueError::Io {
+            folder: folder.to_owned(),
+            error,
+        })?;
+        if !exists {
+            let log = FileLog::create(fs, folder, LogOptions::default())?;
+            return Ok((Self { log, names }, None));
+        }
+        let replay = |record: crate::storage::log::LogRecord<'_>| {
+            let (change, key) = decode(record.payload)?;
+            names.apply(change, key.as_ref());
+            Ok::<(), String>(())
+        };
+        let (log, report) = FileLog::open(fs, folder, LogOptions::default(), replay).map_err(|error| match error {
+            OpenError::Log(error) => CatalogueError::Log(error),
+            OpenError::Replay {
+                sequence,
+                error: reason,
+            } => CatalogueError::Record { sequence, reason },
+        })?;
+        Ok((Self { log, names }, report.torn_tail))
+    }
+
+    /// Whether nothing was ever created.
+    pub fn is_new(&self) -> bool {
+        self.log.last() == Sequence::ZERO
+    }
+
+    pub fn collections(&self) -> BTreeMap<CollectionName, Uuid> {
+        self.names.ids.clone()
+    }
+
+    pub fn id(&self, name: &str) -> Option<Uuid> {
+        self.names.ids.get(name).copied()
+    }
+
+    pub fn seen(&self, key: &RequestKey) -> Seen<CatalogueAnswer> {
+        self.names.requests.seen(key)
+    }
+
+    /// Returns when the change is durable.
+    pub fn append(&mut self, change: CatalogueChange, key: Option<RequestKey>) -> Result<(), LogError> {
+        self.log
+            .append(vec![encode(&change, key.as_ref())], Durability::Durable)?
+            .wait()?;
+        self.names.apply(change, key.as_ref());
+        Ok(())
+    }
+
+    pub fn close(&self) {
+        self.log.close();
+    }
+}
+
+impl Names {
+    fn apply(&mut self, change: CatalogueChange, key: Option<&RequestKey>) {
+        let answer = match change {
+            CatalogueChange::Created { id, name } => {
+                self.ids.insert(name, id);
+                CatalogueAnswer::Created
+            }
+            CatalogueChange::Dropped { id, record_count } => {
+                self.ids.retain(|_, existing| *existing != id);
+                CatalogueAnswer::Dropped { record_count }
+            }
+        };
+        if let Some(key) = key {
+            self.requests.remember(key, answer);
+        }
+    }
+}
+
+fn encode(change: &CatalogueChange, key: Option<&RequestKey>) -> Vec<u8> {
+    use pb::catalogue_operation::Kind;
+    let kind = match change {
+        CatalogueChange::Created { id, name } => Kind::Created(pb::CatalogueCreated {
+            collection_id: id.to_string(),
+            name: name.as_str().to_owned(),
+        }),
+        CatalogueChange::Dropped { id, record_count } => Kind::Dropped(pb::CatalogueDropped {
+            collection_id: id.to_string(),
+            record_count: *record_count,
+        }),
+    };
+    let request_key = key.map(RequestKey::encode);
+    pb::CatalogueOperation {
+        revision: REVISION,
+        kind: Some(kind),
+        request_key,
+    }
+    .encode_to_vec()
+}
+
+fn decode(payload: &[u8]) -> Result<(CatalogueChange, Option<RequestKey>), String> {
+    use pb::catalogue_operation::Kind;
+    let operation = pb::CatalogueOperation::decode(payload).map_err(|error| error.to_string())?;
+    if operation.revision > REVISION {
+        return Err(format!(
+            "it has revision {}, but this version reads revisions up to {REVISION}",
+            operation.revision
+        ));
+    }
+    let parse_id = |id: &str| Uuid::try_parse(id).map_err(|_| format!("collection id {id:?} is no UUID"));
+    let change = match operation.kind {
+        Some(Kind::Created(created)) => CatalogueChange::Created {
+            id: parse_id(&created.collection_id)?,
+            name: CollectionName::new(&created.name).map_err(|error| error.to_string())?,
+        },
+        Some(Kind::Dropped(dropped)) => CatalogueChange::Dropped {
+            id: parse_id(&dropped.collection_id)?,
+            record_count: dropped.record_count,
+        },
+        None => return Err("it is of a kind that this version does not know".to_owned()),
+    };
+    Ok((change, operation.request_key.map(RequestKey::decode)))
+}

@@ -1,0 +1,399 @@
+//! All collections of a data folder: opening, creating, dropping, listing.
+//!
+//! ```text
+//! data/LOCK                     held while a process uses the folder
+//! data/catalogue/               the log of create and drop
+//! data/collections/<uuid>/log/  the log of one collection
+//! ```
+//!
+//! Invariants: a collection exists if the catalogue says so; its folder is made, durably, before the catalogue's
+//! record and removed after it, so what a crash leaves behind is a folder that the catalogue does not name, which is
+//! removed at the next start. A damaged collection is kept apart and named; the others are served.
+
+pub mod benchmark;
+mod catalogue;
+mod legacy;
+mod raw_space;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use uuid::Uuid;
+
+use crate::collection::{Collection, Created, RecoverError, RequestKey, Seen};
+use crate::storage::fs::{Fs, RealFs};
+use crate::storage::lock::{DirectoryLock, LockError};
+use crate::storage::log::{LogError, LogOptions, TornTail};
+use crate::types::CollectionName;
+use crate::types::limits::COLLECTIONS_MAX;
+pub use catalogue::CatalogueError;
+use catalogue::{Catalogue, CatalogueAnswer, CatalogueChange};
+pub use legacy::LegacyError;
+pub use raw_space::raw_space;
+
+/// An open data folder.
+pub struct Database {
+    folder: PathBuf,
+    fs: Arc<dyn Fs>,
+    /// Held for a whole create or drop, which wait for the disk; so they happen one after the other.
+    catalogue: Mutex<Catalogue>,
+    /// Held for a look-up or an exchange only.
+    entries: RwLock<BTreeMap<CollectionName, Entry>>,
+    /// Released when the database is dropped, after the collections are closed.
+    _lock: DirectoryLock,
+}
+
+/// A collection of the catalogue.
+#[derive(Clone)]
+pub enum Entry {
+    /// Open.
+    Open(Arc<Collection>),
+    /// Its log could not be opened; the files are left as they are.
+    Damaged {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// What was found when the folder was opened.
+#[derive(Debug, Default)]
+pub struct OpenReport {
+    /// Collections that are open.
+    pub collections: usize,
+    /// Records in them.
+    pub records: usize,
+    /// What a crash had torn, and was cut off.
+    pub torn: Vec<(String, TornTail)>,
+    /// Collections that could not be opened, with the reason.
+    pub damaged: Vec<(CollectionName, String)>,
+    /// Vectors taken in from `index.json` of earlier Vectron.
+    pub imported: Option<usize>,
+}
+
+/// Why the database does not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Another process uses the folder.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The folder cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
+    /// The catalogue cannot be read or written.
+    #[error("the catalogue: {0}")]
+    Catalogue(#[from] CatalogueError),
+    /// A collection cannot be made.
+    #[error(transparent)]
+    Collection(#[from] RecoverError),
+    /// `index.json` of earlier Vectron cannot be taken in.
+    #[error(transparent)]
+    Legacy(#[from] LegacyError),
+    /// There is none of that name.
+    #[error("there is no collection {name:?}; {}", existing_collections(existing))]
+    NotFound {
+        /// The name.
+        name: String,
+        /// Some that exist.
+        existing: Vec<String>,
+    },
+    /// There is one of that name already.
+    #[error("there is a collection {name:?} already")]
+    AlreadyExists {
+        /// The name.
+        name: CollectionName,
+    },
+    /// It could not be opened.
+    #[error("collection {name:?} could not be opened: {reason}")]
+    Damaged {
+        /// The name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There are as many collections as a server takes.
+    #[error("a server has at most {COLLECTIONS_MAX} collections")]
+    TooMany,
+    /// The request id stands for another request.
+    #[error("request id {request_id:?} was used before, for a request with another content")]
+    RequestIdReused {
+        /// The request id.
+        request_id: String,
+    },
+}
+
+fn existing_collections(existing: &[String]) -> String {
+    if existing.is_empty() {
+        "there are none yet".to_owned()
+    } else {
+        format!("there are: {}", existing.join(", "))
+    }
+}
+
+impl Database {
+    /// Opens the folder, or makes it. Every log is replayed before this returns.
+    pub fn open(folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
+        let fs: Arc<dyn Fs> = Arc::new(RealFs);
+        let io = |error| DatabaseError::Io {
+            path: folder.to_owned(),
+            error,
+        };
+        fs.create_dir_all(&folder.join("collections")).map_err(io)?;
+        let lock = DirectoryLock::acquire(folder)?;
+        let (catalogue, torn) = Catalogue::open(fs.clone(), &folder.join("catalogue"))?;
+        let is_first_start = catalogue.is_new();
+        let database = Self {
+            folder: folder.to_owned(),
+            fs,
+            catalogue: Mutex::new(catalogue),
+            entries: RwLock::default(),
+            _lock: lock,
+        };
+        let mut report = OpenReport::default();
+        report.torn.extend(torn.map(|torn| ("the catalogue".to_owned(), torn)));
+        database.remove_leftovers()?;
+        database.open_collections(&mut report);
+        if is_first_start {
+            report.imported = legacy::import(&database)?;
+        }
+        for entry in database.entries().values() {
+            if let Entry::Open(collection) = entry {
+                report.collections += 1;
+                report.records += collection.view().record_count();
+            }
+        }
+        Ok((database, report))
+    }
+
+    /// An open collection.
+    pub fn get(&self, name: &str) -> Result<Arc<Collection>, DatabaseError> {
+        match self.entry(name)? {
+            Entry::Open(collection) => Ok(collection),
+            Entry::Damaged { reason } => Err(DatabaseError::Damaged {
+                name: name.to_owned(),
+                reason,
+            }),
+        }
+    }
+
+    /// A collection, open or damaged.
+    pub fn entry(&self, name: &str) -> Result<Entry, DatabaseError> {
+        let entries = self.entries();
+        entries.get(name).cloned().ok_or_else(|| {
+            let existing = entries.keys().take(10).map(CollectionName::to_string).collect();
+            DatabaseError::NotFound {
+                name: name.to_owned(),
+                existing,
+            }
+        })
+    }
+
+    /// All collections in the order of their names, from the first after `after`.
+    pub fn list(&self, after: Option<&str>, limit: usize) -> Vec<(CollectionName, Entry)> {
+        use std::ops::Bound;
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.entries();
+        entries
+            .range::<str, _>((start, Bound::Unbounded))
+            .take(limit)
+            .map(|(name, entry)| (name.clone(), entry.clone()))
+            .collect()
+    }
+
+    /// Makes a collection, durably. A retry with the same key gets the same one.
+    pub fn create(
+        &self,
+        name: &CollectionName,
+        created: Created,
+        key: Option<RequestKey>,
+    ) -> Result<Arc<Collection>, DatabaseError> {
+        self.create_filled(name, created, key, |_| Ok(()))
+    }
+
+    /// As `create`; the collection is filled before anybody can see it.
+    fn create_filled(
+        &self,
+        name: &CollectionName,
+        created: Created,
+        key: Option<RequestKey>,
+        fill: impl FnOnce(&Collection) -> Result<(), RecoverError>,
+    ) -> Result<Arc<Collection>, DatabaseError> {
+        let mut catalogue = self.catalogue();
+        match key.as_ref().map(|key| catalogue.seen(key)) {
+            Some(Seen::Answered(_)) => return self.get(name.as_str()),
+            Some(Seen::Reused) => return Err(reused(key)),
+            Some(Seen::Never) | None => {}
+        }
+        if self.entries().contains_key(name) {
+            return Err(DatabaseError::AlreadyExists { name: name.clone() });
+        }
+        if self.entries().len() >= COLLECTIONS_MAX {
+            return Err(DatabaseError::TooMany);
+        }
+        let id = Uuid::new_v4();
+        let folder = self.collection_folder(id);
+        let made = Collection::create(self.fs.clone(), &folder, LogOptions::default(), created)
+            .and_then(|collection| fill(&collection).map(|()| collection));
+        let recorded = made.map_err(DatabaseError::from).and_then(|collection| {
+            self.sync_folder(&self.folder.join("collections"))?;
+            catalogue.append(CatalogueChange::Created { id, name: name.clone() }, key)?;
+            Ok(collection)
+        });
+        match recorded {
+            Ok(collection) => {
+                let collection = Arc::new(collection);
+                self.entries_mut().insert(name.clone(), Entry::Open(collection.clone()));
+                Ok(collection)
+            }
+            Err(error) => {
+                // The catalogue does not name the folder; if this fails too, the next start removes it.
+                let _ = self.fs.remove_dir_all(&folder);
+                Err(error)
+            }
+        }
+    }
+
+    /// The collection of that name, made if it is missing.
+    pub fn get_or_create(&self, name: &CollectionName) -> Result<Arc<Collection>, DatabaseError> {
+        match self.get(name.as_str()) {
+            Err(DatabaseError::NotFound { .. }) => {}
+            found => return found,
+        }
+        match self.create(name, Created::default(), None) {
+            // Another writer was faster.
+            Err(DatabaseError::AlreadyExists { .. }) => self.get(name.as_str()),
+            created => created,
+        }
+    }
+
+    /// Drops a collection with everything in it, and returns how many records that were. A damaged one can be dropped.
+    pub fn drop_collection(&self, name: &str, key: Option<RequestKey>) -> Result<u64, DatabaseError> {
+        let mut catalogue = self.catalogue();
+        match key.as_ref().map(|key| catalogue.seen(key)) {
+            Some(Seen::Answered(CatalogueAnswer::Dropped { record_count })) => return Ok(record_count),
+            Some(Seen::Answered(CatalogueAnswer::Created) | Seen::Reused) => return Err(reused(key)),
+            Some(Seen::Never) | None => {}
+        }
+        let Some(id) = catalogue.id(name) else {
+            return self.get(name).map(|_| 0);
+        };
+        let record_count = match self.get(name) {
+            Ok(collection) => collection.view().record_count() as u64,
+            Err(_) => 0,
+        };
+        catalogue.append(CatalogueChange::Dropped { id, record_count }, key)?;
+        let entry = self.entries_mut().remove(name);
+        if let Some(Entry::Open(collection)) = entry {
+            collection.close();
+        }
+        self.remove_folder(id);
+        Ok(record_count)
+    }
+
+    /// Closes every collection: what was accepted is applied and synced.
+    pub fn close(&self) {
+        for (_, entry) in self.list(None, usize::MAX) {
+            if let Entry::Open(collection) = entry {
+                collection.close();
+            }
+        }
+        self.catalogue().close();
+    }
+
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn open_collections(&self, report: &mut OpenReport) {
+        let known = self.catalogue().collections();
+        for (name, id) in known {
+            let opened = Collection::open(self.fs.clone(), &self.collection_folder(id), LogOptions::default());
+            let entry = match opened {
+                Ok((collection, torn)) => {
+                    report
+                        .torn
+                        .extend(torn.map(|torn| (format!("collection {name}"), torn)));
+                    Entry::Open(Arc::new(collection))
+                }
+                Err(error) => {
+                    report.damaged.push((name.clone(), error.to_string()));
+                    Entry::Damaged {
+                        reason: error.to_string(),
+                    }
+                }
+            };
+            self.entries_mut().insert(name, entry);
+        }
+    }
+
+    /// Removes the folders of collections that were not finished, or dropped, when the process ended. Only names that
+    /// are ours to give are touched.
+    fn remove_leftovers(&self) -> Result<(), DatabaseError> {
+        let folder = self.folder.join("collections");
+        let known: Vec<Uuid> = self.catalogue().collections().into_values().collect();
+        let names = self
+            .fs
+            .list(&folder)
+            .map_err(|error| DatabaseError::Io { path: folder, error })?;
+        for id in names
+            .iter()
+            .filter_map(|name| Uuid::try_parse(name.to_str()?).ok())
+            .filter(|id| !known.contains(id))
+        {
+            tracing::warn!(%id, "removing the folder of a collection that the catalogue does not name");
+            self.remove_folder(id);
+        }
+        Ok(())
+    }
+
+    fn remove_folder(&self, id: Uuid) {
+        let folder = self.collection_folder(id);
+        if let Err(error) = self.fs.remove_dir_all(&folder) {
+            tracing::warn!(folder = %folder.display(), %error, "cannot remove the folder; the next start tries again");
+        }
+    }
+
+    fn sync_folder(&self, folder: &Path) -> Result<(), DatabaseError> {
+        self.fs.sync_dir(folder).map_err(|error| DatabaseError::Io {
+            path: folder.to_owned(),
+            error,
+        })
+    }
+
+    fn collection_folder(&self, id: Uuid) -> PathBuf {
+        self.folder.join("collections").join(id.to_string())
+    }
+
+    fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
+        self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entries(&self) -> RwLockReadGuard<'_, BTreeMap<CollectionName, Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entries_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<CollectionName, Entry>> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn reused(key: Option<RequestKey>) -> DatabaseError {
+    DatabaseError::RequestIdReused {
+        request_id: key.map(|key| key.request_id).unwrap_or_default(),
+    }
+}
+
+impl From<LogError> for DatabaseError {
+    fn from(error: LogError) -> Self {
+        DatabaseError::Catalogue(CatalogueError::Log(error))
+    }
+}
+
+#[cfg(test)]
+mod tests;

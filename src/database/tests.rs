@@ -1,0 +1,226 @@
+//! The data folder: creating, dropping, restarts, damage, and earlier Vectron's file.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::collection::{Change, Content, Operation, RecordWritten, Upserted};
+use crate::storage::log::Durability;
+use crate::types::{Dimension, RecordId, Vector};
+
+fn name(name: &str) -> CollectionName {
+    CollectionName::new(name).unwrap()
+}
+
+fn key(request_id: &str, content_hash: u64) -> Option<RequestKey> {
+    Some(RequestKey {
+        request_id: request_id.to_owned(),
+        content_hash,
+    })
+}
+
+fn open(folder: &Path) -> (Database, OpenReport) {
+    Database::open(folder).unwrap()
+}
+
+fn fill(collection: &Collection, count: usize) {
+    let space = raw_space(Dimension::new(2).unwrap());
+    for i in 0..count {
+        let record = RecordWritten {
+            id: RecordId::new(&i.to_string()).unwrap(),
+            space: space.name.clone(),
+            vector: Vector::new(vec![1.0, i as f32]).unwrap(),
+            content: Arc::new(Content::default()),
+            if_version: None,
+        };
+        let change = Change::Upserted(Upserted {
+            spaces: vec![space.clone()],
+            records: vec![record],
+            ..Default::default()
+        });
+        let answer = collection
+            .submit(
+                Operation {
+                    change,
+                    request_key: None,
+                },
+                Durability::Durable,
+            )
+            .unwrap();
+        answer.blocking_recv().unwrap().unwrap().unwrap();
+    }
+}
+
+fn log_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder.join("collections"))
+        .unwrap()
+        .flat_map(|entry| fs::read_dir(entry.unwrap().path().join("log")).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn collections_come_back_after_a_restart_and_dropped_ones_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, _) = open(folder.path());
+    fill(&*database.create(&name("keep"), Created::default(), None).unwrap(), 3);
+    fill(&*database.create(&name("drop"), Created::default(), None).unwrap(), 2);
+    assert_eq!(database.drop_collection("drop", None).unwrap(), 2);
+    assert!(matches!(database.get("drop"), Err(DatabaseError::NotFound { .. })));
+    drop(database);
+
+    let (database, report) = open(folder.path());
+    assert_eq!((report.collections, report.records), (1, 3));
+    assert_eq!(database.get("keep").unwrap().view().record_count(), 3);
+    assert_eq!(fs::read_dir(folder.path().join("collections")).unwrap().count(), 1);
+    // A name can be used again, by another collection.
+    assert_eq!(
+        database
+            .create(&name("drop"), Created::default(), None)
+            .unwrap()
+            .view()
+            .record_count(),
+        0
+    );
+}
+
+#[test]
+fn a_second_of_the_same_name_is_refused_and_a_retry_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, _) = open(folder.path());
+    let first = database.create(&name("a"), Created::default(), key("r", 1)).unwrap();
+    let retry = database.create(&name("a"), Created::default(), key("r", 1)).unwrap();
+    assert!(Arc::ptr_eq(&first, &retry));
+    assert!(matches!(
+        database.create(&name("a"), Created::default(), None),
+        Err(DatabaseError::AlreadyExists { .. })
+    ));
+    let reused = database.create(&name("b"), Created::default(), key("r", 2));
+    assert!(matches!(reused, Err(DatabaseError::RequestIdReused { .. })));
+    assert_eq!(database.drop_collection("a", key("d", 1)).unwrap(), 0);
+    assert_eq!(
+        database.drop_collection("a", key("d", 1)).unwrap(),
+        0,
+        "a retry of the drop"
+    );
+    assert!(matches!(
+        database.drop_collection("a", None),
+        Err(DatabaseError::NotFound { .. })
+    ));
+}
+
+#[test]
+fn a_second_process_is_refused_by_the_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_database, _) = open(folder.path());
+    let Err(DatabaseError::Locked(error)) = Database::open(folder.path()) else {
+        panic!("opened twice")
+    };
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+}
+
+#[test]
+fn folders_that_no_catalogue_names_are_removed_and_foreign_ones_are_left() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let collections = folder.path().join("collections");
+    let leftover = collections.join(Uuid::new_v4().to_string()).join("log");
+    fs::create_dir_all(&leftover).unwrap();
+    fs::create_dir_all(collections.join("lost+found")).unwrap();
+    drop(open(folder.path()));
+    assert!(!leftover.exists());
+    assert!(collections.join("lost+found").exists());
+}
+
+#[test]
+fn a_damaged_collection_is_named_and_the_others_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, _) = open(folder.path());
+    fill(&*database.create(&name("bad"), Created::default(), None).unwrap(), 20);
+    let file = log_files(folder.path()).remove(0);
+    fill(&*database.create(&name("good"), Created::default(), None).unwrap(), 1);
+    drop(database);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[3 * 4096 + 40] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+
+    let (database, report) = open(folder.path());
+    assert_eq!((report.collections, report.records), (1, 1));
+    let Err(DatabaseError::Damaged { reason, .. }) = database.get("bad") else {
+        panic!("served")
+    };
+    assert!(
+        reason.contains(&*file.to_string_lossy()) && reason.contains("offset") && reason.contains("sequence"),
+        "{reason}"
+    );
+    assert_eq!(database.get("good").unwrap().view().record_count(), 1);
+    assert_eq!(fs::read(&file).unwrap(), bytes, "the damaged file is left as it is");
+    database.drop_collection("bad", None).unwrap();
+}
+
+#[test]
+fn the_file_of_earlier_vectron_is_taken_in_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("index.json");
+    fs::write(
+        &file,
+        r#"[{"id":"a","vector":[1,2,3]},{"id":"b","vector":[1.5,2]},{"id":"a","vector":[4,5,6]}]"#,
+    )
+    .unwrap();
+    let (database, report) = open(folder.path());
+    assert_eq!(report.imported, Some(2));
+    let collection = database.get("default").unwrap();
+    assert_eq!(collection.view().get("a").unwrap().0.components, [4.0, 5.0, 6.0]);
+    assert_eq!(collection.view().get("b").unwrap().1.name.as_str(), "raw-2");
+    database.drop_collection("default", None).unwrap();
+    drop((collection, database));
+    let (database, report) = open(folder.path());
+    assert_eq!(
+        (report.imported, report.collections),
+        (None, 0),
+        "what was dropped does not come back"
+    );
+    assert!(file.exists());
+    drop(database);
+}
+
+#[test]
+fn a_file_of_earlier_vectron_that_is_wrong_is_refused_whole() {
+    for (json, expected) in [
+        (r#"[{"id":"a","vector":[1]},{"id":"","vector":[1]}]"#, "entry 1"),
+        (r#"[{"id":"a","vector":[0,0]}]"#, "zero vector"),
+        (r#"[{"id":"a","vector":[]}]"#, "entry 0"),
+        (r#"{"a":[1]}"#, "expected"),
+        (r#"[{"id":"a","vector":[1e99]}]"#, "out of range"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("index.json"), json).unwrap();
+        let Err(DatabaseError::Legacy(error)) = Database::open(folder.path()) else {
+            panic!("{json} was taken in")
+        };
+        assert!(error.to_string().contains(expected), "{error}");
+        // Mended, it is taken in at the next start.
+        fs::write(folder.path().join("index.json"), r#"[{"id":"a","vector":[1]}]"#).unwrap();
+        assert_eq!(open(folder.path()).1.imported, Some(1));
+    }
+}
+
+#[test]
+fn the_benchmark_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_database, _) = open(folder.path());
+    let parameters = benchmark::Parameters {
+        vector_count: 250,
+        dimension: Dimension::new(8).unwrap(),
+        search_count: 5,
+        test_persistence: true,
+    };
+    let report = benchmark::run(folder.path(), parameters).unwrap();
+    assert_eq!(report.insert_batch.calls.len(), 3);
+    assert_eq!(report.insert_single_durable.items, 100);
+    let persistence = report.persistence.unwrap();
+    assert!(persistence.verified && persistence.record_count == 250);
+    assert!(!folder.path().join("benchmark_temp").exists());
+}

@@ -1,0 +1,99 @@
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+/// Keeps the `k` nearest of what it is offered: smallest key first, ties by the item's own order.
+pub struct Nearest<T> {
+    k: usize,
+    /// The worst of the kept on top.
+    heap: BinaryHeap<Neighbor<T>>,
+}
+
+/// An item and how far away it is; a smaller key is nearer.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbor<T> {
+    /// Ordered as the metric orders: see `flat::Query::key`.
+    pub key: f32,
+    /// What is there.
+    pub item: T,
+}
+
+impl<T: Ord> Nearest<T> {
+    /// Keeps at most `k`, which is at least 1.
+    pub fn new(k: usize) -> Self {
+        assert!(k > 0, "a search for nothing is refused at the edge");
+        // A large `k` on a small collection must not reserve what it never fills.
+        Self {
+            k,
+            heap: BinaryHeap::with_capacity(k.min(1024) + 1),
+        }
+    }
+
+    /// The item is built only where the key is good enough, since most are not.
+    #[inline]
+    pub fn offer(&mut self, key: f32, item: impl FnOnce() -> T) {
+        if self.heap.len() < self.k {
+            self.heap.push(Neighbor { key, item: item() });
+            return;
+        }
+        let Some(mut worst) = self.heap.peek_mut() else { return };
+        if key.total_cmp(&worst.key).is_gt() {
+            return;
+        }
+        let candidate = Neighbor { key, item: item() };
+        if candidate < *worst {
+            *worst = candidate;
+        }
+    }
+
+    /// What was kept, nearest first.
+    pub fn into_sorted(self) -> Vec<Neighbor<T>> {
+        self.heap.into_sorted_vec()
+    }
+}
+
+impl<T: Ord> Ord for Neighbor<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key.total_cmp(&other.key).then_with(|| self.item.cmp(&other.item))
+    }
+}
+
+impl<T: Ord> PartialOrd for Neighbor<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Ord> PartialEq for Neighbor<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T: Ord> Eq for Neighbor<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_go_to_the_smaller_item_in_any_order_of_arrival() {
+        for order in [["a", "b", "c"], ["c", "b", "a"], ["b", "c", "a"]] {
+            let mut nearest = Nearest::new(2);
+            for item in order {
+                nearest.offer(1.0, || item);
+            }
+            let items: Vec<_> = nearest.into_sorted().iter().map(|neighbor| neighbor.item).collect();
+            assert_eq!(items, ["a", "b"]);
+        }
+    }
+
+    #[test]
+    fn the_nearest_come_first_and_no_more_than_asked() {
+        let mut nearest = Nearest::new(3);
+        for key in [5.0, -1.0, 3.0, f32::INFINITY, 0.0] {
+            nearest.offer(key, || 0);
+        }
+        let keys: Vec<_> = nearest.into_sorted().iter().map(|neighbor| neighbor.key).collect();
+        assert_eq!(keys, [-1.0, 0.0, 3.0]);
+    }
+}

@@ -1,0 +1,25 @@
+//! Vectron: a text-native vector database. Text goes in, ranked text comes out.
+//!
+//! Modules are declared in layer order; imports point up this list only, which `tests/tidy.rs` checks.
+//! `ARCHITECTURE.md` is the map.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod pb;
+pub mod types;
+
+pub mod distance;
+
+pub mod index;
+pub mod storage;
+
+pub mod collection;
+
+pub mod database;
+pub mod embedding;
+
+pub mod api;
+
+pub mod cli;
+pub mod config;
+pub mod server;

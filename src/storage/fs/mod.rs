@@ -1,0 +1,60 @@
+//! The file system behind one trait, with only what the storage modules need.
+//!
+//! [`RealFs`] is the disk; [`SimFs`] is a disk for tests that keeps synced and unsynced state apart and can lose power.
+//! Writing a file does not make it durable, and neither does creating, renaming or removing it: the first needs
+//! [`File::sync_data`], the others [`Fs::sync_dir`] of the folder that holds the name.
+
+mod real;
+mod sim;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use real::RealFs;
+pub use sim::{Call, SimFs};
+
+/// A tree of folders and files.
+pub trait Fs: Send + Sync {
+    /// Creates a file that must not exist yet, for reading and writing.
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// The names in a folder, in no particular order.
+    fn list(&self, folder: &Path) -> io::Result<Vec<OsString>>;
+    /// Whether a file or folder of this name exists.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Gives a file or folder a new name in the same folder, replacing a file of that name; all or nothing.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Who has it open can still read it.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder and all it holds.
+    fn remove_dir_all(&self, folder: &Path) -> io::Result<()>;
+    /// Creates a folder and its parents where they are missing. Their names become durable like all others.
+    fn create_dir_all(&self, folder: &Path) -> io::Result<()>;
+    /// Makes the names in a folder durable: without it, a power cut can forget that a synced file exists.
+    fn sync_dir(&self, folder: &Path) -> io::Result<()>;
+}
+
+/// An open file. All positions are explicit; there is no cursor to share.
+pub trait File: Send + Sync {
+    /// Fills `buffer` from `offset`; `UnexpectedEof` if the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, going on after short writes and interruptions. After an error any part of
+    /// the bytes may have been written.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the file at least `bytes` long, reserves the space, and reads the new part as zeros.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
+    /// Cuts the file, or extends it by zeros without reserving space.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Makes content and length durable. After a failure nothing is known about what was written before: the
+    /// operating system may have dropped it, and a second call may report success nevertheless. Never retry.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Length in bytes, with what was allocated.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file holds no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}

@@ -1,0 +1,12 @@
+//! Bytes and crashes: what the engine needs from a disk, and what it may rely on after an accident.
+//!
+//! - [`fs`]: the file system behind one trait: the real one, and a simulated one that loses power on demand.
+//! - [`log`]: the write-ahead log: opaque records with gap-free numbers and a stated promise for each.
+//! - [`lock`]: keeps a second process out of a folder.
+//!
+//! Knows nothing about vectors: records are bytes, `collection::op` gives them meaning. The bytes on disk are described
+//! in `docs/data_format.md`.
+
+pub mod fs;
+pub mod lock;
+pub mod log;

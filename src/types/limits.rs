@@ -1,0 +1,31 @@
+//! A limit on everything. `AdminService.GetServerInfo` tells them to clients.
+
+/// Bytes of one gRPC message or REST body.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Records of one batch, ids of one read or delete, records of one page.
+pub const BATCH_RECORDS_MAX: usize = 10_000;
+/// Components of a vector.
+pub const DIMENSION_MAX: usize = 65_536;
+/// Hits of one search.
+pub const TOP_K_MAX: usize = 10_000;
+/// Bytes of a record's id.
+pub const ID_BYTES_MAX: usize = 512;
+/// Bytes of a text.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a record's metadata: names and values.
+pub const METADATA_BYTES_MAX: usize = 1 << 20;
+/// Levels of lists and objects within metadata. Each takes up to three of the 100 levels that prost decodes, here and in
+/// the log.
+pub const METADATA_DEPTH_MAX: usize = 24;
+/// Bytes of a collection's or a space's name.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Bytes of a collection's description.
+pub const DESCRIPTION_BYTES_MAX: usize = 4096;
+/// Bytes of a request id.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+/// Spaces of a collection.
+pub const SPACES_MAX: usize = 64;
+/// Collections of a server: each has a log with threads of its own.
+pub const COLLECTIONS_MAX: usize = 1_000;
+/// Request ids that a collection remembers.
+pub const REQUEST_IDS_MAX: usize = 1_000_000;

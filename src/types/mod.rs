@@ -1,0 +1,20 @@
+//! The store's vocabulary: what a record, a vector and a space are. Knows no file, no protocol, no index.
+//!
+//! A value of these types is valid: whoever holds one need not check it again.
+
+mod id;
+pub mod limits;
+mod metric;
+mod name;
+mod sequence;
+mod space;
+mod value;
+mod vector;
+
+pub use id::{InvalidId, RecordId};
+pub use metric::Metric;
+pub use name::{CollectionName, InvalidName, SpaceName};
+pub use sequence::Sequence;
+pub use space::{Space, TextModel};
+pub use value::{InvalidMetadata, Metadata, Value};
+pub use vector::{Dimension, InvalidVector, Vector};
