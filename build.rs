@@ -3,11 +3,8 @@
 use std::path::Path;
 use std::{env, error::Error, fs};
 
-const SERVICES: [&str; 3] = [
-    "vectron/v1/admin_service.proto",
-    "vectron/v1/collection_service.proto",
-    "vectron/v1/vector_service.proto",
-];
+const SERVICES: [&str; 3] =
+    ["vectron/v1/admin_service.proto", "vectron/v1/collection_service.proto", "vectron/v1/vector_service.proto"];
 const LOG_RECORDS: &str = "vectron/storage/v1/operation.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -16,15 +13,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The log's records are private: reflection shows the services alone.
     let mut public = protox::Compiler::new(["proto"])?;
     public.include_imports(true).open_files(SERVICES)?;
-    fs::write(
-        Path::new(&out_dir).join("descriptor_set.bin"),
-        public.encode_file_descriptor_set(),
-    )?;
+    fs::write(Path::new(&out_dir).join("descriptor_set.bin"), public.encode_file_descriptor_set())?;
 
     let all = protox::compile(SERVICES.iter().chain(&[LOG_RECORDS]), ["proto"])?;
-    tonic_prost_build::configure()
-        .btree_map(".")
-        .bytes(".")
-        .compile_fds(all)?;
+    tonic_prost_build::configure().btree_map(".").bytes(".").compile_fds(all)?;
     Ok(())
 }

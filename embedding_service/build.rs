@@ -19,10 +19,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
 
     // Comments become the documentation of the generated code, so here they are needed.
     compiler.include_source_info(true);
-    tonic_prost_build::configure()
-        .btree_map(".")
-        .bytes(".")
-        .compile_fds(compiler.file_descriptor_set())?;
+    tonic_prost_build::configure().btree_map(".").bytes(".").compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
 

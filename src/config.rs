@@ -7,12 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// Address and port of the store (gRPC and REST); port 0 takes a free one.
-    #[arg(
-        long,
-        env = "VECTRON_LISTEN",
-        default_value = "127.0.0.1:3000",
-        value_name = "ADDRESS"
-    )]
+    #[arg(long, env = "VECTRON_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
     /// Folder of the logs; made if it is missing. One process uses it at a time.
@@ -38,12 +33,7 @@ pub struct Config {
     pub embedding_listen: SocketAddr,
 
     /// The longest that the store waits for embeddings of one batch, in seconds.
-    #[arg(
-        long,
-        env = "VECTRON_EMBEDDING_TIMEOUT_S",
-        default_value_t = 120,
-        value_name = "SECONDS"
-    )]
+    #[arg(long, env = "VECTRON_EMBEDDING_TIMEOUT_S", default_value_t = 120, value_name = "SECONDS")]
     pub embedding_timeout_s: u64,
 
     /// The embedding service in this process.

@@ -3,8 +3,6 @@
 //! Modules are declared in layer order; imports point up this list only, which `tests/tidy.rs` checks.
 //! `ARCHITECTURE.md` is the map.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
 pub mod pb;
 pub mod types;
 

@@ -22,16 +22,10 @@ fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     }
     let serve = Cli::parse().into_serve();
     telemetry::init(&serve.telemetry)?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(server::run(serve.config))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(server::run(serve.config))
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the last words of a process are for the person who started it"
-)]
+#[expect(clippy::print_stderr, reason = "the last words of a process are for the person who started it")]
 fn fail(message: &str) -> ExitCode {
     eprintln!("error: {message}");
     ExitCode::FAILURE

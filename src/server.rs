@@ -4,13 +4,16 @@
 //! until the logs are read. At the end requests drain, then every log is synced and closed.
 
 use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task;
+use tokio::sync::oneshot;
+use tokio::task::{self, JoinHandle};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use vectron_embedding::port::{self, PortOptions};
@@ -24,6 +27,12 @@ use crate::embedding::{EmbeddingClient, InputType};
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
+/// A port that is being served.
+struct Serving {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
 /// The embedding service in this process, with its port.
 struct Embedded {
     service: EmbeddingService,
@@ -32,7 +41,10 @@ struct Embedded {
 
 /// Serves until SIGTERM or Ctrl-C.
 pub async fn run(config: Config) -> Result<(), AnyError> {
+    // Listened for from here on: whoever reads the first line of the log may send one.
+    let mut signal = pin!(shutdown::signal());
     let listener = port::bind(config.listen, "--listen").await?;
+    let address = listener.local_addr()?;
     let embedded = match config.embedding_url {
         Some(_) => None,
         None => Some(Embedded {
@@ -41,75 +53,69 @@ pub async fn run(config: Config) -> Result<(), AnyError> {
         }),
     };
     let client = embedding_client(&config, embedded.as_ref())?;
-    let handlers = Handlers::new(client.clone(), SearchPool::new(threads(config.search_threads)));
+    let pool = SearchPool::new(threads(config.search_threads));
+    let handlers = Handlers::new(client.clone(), pool, api::metrics::install()?);
     let (router, health) = api::router(handlers.clone()).await;
-    tracing::info!("vectron listens on http://{} (gRPC and REST)", listener.local_addr()?);
-    if let Some(embedded) = &embedded {
-        tracing::info!(
-            "embeddings on http://{} (gRPC and REST)",
-            embedded.listener.local_addr()?
-        );
+
+    tell_address("vectron listens", address);
+    let mut store = serve_store(router, listener);
+    let embedding = match embedded {
+        Some(Embedded { service, listener }) => {
+            tell_address("embeddings", listener.local_addr()?);
+            Some((serve_embedding(service.clone(), listener), service))
+        }
+        None => None,
+    };
+
+    let recovery = recover(config.data, handlers, health.clone());
+    let database = tokio::select! {
+        recovered = recovery => Some(recovered?),
+        () = &mut signal => None,
+    };
+    if database.is_some() {
+        task::spawn(announce(address, client));
+        tokio::select! {
+            () = &mut signal => {}
+            ended = &mut store.task => return Err(format!("the port was given up: {ended:?}").into()),
+        }
     }
-    warn_if_open(&listener)?;
 
-    // One signal, or one failure, stops both ports.
-    let (stop, stopping) = watch::channel(false);
-    let stopped = move || {
-        let mut stopping = stopping.clone();
-        async move {
-            let _ = stopping.wait_for(|&stop| stop).await;
-        }
-    };
-    let store = task::spawn({
-        let stopped = stopped();
-        let address = listener.local_addr()?;
-        let recovery = recover(config.clone(), handlers, health.clone());
-        let serving =
-            async move { port::serve(router, port::accept(listener), &PortOptions::default(), stopped).await };
-        async move {
-            let hint = announce(address, client);
-            let ready = async {
-                let database = recovery.await?;
-                task::spawn(hint);
-                Ok::<_, AnyError>(database)
-            };
-            let mut serving = std::pin::pin!(serving);
-            let database = tokio::select! {
-                served = &mut serving => return served.map(|()| None).map_err(AnyError::from),
-                ready = ready => ready?,
-            };
-            serving.await?;
-            Ok(Some(database))
-        }
-    });
-    let embedding = embedded.map(|Embedded { service, listener }| {
-        task::spawn(async move {
-            service.serve_tcp(listener, stopped()).await?;
-            task::spawn_blocking(move || service.shutdown()).await?;
-            Ok::<_, AnyError>(())
-        })
-    });
-
-    let mut store = store;
-    let early = tokio::select! {
-        () = shutdown::signal() => None,
-        // It ends by itself only where something is wrong: the data folder is in use, or cannot be read.
-        ended = &mut store => Some(ended),
-    };
     set_health(&health, ServingStatus::NotServing).await;
-    stop.send_replace(true);
-    let ended = match early {
-        Some(ended) => ended,
-        None => store.await,
-    };
-    if let Some(embedding) = embedding {
-        embedding.await??;
+    store.end().await?;
+    // After the store: texts that are still being written need it.
+    if let Some((serving, service)) = embedding {
+        serving.end().await?;
+        task::spawn_blocking(move || service.shutdown()).await?;
     }
-    if let Some(database) = ended?? {
+    if let Some(database) = database {
         task::spawn_blocking(move || database.close()).await?;
+        tracing::info!("stopped; every log is synced");
     }
-    tracing::info!("stopped; every log is synced");
     Ok(())
+}
+
+impl Serving {
+    /// Takes no more connections, and waits for the requests that are under way.
+    async fn end(self) -> Result<(), AnyError> {
+        // Nobody listens where the port has ended by itself, and then there is nothing to stop.
+        let _ = self.stop.send(());
+        Ok(self.task.await??)
+    }
+}
+
+fn serve_store(router: axum::Router, listener: TcpListener) -> Serving {
+    let (stop, stopped) = oneshot::channel();
+    let task = task::spawn(async move {
+        let stopped = async { drop(stopped.await) };
+        port::serve(router, port::accept(listener), &PortOptions::default(), stopped).await
+    });
+    Serving { stop, task }
+}
+
+fn serve_embedding(service: EmbeddingService, listener: TcpListener) -> Serving {
+    let (stop, stopped) = oneshot::channel();
+    let task = task::spawn(async move { service.serve_tcp(listener, async { drop(stopped.await) }).await });
+    Serving { stop, task }
 }
 
 fn embedding_client(config: &Config, embedded: Option<&Embedded>) -> Result<EmbeddingClient, AnyError> {
@@ -122,9 +128,9 @@ fn embedding_client(config: &Config, embedded: Option<&Embedded>) -> Result<Embe
 }
 
 /// Opens the database on a thread that may wait, and says what was found.
-async fn recover(config: Config, handlers: Handlers, health: HealthReporter) -> Result<Arc<Database>, AnyError> {
+async fn recover(data: PathBuf, handlers: Handlers, health: HealthReporter) -> Result<Arc<Database>, AnyError> {
     let started = Instant::now();
-    let (database, report) = task::spawn_blocking(move || Database::open(&config.data)).await??;
+    let (database, report) = task::spawn_blocking(move || Database::open(&data)).await??;
     let database = Arc::new(database);
     tell(&report);
     tracing::info!(
@@ -162,16 +168,15 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-fn warn_if_open(listener: &TcpListener) -> Result<(), AnyError> {
-    let address = listener.local_addr()?;
+fn tell_address(what: &str, address: SocketAddr) {
+    tracing::info!("{what} on http://{address} (gRPC and REST)");
     if !address.ip().is_loopback() {
         tracing::warn!("{address} can be reached from other machines, and nobody is asked for a key");
     }
-    Ok(())
 }
 
 /// When the first text can be embedded, prints what to try.
-async fn announce(address: std::net::SocketAddr, client: EmbeddingClient) {
+async fn announce(address: SocketAddr, client: EmbeddingClient) {
     let json = "-H 'content-type: application/json' -d";
     let ready = client.embed(vec!["ready".to_owned()], "", InputType::Query).await;
     if let Err(error) = &ready {
@@ -189,10 +194,7 @@ async fn announce(address: std::net::SocketAddr, client: EmbeddingClient) {
     ]);
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the one thing that is said to the person who started it, not to the log"
-)]
+#[expect(clippy::print_stdout, reason = "the one thing that is said to the person who started it, not to the log")]
 fn print_lines(lines: &[String]) {
     for line in lines {
         println!("{line}");

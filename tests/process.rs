@@ -19,9 +19,7 @@ fn upsert(first: usize, count: usize, durability: pb::Durability) -> pb::UpsertR
     let record = |n: usize| pb::RecordInput {
         id: format!("{n:08}"),
         vector: Some(pb::Vector {
-            components: Some(pb::vector::Components::Floats(pb::FloatArray {
-                values: vec![n as f32, 1.0],
-            })),
+            components: Some(pb::vector::Components::Floats(pb::FloatArray { values: vec![n as f32, 1.0] })),
             space: String::new(),
         }),
         ..Default::default()
@@ -37,33 +35,16 @@ fn upsert(first: usize, count: usize, durability: pb::Durability) -> pb::UpsertR
 
 /// The log file of the only collection.
 fn log_file(data: &Path) -> PathBuf {
-    let collection = fs::read_dir(data.join("collections"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    let mut files: Vec<PathBuf> = fs::read_dir(collection.join("log"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let collection = fs::read_dir(data.join("collections")).unwrap().next().unwrap().unwrap().path();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(collection.join("log")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files.pop().unwrap()
 }
 
 async fn count(server: &Server) -> u64 {
-    let request = pb::CountRequest {
-        collection: "default".into(),
-        ..Default::default()
-    };
-    server
-        .vectors()
-        .await
-        .count(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .record_count
+    let request = pb::CountRequest { collection: "default".into(), ..Default::default() };
+    server.vectors().await.count(request).await.unwrap().into_inner().record_count
 }
 
 #[tokio::test]
@@ -83,11 +64,7 @@ async fn kill_minus_nine_during_a_load_loses_no_acknowledged_batch_and_halves_no
                     };
                     let mut client = pb::vector_service_client::VectorServiceClient::new(channel);
                     // A killed process leaves what the operating system has: buffered writes survive it as well.
-                    let durability = if writer % 2 == 0 {
-                        pb::Durability::Durable
-                    } else {
-                        pb::Durability::Buffered
-                    };
+                    let durability = if writer % 2 == 0 { pb::Durability::Durable } else { pb::Durability::Buffered };
                     loop {
                         let first = next.fetch_add(BATCH, Ordering::SeqCst);
                         if client.upsert(upsert(first, BATCH, durability)).await.is_err() {
@@ -106,18 +83,10 @@ async fn kill_minus_nine_during_a_load_loses_no_acknowledged_batch_and_halves_no
 
         let server = Server::start(data.path(), Texts::Away);
         let (_, ids) = server.get("/vectors").await;
-        let ids: std::collections::HashSet<usize> = ids
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|id| id.as_str().unwrap().parse().unwrap())
-            .collect();
+        let ids: std::collections::HashSet<usize> =
+            ids.as_array().unwrap().iter().map(|id| id.as_str().unwrap().parse().unwrap()).collect();
         let acknowledged = acknowledged.lock().unwrap();
-        assert!(
-            acknowledged.len() > 3 * (round as usize + 1),
-            "there was a load: {}",
-            acknowledged.len()
-        );
+        assert!(acknowledged.len() > 3 * (round as usize + 1), "there was a load: {}", acknowledged.len());
         for first in acknowledged.iter() {
             assert!(
                 (*first..first + BATCH).all(|id| ids.contains(&id)),
@@ -126,10 +95,7 @@ async fn kill_minus_nine_during_a_load_loses_no_acknowledged_batch_and_halves_no
         }
         for first in (0..next.load(Ordering::SeqCst)).step_by(BATCH) {
             let there = (first..first + BATCH).filter(|id| ids.contains(id)).count();
-            assert!(
-                there == 0 || there == BATCH,
-                "round {round}: {there} records of batch {first}"
-            );
+            assert!(there == 0 || there == BATCH, "round {round}: {there} records of batch {first}");
         }
         drop(server);
     }
@@ -141,13 +107,8 @@ async fn sigterm_drains_and_ends_with_success() {
     let server = Server::start(data.path(), Texts::Embedded);
     server.post("/upsert-text", json!({"id": "a", "text": "hello"})).await;
     let log = server.log.clone();
-    assert!(server.terminate().success());
-    assert!(
-        log.lock()
-            .unwrap()
-            .iter()
-            .any(|line| line.contains("every log is synced"))
-    );
+    assert!(server.terminate().await.success());
+    assert!(log.lock().unwrap().iter().any(|line| line.contains("every log is synced")));
     let server = Server::start(data.path(), Texts::Away);
     assert_eq!(count(&server).await, 1);
 }
@@ -164,10 +125,7 @@ fn a_port_that_is_taken_is_named() {
         .arg(data.path().join("d"));
     let (status, said) = run_to_end(taken_port);
     assert_eq!(status.code(), Some(1));
-    assert!(
-        said.contains(&address) && said.contains("in use") && said.contains("--listen"),
-        "{said}"
-    );
+    assert!(said.contains(&address) && said.contains("in use") && said.contains("--listen"), "{said}");
     assert!(!data.path().join("d").exists(), "nothing was made");
 }
 
@@ -189,7 +147,7 @@ async fn a_log_damaged_in_the_middle_is_refused_by_name_and_the_rest_is_served()
     for first in 0..10 {
         client.upsert(upsert(first, 1, pb::Durability::Durable)).await.unwrap();
     }
-    server.terminate();
+    server.terminate().await;
     let file = log_file(data.path());
     let mut bytes = fs::read(&file).unwrap();
     bytes[5 * 4096 + 60] ^= 0x10;
@@ -205,28 +163,11 @@ async fn a_log_damaged_in_the_middle_is_refused_by_name_and_the_rest_is_served()
             && message.contains("sequence 5"),
         "{message}"
     );
-    assert_eq!(
-        server.post("/vector", json!({"id": "x", "vector": [1, 1]})).await.0,
-        500,
-        "nothing is written to it"
-    );
-    let got = server
-        .collections()
-        .await
-        .get_collection(pb::GetCollectionRequest { name: "default".into() })
-        .await
-        .unwrap();
-    assert_eq!(
-        got.into_inner().collection.unwrap().state(),
-        pb::CollectionState::Damaged
-    );
-    assert_eq!(
-        server
-            .post("/vector?collection=other", json!({"id": "x", "vector": [1, 1]}))
-            .await
-            .0,
-        200
-    );
+    assert_eq!(server.post("/vector", json!({"id": "x", "vector": [1, 1]})).await.0, 500, "nothing is written to it");
+    let got =
+        server.collections().await.get_collection(pb::GetCollectionRequest { name: "default".into() }).await.unwrap();
+    assert_eq!(got.into_inner().collection.unwrap().state(), pb::CollectionState::Damaged);
+    assert_eq!(server.post("/vector?collection=other", json!({"id": "x", "vector": [1, 1]})).await.0, 200);
     assert_eq!(fs::read(&file).unwrap(), bytes, "the damaged file is left as it is");
 }
 
@@ -242,10 +183,7 @@ async fn a_torn_tail_is_cut_off_and_told() {
     let file = log_file(data.path());
     let bytes = fs::read(&file).unwrap();
     // What a power cut does to the last group: its second half never reached the disk.
-    let last = bytes
-        .chunks(4096)
-        .rposition(|block| block.iter().any(|&byte| byte != 0))
-        .unwrap();
+    let last = bytes.chunks(4096).rposition(|block| block.iter().any(|&byte| byte != 0)).unwrap();
     let mut torn = bytes.clone();
     torn[last * 4096 + 50..].fill(0);
     fs::write(&file, &torn).unwrap();
@@ -253,16 +191,8 @@ async fn a_torn_tail_is_cut_off_and_told() {
     let server = Server::start(data.path(), Texts::Away);
     assert_eq!(count(&server).await, 4);
     let logged = server.logged();
-    assert!(
-        logged.contains("torn") && logged.contains(&*file.to_string_lossy()),
-        "{logged}"
-    );
-    server
-        .vectors()
-        .await
-        .upsert(upsert(4, 1, pb::Durability::Durable))
-        .await
-        .unwrap();
+    assert!(logged.contains("torn") && logged.contains(&*file.to_string_lossy()), "{logged}");
+    server.vectors().await.upsert(upsert(4, 1, pb::Durability::Durable)).await.unwrap();
     server.kill();
     let server = Server::start(data.path(), Texts::Away);
     assert_eq!(count(&server).await, 5);
@@ -272,33 +202,20 @@ async fn a_torn_tail_is_cut_off_and_told() {
 async fn without_an_embedding_service_vectors_are_served_and_texts_are_refused() {
     let data = data_folder();
     let server = Server::start(data.path(), Texts::Away);
-    assert_eq!(
-        server.post("/vector", json!({"id": "v", "vector": [1, 2]})).await.0,
-        200
-    );
+    assert_eq!(server.post("/vector", json!({"id": "v", "vector": [1, 2]})).await.0, 200);
     for (path, body) in [
         ("/upsert-text", json!({"id": "t", "text": "hello"})),
         ("/search/text", json!({"text": "hello"})),
         ("/embed", json!({"text": "hello"})),
     ] {
         let (status, answer) = server.post(path, body).await;
-        assert_eq!(
-            (status, &answer["code"]),
-            (503, &json!("EMBEDDING_UNAVAILABLE")),
-            "{answer}"
-        );
+        assert_eq!((status, &answer["code"]), (503, &json!("EMBEDDING_UNAVAILABLE")), "{answer}");
         assert!(answer["message"].as_str().unwrap().contains("refused"), "{answer}");
     }
     assert_eq!(server.post("/search/vector", json!({"vector": [1, 2]})).await.0, 200);
     assert_eq!(server.get("/vectors").await.1, json!(["v"]));
     // A collection is not made for a text that cannot be embedded.
-    assert_eq!(
-        server
-            .post("/upsert-text?collection=new", json!({"id": "t", "text": "hello"}))
-            .await
-            .0,
-        503
-    );
+    assert_eq!(server.post("/upsert-text?collection=new", json!({"id": "t", "text": "hello"})).await.0, 503);
     assert_eq!(server.get("/").await.1["collections"], json!(1));
 }
 
@@ -307,22 +224,11 @@ async fn missing_weights_while_offline_are_told_with_what_to_do() {
     let data = data_folder();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vectron"));
     command.current_dir(data.path());
-    command.args([
-        "--listen",
-        "127.0.0.1:0",
-        "--embedding-listen",
-        "127.0.0.1:0",
-        "--offline",
-    ]);
+    command.args(["--listen", "127.0.0.1:0", "--embedding-listen", "127.0.0.1:0", "--offline"]);
     command.args(["--data", "d", "--model-cache", "empty", "--hub-home", "none"]);
-    command
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped());
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
     let server = Server::run(command, Texts::Away);
-    assert_eq!(
-        server.post("/vector", json!({"id": "v", "vector": [1, 2]})).await.0,
-        200
-    );
+    assert_eq!(server.post("/vector", json!({"id": "v", "vector": [1, 2]})).await.0, 200);
     let (status, answer) = server.post("/upsert-text", json!({"id": "t", "text": "hello"})).await;
     assert_eq!((status, &answer["code"]), (503, &json!("EMBEDDING_UNAVAILABLE")));
     let message = answer["message"].as_str().unwrap();
@@ -337,24 +243,11 @@ async fn a_store_uses_an_embedding_service_elsewhere_and_finds_it_again() {
     let embedding = Server::start(other.path(), Texts::Embedded);
     let url = format!("http://{}", embedding.embedding_address.clone().unwrap());
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vectron"));
-    command
-        .current_dir(data.path())
-        .args(["--listen", "127.0.0.1:0", "--data", "d", "--embedding-url", &url]);
-    command
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped());
+    command.current_dir(data.path()).args(["--listen", "127.0.0.1:0", "--data", "d", "--embedding-url", &url]);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
     let server = Server::run(command, Texts::Away);
-    assert_eq!(
-        server
-            .post("/upsert-text", json!({"id": "t", "text": "a quick fox"}))
-            .await
-            .0,
-        200
-    );
-    assert_eq!(
-        server.post("/search/text", json!({"text": "animal"})).await.1["results"][0]["id"],
-        json!("t")
-    );
+    assert_eq!(server.post("/upsert-text", json!({"id": "t", "text": "a quick fox"})).await.0, 200);
+    assert_eq!(server.post("/search/text", json!({"text": "animal"})).await.1["results"][0]["id"], json!("t"));
     embedding.kill();
     assert_eq!(server.post("/search/text", json!({"text": "animal"})).await.0, 503);
     assert_eq!(server.get("/vector/t").await.0, 200);
@@ -362,21 +255,10 @@ async fn a_store_uses_an_embedding_service_elsewhere_and_finds_it_again() {
 
 #[test]
 fn help_teaches_and_wrong_arguments_are_told() {
-    let help = std::process::Command::new(env!("CARGO_BIN_EXE_vectron"))
-        .arg("--help")
-        .output()
-        .unwrap();
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_vectron")).arg("--help").output().unwrap();
     let text = String::from_utf8(help.stdout).unwrap();
     assert!(help.status.success());
-    for part in [
-        "serve",
-        "--listen",
-        "--data",
-        "--embedding-url",
-        "--offline",
-        "Examples:",
-        "search/text",
-    ] {
+    for part in ["serve", "--listen", "--data", "--embedding-url", "--offline", "Examples:", "search/text"] {
         assert!(text.contains(part), "no {part} in --help");
     }
     let mut wrong = std::process::Command::new(env!("CARGO_BIN_EXE_vectron"));

@@ -12,19 +12,9 @@ async fn vectors_are_stored_found_listed_and_deleted() {
     let data = data_folder();
     let server = Server::start(data.path(), Texts::Away);
     let metadata = json!({"n": 9007199254740993_i64, "nested": {"list": [1, 2.5, null, "x"]}});
-    let (status, body) = server
-        .post(
-            "/vector",
-            json!({"id": "a/b c", "vector": [1.0, 2.0, 0.5], "metadata": metadata}),
-        )
-        .await;
-    assert_eq!(
-        (status, &body),
-        (
-            200,
-            &json!({"success": true, "message": "stored \"a/b c\"", "count": 1})
-        )
-    );
+    let (status, body) =
+        server.post("/vector", json!({"id": "a/b c", "vector": [1.0, 2.0, 0.5], "metadata": metadata})).await;
+    assert_eq!((status, &body), (200, &json!({"success": true, "message": "stored \"a/b c\"", "count": 1})));
     server.post("/vector", json!({"id": "z", "vector": [-1, 0, 0]})).await;
 
     let (status, body) = server.get("/vector/a%2Fb%20c").await;
@@ -34,28 +24,13 @@ async fn vectors_are_stored_found_listed_and_deleted() {
         (&json!("a/b c"), &json!([1.0, 2.0, 0.5]), &json!(true))
     );
     assert_eq!(body["metadata"], metadata);
-    assert_eq!(
-        server.get("/vector/a/b%20c").await.0,
-        200,
-        "a slash need not be escaped"
-    );
+    assert_eq!(server.get("/vector/a/b%20c").await.0, 200, "a slash need not be escaped");
 
-    let (status, body) = server
-        .post("/search/vector?top_k=1", json!({"vector": [1, 2, 0.5]}))
-        .await;
-    assert_eq!(
-        (status, body.as_array().unwrap().len(), &body[0]["id"]),
-        (200, 1, &json!("a/b c"))
-    );
+    let (status, body) = server.post("/search/vector?top_k=1", json!({"vector": [1, 2, 0.5]})).await;
+    assert_eq!((status, body.as_array().unwrap().len(), &body[0]["id"]), (200, 1, &json!("a/b c")));
     assert!((body[0]["score"].as_f64().unwrap() - 1.0).abs() < 1e-6);
     assert_eq!(
-        server
-            .post("/search/vector", json!({"vector": [1, 2, 0.5], "top_k": 2}))
-            .await
-            .1
-            .as_array()
-            .unwrap()
-            .len(),
+        server.post("/search/vector", json!({"vector": [1, 2, 0.5], "top_k": 2})).await.1.as_array().unwrap().len(),
         2
     );
 
@@ -65,15 +40,9 @@ async fn vectors_are_stored_found_listed_and_deleted() {
         (&root["name"], &root["status"], &root["collections"], &root["vectors"]),
         (&json!("vectron"), &json!("ok"), &json!(1), &json!(2))
     );
-    assert_eq!(
-        server.delete("/vector/z").await.1,
-        json!({"success": true, "message": "deleted \"z\"", "count": 1})
-    );
+    assert_eq!(server.delete("/vector/z").await.1, json!({"success": true, "message": "deleted \"z\"", "count": 1}));
     let (status, body) = server.delete("/vector/z").await;
-    assert_eq!(
-        (status, &body["success"], &body["code"]),
-        (404, &json!(false), &json!("RECORD_NOT_FOUND"))
-    );
+    assert_eq!((status, &body["success"], &body["code"]), (404, &json!(false), &json!("RECORD_NOT_FOUND")));
     let (status, body) = server.get("/vector/z").await;
     assert_eq!((status, &body["success"]), (404, &json!(false)));
 }
@@ -82,13 +51,7 @@ async fn vectors_are_stored_found_listed_and_deleted() {
 async fn all_ids_are_streamed_and_pages_are_linked() {
     let data = data_folder();
     let server = Server::start(data.path(), Texts::Away);
-    assert_eq!(
-        server
-            .post("/vector?collection=many", json!({"id": "0", "vector": [1]}))
-            .await
-            .0,
-        200
-    );
+    assert_eq!(server.post("/vector?collection=many", json!({"id": "0", "vector": [1]})).await.0, 200);
     let mut client = server.vectors().await;
     use vectron::pb::v1 as pb;
     let record = |n: usize| pb::RecordInput {
@@ -100,22 +63,12 @@ async fn all_ids_are_streamed_and_pages_are_linked() {
         ..Default::default()
     };
     let records = (0..2500).map(record).collect();
-    client
-        .upsert(pb::UpsertRequest {
-            collection: "many".into(),
-            records,
-            ..Default::default()
-        })
-        .await
-        .unwrap();
+    client.upsert(pb::UpsertRequest { collection: "many".into(), records, ..Default::default() }).await.unwrap();
     client
         .delete(pb::DeleteRequest {
             collection: "many".into(),
             selector: Some(pb::delete_request::Selector::Ids(pb::RecordKeys {
-                keys: vec![pb::RecordKey {
-                    id: "0".into(),
-                    if_version: None,
-                }],
+                keys: vec![pb::RecordKey { id: "0".into(), if_version: None }],
             })),
             ..Default::default()
         })
@@ -130,25 +83,11 @@ async fn all_ids_are_streamed_and_pages_are_linked() {
     let mut pages = 0;
     loop {
         let response = http().get(server.url(&path)).send().await.unwrap();
-        let link = response
-            .headers()
-            .get("link")
-            .map(|link| link.to_str().unwrap().to_owned());
-        found.extend(
-            response
-                .text()
-                .await
-                .map(|body| serde_json::from_str::<Vec<Value>>(&body).unwrap())
-                .unwrap(),
-        );
+        let link = response.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+        found.extend(response.text().await.map(|body| serde_json::from_str::<Vec<Value>>(&body).unwrap()).unwrap());
         pages += 1;
         let Some(link) = link else { break };
-        path = link
-            .strip_prefix('<')
-            .unwrap()
-            .strip_suffix(">; rel=\"next\"")
-            .unwrap()
-            .to_owned();
+        path = link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned();
     }
     assert_eq!((pages, json!(found)), (3, json!(expected)));
 }
@@ -158,27 +97,12 @@ async fn texts_are_stored_and_found_by_meaning_beside_raw_vectors() {
     let data = data_folder();
     let server = Server::start(data.path(), Texts::Embedded);
     // A vector of three numbers first: the texts get a space of their own.
-    assert_eq!(
-        server
-            .post("/vector", json!({"id": "raw", "vector": [1, 2, 3]}))
-            .await
-            .0,
-        200
-    );
+    assert_eq!(server.post("/vector", json!({"id": "raw", "vector": [1, 2, 3]})).await.0, 200);
     for (id, text) in [
         ("pets", "The cat sleeps on the warm windowsill."),
-        (
-            "markets",
-            "Shares fell sharply after the central bank raised interest rates.",
-        ),
-        (
-            "cooking",
-            "Simmer the tomatoes with garlic and basil for twenty minutes.",
-        ),
-        (
-            "rust",
-            "The borrow checker makes data races impossible at compile time.",
-        ),
+        ("markets", "Shares fell sharply after the central bank raised interest rates."),
+        ("cooking", "Simmer the tomatoes with garlic and basil for twenty minutes."),
+        ("rust", "The borrow checker makes data races impossible at compile time."),
     ] {
         let body = json!({"id": id, "text": text, "metadata": {"kind": id}});
         assert_eq!(
@@ -193,26 +117,16 @@ async fn texts_are_stored_and_found_by_meaning_beside_raw_vectors() {
         ("memory safe programming language", "rust"),
     ] {
         let (status, body) = server.post("/search/text?top_k=3", json!({"text": query})).await;
-        assert_eq!(
-            (status, &body["query"], &body["success"]),
-            (200, &json!(query), &json!(true))
-        );
+        assert_eq!((status, &body["query"], &body["success"]), (200, &json!(query), &json!(true)));
         let results = body["results"].as_array().unwrap();
         assert_eq!((results.len(), &results[0]["id"]), (3, &json!(expected)), "{body}");
         assert_eq!(results[0]["metadata"]["kind"], json!(expected));
         assert!(results[0]["text"].is_string());
     }
     // The text's own vector finds it too, in the space of its dimension.
-    let (_, embedded) = server
-        .post("/embed", json!({"text": "The cat sleeps on the warm windowsill."}))
-        .await;
-    assert_eq!(
-        (&embedded["dimensions"], &embedded["model_id"]),
-        (&json!(384), &json!("minilm"))
-    );
-    let (_, hits) = server
-        .post("/search/vector?top_k=1", json!({"vector": embedded["embedding"]}))
-        .await;
+    let (_, embedded) = server.post("/embed", json!({"text": "The cat sleeps on the warm windowsill."})).await;
+    assert_eq!((&embedded["dimensions"], &embedded["model_id"]), (&json!(384), &json!("minilm")));
+    let (_, hits) = server.post("/search/vector?top_k=1", json!({"vector": embedded["embedding"]})).await;
     assert_eq!(hits[0]["id"], json!("pets"));
     assert!(hits[0]["score"].as_f64().unwrap() > 0.9999);
     let (_, raw) = server.post("/search/vector", json!({"vector": [1, 2, 3]})).await;
@@ -226,12 +140,7 @@ async fn a_text_beyond_the_models_limit_is_stored_whole_and_said_to_be_cut() {
     let text = "lorem ipsum ".repeat(500);
     let (status, body) = server.post("/upsert-text", json!({"id": "long", "text": text})).await;
     assert_eq!((status, &body["truncated"]), (200, &json!(true)));
-    assert!(
-        body["message"]
-            .as_str()
-            .unwrap()
-            .contains("only the beginning was embedded")
-    );
+    assert!(body["message"].as_str().unwrap().contains("only the beginning was embedded"));
     assert_eq!(server.get("/vector/long").await.1["text"], json!(text));
 }
 
@@ -252,13 +161,7 @@ async fn every_mistake_is_told_and_changes_nothing() {
     server.post("/upsert-text", json!({"id": "t", "text": "hello"})).await;
     let before = server.get("/").await;
     let long_id = "x".repeat(513);
-    let wrong = |path, body, status, code, says| Wrong {
-        path,
-        body,
-        status,
-        code,
-        says,
-    };
+    let wrong = |path, body, status, code, says| Wrong { path, body, status, code, says };
     let cases = [
         wrong(
             "/vector",
@@ -281,41 +184,11 @@ async fn every_mistake_is_told_and_changes_nothing() {
             "SPACE_NOT_FOUND",
             &["nope", "raw-3"],
         ),
-        wrong(
-            "/vector",
-            json!({"id": "b", "vector": [0, 0, 0]}),
-            400,
-            "ZERO_VECTOR",
-            &["zero vector", "raw-3"],
-        ),
-        wrong(
-            "/vector",
-            json!({"id": "b", "vector": []}),
-            400,
-            "INVALID_VECTOR",
-            &["1 to 65536", "0"],
-        ),
-        wrong(
-            "/vector",
-            json!({"id": "b", "vector": [1e39, 0, 0]}),
-            400,
-            "MALFORMED_JSON",
-            &["out of range"],
-        ),
-        wrong(
-            "/vector",
-            json!({"id": "", "vector": [1, 2, 3]}),
-            400,
-            "INVALID_ID",
-            &["1 to 512 bytes", "empty"],
-        ),
-        wrong(
-            "/vector",
-            json!({"id": long_id, "vector": [1, 2, 3]}),
-            400,
-            "INVALID_ID",
-            &["1 to 512 bytes", "513"],
-        ),
+        wrong("/vector", json!({"id": "b", "vector": [0, 0, 0]}), 400, "ZERO_VECTOR", &["zero vector", "raw-3"]),
+        wrong("/vector", json!({"id": "b", "vector": []}), 400, "INVALID_VECTOR", &["1 to 65536", "0"]),
+        wrong("/vector", json!({"id": "b", "vector": [1e39, 0, 0]}), 400, "MALFORMED_JSON", &["out of range"]),
+        wrong("/vector", json!({"id": "", "vector": [1, 2, 3]}), 400, "INVALID_ID", &["1 to 512 bytes", "empty"]),
+        wrong("/vector", json!({"id": long_id, "vector": [1, 2, 3]}), 400, "INVALID_ID", &["1 to 512 bytes", "513"]),
         wrong(
             "/vector",
             json!({"id": 7, "vector": [1, 2, 3]}),
@@ -323,20 +196,8 @@ async fn every_mistake_is_told_and_changes_nothing() {
             "MALFORMED_JSON",
             &["expected a string", "line 1"],
         ),
-        wrong(
-            "/vector",
-            json!({"id": "b"}),
-            400,
-            "MALFORMED_JSON",
-            &["missing field `vector`"],
-        ),
-        wrong(
-            "/vector",
-            json!({"id": "b", "vectr": [1]}),
-            400,
-            "MALFORMED_JSON",
-            &["vectr"],
-        ),
+        wrong("/vector", json!({"id": "b"}), 400, "MALFORMED_JSON", &["missing field `vector`"]),
+        wrong("/vector", json!({"id": "b", "vectr": [1]}), 400, "MALFORMED_JSON", &["vectr"]),
         wrong(
             "/vector",
             json!({"id": "b", "vector": [1, 2, 3], "metadata": {"n": 18446744073709551615_u64}}),
@@ -351,13 +212,7 @@ async fn every_mistake_is_told_and_changes_nothing() {
             "INVALID_ARGUMENT",
             &["a/b", "A-Z a-z"],
         ),
-        wrong(
-            "/upsert-text",
-            json!({"id": "b", "text": ""}),
-            400,
-            "INVALID_TEXT",
-            &["1 to 1048576 bytes", "empty"],
-        ),
+        wrong("/upsert-text", json!({"id": "b", "text": ""}), 400, "INVALID_TEXT", &["1 to 1048576 bytes", "empty"]),
         wrong(
             "/upsert-text",
             json!({"id": "b", "text": "x".repeat(1_048_577)}),
@@ -373,13 +228,7 @@ async fn every_mistake_is_told_and_changes_nothing() {
             &["nope", "minilm"],
         ),
         wrong("/embed", json!({"text": ""}), 400, "INVALID_TEXT", &["empty"]),
-        wrong(
-            "/search/vector?top_k=0",
-            json!({"vector": [1, 2, 3]}),
-            400,
-            "INVALID_TOP_K",
-            &["1 to 10000", "0"],
-        ),
+        wrong("/search/vector?top_k=0", json!({"vector": [1, 2, 3]}), 400, "INVALID_TOP_K", &["1 to 10000", "0"]),
         wrong(
             "/search/vector?top_k=1000000",
             json!({"vector": [1, 2, 3]}),
@@ -394,20 +243,8 @@ async fn every_mistake_is_told_and_changes_nothing() {
             "INVALID_ARGUMENT",
             &["query string", "top_k"],
         ),
-        wrong(
-            "/search/vector",
-            json!({"vector": [1, 2]}),
-            400,
-            "DIMENSION_MISMATCH",
-            &["dimension 2"],
-        ),
-        wrong(
-            "/search/vector",
-            json!({"vector": [0, 0, 0]}),
-            400,
-            "ZERO_VECTOR",
-            &["zero vector"],
-        ),
+        wrong("/search/vector", json!({"vector": [1, 2]}), 400, "DIMENSION_MISMATCH", &["dimension 2"]),
+        wrong("/search/vector", json!({"vector": [0, 0, 0]}), 400, "ZERO_VECTOR", &["zero vector"]),
         wrong(
             "/search/vector?collection=nope",
             json!({"vector": [1]}),
@@ -415,45 +252,14 @@ async fn every_mistake_is_told_and_changes_nothing() {
             "COLLECTION_NOT_FOUND",
             &["nope", "default"],
         ),
-        wrong(
-            "/search/text?collection=nope",
-            json!({"text": "x"}),
-            404,
-            "COLLECTION_NOT_FOUND",
-            &["nope"],
-        ),
-        wrong(
-            "/search/text",
-            json!({"text": "x", "model_id": "nope"}),
-            404,
-            "MODEL_NOT_FOUND",
-            &["nope"],
-        ),
-        wrong(
-            "/search/text",
-            json!({"text": "x", "filter": {}}),
-            501,
-            "NOT_IMPLEMENTED",
-            &["filter"],
-        ),
-        wrong(
-            "/benchmark",
-            json!({"dimension": 5000}),
-            400,
-            "INVALID_ARGUMENT",
-            &["1 to 4096", "5000"],
-        ),
+        wrong("/search/text?collection=nope", json!({"text": "x"}), 404, "COLLECTION_NOT_FOUND", &["nope"]),
+        wrong("/search/text", json!({"text": "x", "model_id": "nope"}), 404, "MODEL_NOT_FOUND", &["nope"]),
+        wrong("/search/text", json!({"text": "x", "filter": {}}), 501, "NOT_IMPLEMENTED", &["filter"]),
+        wrong("/benchmark", json!({"dimension": 5000}), 400, "INVALID_ARGUMENT", &["1 to 4096", "5000"]),
         wrong("/nope", json!({}), 404, "ROUTE_NOT_FOUND", &["/nope", "/search/text"]),
         wrong("/vectors", json!({}), 405, "METHOD_NOT_ALLOWED", &["/vectors", "POST"]),
     ];
-    for Wrong {
-        path,
-        body,
-        status,
-        code,
-        says,
-    } in cases
-    {
+    for Wrong { path, body, status, code, says } in cases {
         let shown: String = body.to_string().chars().take(80).collect();
         let (got_status, got) = server.post(path, body).await;
         assert_eq!(
@@ -462,10 +268,7 @@ async fn every_mistake_is_told_and_changes_nothing() {
             "{path} {shown}: {got}"
         );
         for part in says {
-            assert!(
-                got["message"].as_str().unwrap().contains(part),
-                "{path} {shown}: no {part:?} in {got}"
-            );
+            assert!(got["message"].as_str().unwrap().contains(part), "{path} {shown}: no {part:?} in {got}");
         }
         assert!(got["details"].is_object(), "{got}");
     }
@@ -479,10 +282,7 @@ async fn bodies_that_are_no_json_are_told_apart() {
     let server = Server::start(data.path(), Texts::Away);
     let client = http();
     let post = |content_type: &str, body: String| {
-        client
-            .post(server.url("/vector"))
-            .header("content-type", content_type)
-            .body(body)
+        client.post(server.url("/vector")).header("content-type", content_type).body(body)
     };
     let (status, body) = answer(post("application/x-www-form-urlencoded", "{}".into())).await;
     assert_eq!((status, &body["code"]), (415, &json!("UNSUPPORTED_MEDIA_TYPE")));
@@ -495,14 +295,7 @@ async fn bodies_that_are_no_json_are_told_apart() {
     let (status, body) = answer(post("application/json", " ".repeat((64 << 20) + 1))).await;
     assert_eq!((status, &body["code"]), (413, &json!("MESSAGE_TOO_LARGE")));
     assert!(body["message"].as_str().unwrap().contains("67108864"), "{body}");
-    assert_eq!(
-        server
-            .post("/vector?collection=c", json!({"id": "a", "vector": [1]}))
-            .await
-            .0,
-        200,
-        "it still serves"
-    );
+    assert_eq!(server.post("/vector?collection=c", json!({"id": "a", "vector": [1]})).await.0, 200, "it still serves");
 }
 
 #[tokio::test]
@@ -510,10 +303,7 @@ async fn the_benchmark_reports_every_part() {
     let data = data_folder();
     let server = Server::start(data.path(), Texts::Away);
     let (status, body) = server
-        .post(
-            "/benchmark",
-            json!({"vector_count": 300, "dimension": 16, "search_count": 5, "test_persistence": true}),
-        )
+        .post("/benchmark", json!({"vector_count": 300, "dimension": 16, "search_count": 5, "test_persistence": true}))
         .await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(
@@ -523,15 +313,8 @@ async fn the_benchmark_reports_every_part() {
     for part in ["single_durable", "batch", "buffered"] {
         assert!(body["insert"][part]["per_second"].as_f64().unwrap() > 0.0, "{body}");
     }
-    assert_eq!(
-        (&body["search"]["calls"], &body["persistence"]["verified"]),
-        (&json!(5), &json!(true))
-    );
-    assert_eq!(
-        server.get("/").await.1["collections"],
-        json!(0),
-        "user data were not touched"
-    );
+    assert_eq!((&body["search"]["calls"], &body["persistence"]["verified"]), (&json!(5), &json!(true)));
+    assert_eq!(server.get("/").await.1["collections"], json!(0), "user data were not touched");
 }
 
 #[tokio::test]
@@ -540,4 +323,53 @@ async fn probes_answer() {
     let server = Server::start(data.path(), Texts::Away);
     assert_eq!(server.get("/livez").await.0, 200);
     assert_eq!(server.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn the_description_names_every_endpoint_with_its_fields() {
+    let data = data_folder();
+    let server = Server::start(data.path(), Texts::Away);
+    let (status, api) = server.get("/openapi.json").await;
+    assert_eq!((status, &api["info"]["title"]), (200, &json!("Vectron")));
+    for (path, method) in [
+        ("/", "get"),
+        ("/vector", "post"),
+        ("/vector/{id}", "get"),
+        ("/vector/{id}", "delete"),
+        ("/vectors", "get"),
+        ("/upsert-text", "post"),
+        ("/embed", "post"),
+        ("/search/vector", "post"),
+        ("/search/text", "post"),
+        ("/benchmark", "post"),
+    ] {
+        assert!(api["paths"][path][method].is_object(), "{method} {path} is not described");
+    }
+    let fields = &api["components"]["schemas"]["UpsertText"]["properties"];
+    for field in ["id", "text", "model_id", "metadata"] {
+        assert!(fields[field].is_object(), "{field} is not described: {fields}");
+    }
+    let (status, page) = server.get("/docs").await;
+    assert!(status == 200 && page.as_str().unwrap().contains("openapi.json"));
+}
+
+#[tokio::test]
+async fn requests_and_records_are_counted() {
+    let data = data_folder();
+    let server = Server::start(data.path(), Texts::Away);
+    server.post("/vector?collection=counted", json!({"id": "a", "vector": [1]})).await;
+    server.post("/vector?collection=counted", json!({"id": "", "vector": [1]})).await;
+    server.get("/nowhere/at/all").await;
+    server.vectors().await.count(vectron::pb::v1::CountRequest::default()).await.unwrap_err();
+    let (_, figures) = server.get("/metrics").await;
+    let figures = figures.as_str().unwrap();
+    for line in [
+        r#"vectron_requests_total{door="rest",route="/vector",code="200"} 1"#,
+        r#"vectron_requests_total{door="rest",route="/vector",code="400"} 1"#,
+        r#"vectron_requests_total{door="rest",route="none",code="404"} 1"#,
+        r#"vectron_requests_total{door="grpc",route="/vectron.v1.VectorService/Count",code="3"} 1"#,
+        r#"vectron_collection_records{collection="counted"} 1"#,
+    ] {
+        assert!(figures.contains(line), "no {line} in\n{figures}");
+    }
 }

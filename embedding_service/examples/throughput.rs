@@ -28,12 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let calls: Arc<Vec<Vec<String>>> = Arc::new(texts.chunks(batch).map(<[String]>::to_vec).collect());
     let channel = Channel::from_shared(url.clone())?.connect().await?;
     // The first call may wait for the model.
-    client(channel.clone())
-        .embed(EmbedRequest {
-            texts: vec!["warm up".to_owned()],
-            ..Default::default()
-        })
-        .await?;
+    client(channel.clone()).embed(EmbedRequest { texts: vec!["warm up".to_owned()], ..Default::default() }).await?;
 
     let started = Instant::now();
     let next = Arc::new(AtomicUsize::new(0));
@@ -44,12 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let mut latencies_us = Vec::new();
             while let Some(texts) = calls.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let called = Instant::now();
-                client
-                    .embed(EmbedRequest {
-                        texts: texts.clone(),
-                        ..Default::default()
-                    })
-                    .await?;
+                client.embed(EmbedRequest { texts: texts.clone(), ..Default::default() }).await?;
                 latencies_us.push(called.elapsed().as_micros());
             }
             Ok::<_, tonic::Status>(latencies_us)

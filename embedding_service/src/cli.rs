@@ -1,10 +1,6 @@
 //! The command line: arguments → telemetry → the service, or a look at its models.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the command line speaks to a person"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks to a person")]
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -51,12 +47,7 @@ enum Command {
 #[derive(Args)]
 struct Serve {
     /// Address and port to listen on; port 0 takes a free one.
-    #[arg(
-        long,
-        env = "VECTRON_EMBEDDING_LISTEN",
-        default_value = "127.0.0.1:8000",
-        value_name = "ADDRESS"
-    )]
+    #[arg(long, env = "VECTRON_EMBEDDING_LISTEN", default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
     listen: SocketAddr,
     #[command(flatten)]
     options: Options,
@@ -95,15 +86,9 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         None => serve(&cli.serve),
         Some(Command::Serve(arguments)) => serve(&arguments),
-        Some(Command::Models {
-            command: ModelsCommand::List(arguments),
-        }) => each(&arguments, list),
-        Some(Command::Models {
-            command: ModelsCommand::Pull(arguments),
-        }) => each(&arguments, pull),
-        Some(Command::Models {
-            command: ModelsCommand::Verify(arguments),
-        }) => each(&arguments, verify),
+        Some(Command::Models { command: ModelsCommand::List(arguments) }) => each(&arguments, list),
+        Some(Command::Models { command: ModelsCommand::Pull(arguments) }) => each(&arguments, pull),
+        Some(Command::Models { command: ModelsCommand::Verify(arguments) }) => each(&arguments, verify),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -118,23 +103,17 @@ fn fail(message: &str) -> ExitCode {
 
 fn serve(arguments: &Serve) -> CommandResult {
     telemetry::init(&arguments.telemetry)?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(async {
-            // First of all: a port that is taken shall not wait for a model.
-            let listener = port::bind(arguments.listen, "--listen").await?;
-            let shutdown = shutdown::signal();
-            let service = EmbeddingService::start(&arguments.options)?;
-            tracing::info!(
-                "vectron-embedding listens on http://{} (gRPC and REST)",
-                listener.local_addr()?
-            );
-            service.serve_tcp(listener, shutdown).await?;
-            tokio::task::spawn_blocking(move || service.shutdown()).await?;
-            tracing::info!("stopped");
-            Ok(())
-        })
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        // First of all: a port that is taken shall not wait for a model.
+        let listener = port::bind(arguments.listen, "--listen").await?;
+        let shutdown = shutdown::signal();
+        let service = EmbeddingService::start(&arguments.options)?;
+        tracing::info!("vectron-embedding listens on http://{} (gRPC and REST)", listener.local_addr()?);
+        service.serve_tcp(listener, shutdown).await?;
+        tokio::task::spawn_blocking(move || service.shutdown()).await?;
+        tracing::info!("stopped");
+        Ok(())
+    })
 }
 
 /// Runs `command` for the models that were named. All are run; the first error is returned, the others are printed.
@@ -165,15 +144,9 @@ fn each(
 }
 
 fn list(model: &ModelSpec, registry: &Registry, source: &WeightsSource) -> CommandResult {
-    let place = source.find(model).map_or_else(
-        || "no weights on disk".to_owned(),
-        |folder| folder.display().to_string(),
-    );
-    let note = if model.id == registry.default_id() {
-        " (default)"
-    } else {
-        ""
-    };
+    let place =
+        source.find(model).map_or_else(|| "no weights on disk".to_owned(), |folder| folder.display().to_string());
+    let note = if model.id == registry.default_id() { " (default)" } else { "" };
     let (id, provider, name, dimension) = (&model.id, model.provider.as_str(), &model.model_name, model.dimension);
     println!("{id}{note}\t{provider}\t{name}\t{dimension}\t{place}");
     Ok(())
@@ -181,9 +154,7 @@ fn list(model: &ModelSpec, registry: &Registry, source: &WeightsSource) -> Comma
 
 fn pull(model: &ModelSpec, _: &Registry, source: &WeightsSource) -> CommandResult {
     source.obtain(model)?;
-    let folder = source
-        .find(model)
-        .map_or_else(String::new, |folder| format!(" in {}", folder.display()));
+    let folder = source.find(model).map_or_else(String::new, |folder| format!(" in {}", folder.display()));
     println!("{}\tverified{folder}", model.id);
     Ok(())
 }

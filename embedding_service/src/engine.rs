@@ -61,11 +61,7 @@ pub(crate) enum EngineError {
 impl Engine {
     pub(crate) fn new(limits: Limits, bytes_max: usize) -> Self {
         let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-        Self {
-            queue: Arc::new(Queue::new(limits)),
-            bytes: Arc::new(Semaphore::new(bytes_max)),
-            bytes_max,
-        }
+        Self { queue: Arc::new(Queue::new(limits)), bytes: Arc::new(Semaphore::new(bytes_max)), bytes_max }
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue<LoadedModel>> {
@@ -83,12 +79,7 @@ impl Engine {
         let wanted = bytes.min(self.bytes_max);
         let Ok(_held) = self.bytes.try_acquire_many(u32::try_from(wanted).unwrap_or(u32::MAX)) else {
             let queued = self.bytes_max - self.bytes.available_permits();
-            return Err(EngineError::Full {
-                wanted,
-                queued,
-                queued_max: self.bytes_max,
-                unit: "bytes",
-            });
+            return Err(EngineError::Full { wanted, queued, queued_max: self.bytes_max, unit: "bytes" });
         };
 
         let started = Instant::now();
@@ -97,34 +88,16 @@ impl Engine {
 
         let mut embeddings: Vec<TextEmbedding> = texts
             .iter()
-            .map(|text| TextEmbedding {
-                components: Vec::new(),
-                tokens: text.ids.len(),
-                truncated: text.truncated,
-            })
+            .map(|text| TextEmbedding { components: Vec::new(), tokens: text.ids.len(), truncated: text.truncated })
             .collect();
         // Dropped with this call: that is how the queue learns that its caller has left.
         let (results, mut done) = mpsc::unbounded_channel();
-        self.queue
-            .push(Call {
-                model: model.clone(),
-                texts,
-                normalize,
-                results,
-            })
-            .map_err(|refused| match refused {
-                Refused::Full {
-                    tokens,
-                    queued,
-                    queued_max,
-                } => EngineError::Full {
-                    wanted: tokens,
-                    queued,
-                    queued_max,
-                    unit: "tokens",
-                },
-                Refused::Closed => EngineError::Stopping,
-            })?;
+        self.queue.push(Call { model: model.clone(), texts, normalize, results }).map_err(|refused| match refused {
+            Refused::Full { tokens, queued, queued_max } => {
+                EngineError::Full { wanted: tokens, queued, queued_max, unit: "tokens" }
+            }
+            Refused::Closed => EngineError::Stopping,
+        })?;
 
         let (mut queue_us, mut inference_us) = (0, 0);
         for _ in 0..embeddings.len() {
@@ -133,12 +106,7 @@ impl Engine {
             inference_us = inference_us.max(done.inference_us);
             embeddings[done.index].components = done.embedding;
         }
-        Ok(Answer {
-            embeddings,
-            tokenize_us,
-            queue_us,
-            inference_us,
-        })
+        Ok(Answer { embeddings, tokenize_us, queue_us, inference_us })
     }
 }
 
@@ -147,19 +115,14 @@ async fn tokenize(model: &Arc<LoadedModel>, texts: Vec<String>, bytes: usize) ->
         return tokenize_here(model, &texts);
     }
     let model = model.clone();
-    tokio::task::spawn_blocking(move || tokenize_here(&model, &texts))
-        .await
-        .unwrap_or(Err(EngineError::Lost))
+    tokio::task::spawn_blocking(move || tokenize_here(&model, &texts)).await.unwrap_or(Err(EngineError::Lost))
 }
 
 fn tokenize_here(model: &LoadedModel, texts: &[String]) -> Result<Vec<Tokens>, EngineError> {
     let mut tokenized = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         let tokens = model.encoder.tokenize(text);
-        tokenized.push(tokens.map_err(|error| EngineError::TextRefused {
-            index,
-            reason: error.to_string(),
-        })?);
+        tokenized.push(tokens.map_err(|error| EngineError::TextRefused { index, reason: error.to_string() })?);
     }
     Ok(tokenized)
 }

@@ -1,7 +1,5 @@
 //! The contract, generated from `proto/` by build.rs.
 
-#![expect(clippy::pedantic, clippy::doc_markdown, reason = "generated")]
-
 /// `vectron.embedding.v1`: messages, clients and servers.
 pub mod v1 {
     #![allow(missing_docs, reason = "generated: clients and servers come without some")]

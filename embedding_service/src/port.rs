@@ -22,6 +22,8 @@ use tokio_stream::Stream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpIncoming};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
@@ -66,11 +68,7 @@ pub struct BindError {
 
 /// Listens on `address`, which the user chose with `option`.
 pub async fn bind(address: SocketAddr, option: &'static str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError {
-        address,
-        option,
-        source,
-    })
+    TcpListener::bind(address).await.map_err(|source| BindError { address, option, source })
 }
 
 fn bind_reason(error: &io::Error) -> String {
@@ -145,14 +143,8 @@ pub enum Door {
 impl Door {
     /// By content type.
     pub fn of(headers: &HeaderMap) -> Self {
-        let kind = headers
-            .get(header::CONTENT_TYPE)
-            .map_or(&b""[..], HeaderValue::as_bytes);
-        if kind.starts_with(b"application/grpc") {
-            Self::Grpc
-        } else {
-            Self::Rest
-        }
+        let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        if kind.starts_with(b"application/grpc") { Self::Grpc } else { Self::Rest }
     }
 }
 
@@ -166,15 +158,10 @@ pub fn rest_error(status: StatusCode, code: &str, message: &str, details: serde_
 pub async fn not_found(request: Request, endpoints: &[&str]) -> Response {
     let path = request.uri().path();
     match Door::of(request.headers()) {
-        Door::Grpc => grpc_error(&tonic::Status::unimplemented(format!("there is no method {path}"))),
+        Door::Grpc => grpc_error(Code::Unimplemented, "ROUTE_NOT_FOUND", &format!("there is no method {path}")),
         Door::Rest => {
             let message = format!("there is no {path}; there is {}", endpoints.join(", "));
-            rest_error(
-                StatusCode::NOT_FOUND,
-                "NOT_FOUND",
-                &message,
-                json!({ "endpoints": endpoints }),
-            )
+            rest_error(StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND", &message, json!({ "endpoints": endpoints }))
         }
     }
 }
@@ -183,16 +170,12 @@ pub async fn not_found(request: Request, endpoints: &[&str]) -> Response {
 pub async fn method_not_allowed(request: Request, endpoints: &[&str]) -> Response {
     let (method, path) = (request.method(), request.uri().path());
     let message = format!("{path} does not take {method}; there is {}", endpoints.join(", "));
-    rest_error(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "METHOD_NOT_ALLOWED",
-        &message,
-        json!({ "endpoints": endpoints }),
-    )
+    rest_error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", &message, json!({ "endpoints": endpoints }))
 }
 
-fn grpc_error(status: &tonic::Status) -> Response {
-    status.clone().into_http::<axum::body::Body>()
+fn grpc_error(code: Code, reason: &str, message: &str) -> Response {
+    let details = ErrorDetails::with_error_info(reason, "vectron", [] as [(String, String); 0]);
+    Status::with_error_details(code, message, details).into_http()
 }
 
 /// Marks a response as made after a panic, for the layer that knows the door.
@@ -215,7 +198,7 @@ async fn answer_panic(request: Request, next: Next) -> Response {
     }
     let message = "the service made a mistake; its log has more";
     match door {
-        Door::Grpc => grpc_error(&tonic::Status::internal(message)),
+        Door::Grpc => grpc_error(Code::Internal, "INTERNAL", message),
         Door::Rest => rest_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", message, json!({})),
     }
 }

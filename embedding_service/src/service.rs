@@ -30,12 +30,7 @@ const DUPLEX_BYTES: usize = 1 << 20;
 pub struct Options {
     /// Folder of the models' weights, in a folder for each model id. Other layouts are understood too: those of
     /// sentence-transformers and of the hub's own cache.
-    #[arg(
-        long,
-        env = "VECTRON_MODEL_CACHE",
-        default_value = "model_cache",
-        value_name = "FOLDER"
-    )]
+    #[arg(long, env = "VECTRON_MODEL_CACHE", default_value = "model_cache", value_name = "FOLDER")]
     pub model_cache: PathBuf,
 
     /// Registry of models to use in place of the built-in one.
@@ -66,21 +61,11 @@ pub struct Options {
 
     // Measured on 2,000 texts of 25 tokens: 256 → 766 texts/s, 512 and 1,024 → 789, 2,048 → 765, 4,096 → 705.
     /// Tokens that a thread runs at once. More need more memory, and are not faster.
-    #[arg(
-        long,
-        env = "VECTRON_EMBEDDING_BATCH_TOKENS",
-        default_value_t = 1024,
-        value_name = "TOKENS"
-    )]
+    #[arg(long, env = "VECTRON_EMBEDDING_BATCH_TOKENS", default_value_t = 1024, value_name = "TOKENS")]
     pub embedding_batch_tokens: usize,
 
     /// Tokens that may wait. Beyond, calls are refused with RESOURCE_EXHAUSTED (429).
-    #[arg(
-        long,
-        env = "VECTRON_EMBEDDING_QUEUE_TOKENS",
-        default_value_t = 1_000_000,
-        value_name = "TOKENS"
-    )]
+    #[arg(long, env = "VECTRON_EMBEDDING_QUEUE_TOKENS", default_value_t = 1_000_000, value_name = "TOKENS")]
     pub embedding_queue_tokens: usize,
 
     /// Bytes of text of all calls in flight. Beyond, calls are refused with RESOURCE_EXHAUSTED (429).
@@ -152,9 +137,7 @@ impl EmbeddingService {
             stopping: watch::Sender::new(false),
             workers: Mutex::new(Some(workers)),
         };
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// gRPC with health and reflection, and REST.
@@ -163,11 +146,7 @@ impl EmbeddingService {
     }
 
     fn router_for_messages_of(&self, message_bytes_max: usize) -> Router {
-        api::router(
-            self.shared.handlers.clone(),
-            self.shared.stopping.subscribe(),
-            message_bytes_max,
-        )
+        api::router(self.shared.handlers.clone(), self.shared.stopping.subscribe(), message_bytes_max)
     }
 
     /// The models of the registry and their states.
@@ -221,12 +200,7 @@ impl EmbeddingService {
     pub fn shutdown(&self) {
         self.shared.stopping.send_replace(true);
         self.shared.handlers.engine.queue().close();
-        let workers = self
-            .shared
-            .workers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let workers = self.shared.workers.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(workers) = workers {
             workers.join();
         }
@@ -249,9 +223,5 @@ pub fn client(channel: Channel) -> EmbeddingServiceClient<Channel> {
 
 /// Windows that hold a large answer: in memory there is no round trip to bridge, only a copy to avoid.
 fn in_memory_options() -> PortOptions {
-    PortOptions {
-        stream_window_bytes: 8 << 20,
-        connection_window_bytes: 16 << 20,
-        ..PortOptions::default()
-    }
+    PortOptions { stream_window_bytes: 8 << 20, connection_window_bytes: 16 << 20, ..PortOptions::default() }
 }

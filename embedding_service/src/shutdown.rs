@@ -33,10 +33,7 @@ impl Signals {
             let refused = |error| tracing::warn!("signal {} cannot be listened for: {error}", kind.as_raw_value());
             signal(kind).map_err(refused).ok()
         };
-        Self {
-            terminate: listen(SignalKind::terminate()),
-            interrupt: listen(SignalKind::interrupt()),
-        }
+        Self { terminate: listen(SignalKind::terminate()), interrupt: listen(SignalKind::interrupt()) }
     }
 
     async fn received(&mut self) {

@@ -22,13 +22,8 @@ pub struct TelemetryError {
 
 /// Sets the log up. To be called once, before anything is logged.
 pub fn init(options: &TelemetryOptions) -> Result<(), TelemetryError> {
-    let refused = |reason: String| TelemetryError {
-        filter: options.log.clone(),
-        reason,
-    };
-    let filter = EnvFilter::builder()
-        .parse(&options.log)
-        .map_err(|error| refused(error.to_string()))?;
+    let refused = |reason: String| TelemetryError { filter: options.log.clone(), reason };
+    let filter = EnvFilter::builder().parse(&options.log).map_err(|error| refused(error.to_string()))?;
     tracing_subscriber::fmt()
         .compact()
         .with_env_filter(filter)

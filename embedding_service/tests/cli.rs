@@ -13,12 +13,7 @@ use std::time::{Duration, Instant};
 fn binary(cache: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vectron-embedding"));
     // Its own folder, where no `.env` lies.
-    command
-        .args(arguments)
-        .current_dir(cache)
-        .env_remove("RUST_LOG")
-        .env("HF_HOME", cache)
-        .env("VECTRON_OFFLINE", "1");
+    command.args(arguments).current_dir(cache).env_remove("RUST_LOG").env("HF_HOME", cache).env("VECTRON_OFFLINE", "1");
     command.env("VECTRON_MODEL_CACHE", cache);
     command
 }
@@ -37,14 +32,7 @@ fn start(cache: &Path, arguments: &[&str]) -> (Child, String) {
     let line = listening.next().unwrap();
     // Read to the end, so that the child never waits for us.
     std::thread::spawn(move || listening.for_each(drop));
-    let url = line
-        .split_once("http://")
-        .unwrap()
-        .1
-        .split(' ')
-        .next()
-        .unwrap()
-        .to_owned();
+    let url = line.split_once("http://").unwrap().1.split(' ').next().unwrap().to_owned();
     (child, url)
 }
 
@@ -69,10 +57,7 @@ fn port_that_is_taken_ends_it_with_what_to_do() {
     let address = taken.local_addr().unwrap().to_string();
     let (code, _, stderr) = run(cache.path(), &["--listen", &address]);
     assert_eq!(code, 1);
-    assert_eq!(
-        stderr,
-        format!("error: cannot listen on {address}: address in use; choose another with --listen\n")
-    );
+    assert_eq!(stderr, format!("error: cannot listen on {address}: address in use; choose another with --listen\n"));
 }
 
 #[test]
@@ -80,10 +65,7 @@ fn models_are_listed_verified_and_missed() {
     let cache = common::cache_with_weights();
     let (code, stdout, _) = run(cache.path(), &["models", "list"]);
     assert_eq!(code, 0);
-    assert!(
-        stdout.starts_with("minilm (default)\tlocal\tsentence-transformers/all-MiniLM-L6-v2\t384\t"),
-        "{stdout}"
-    );
+    assert!(stdout.starts_with("minilm (default)\tlocal\tsentence-transformers/all-MiniLM-L6-v2\t384\t"), "{stdout}");
     let (code, stdout, _) = run(cache.path(), &["models", "verify", "minilm"]);
     assert_eq!(code, 0);
     assert!(stdout.contains("verified"), "{stdout}");
@@ -95,10 +77,7 @@ fn models_are_listed_verified_and_missed() {
     assert_eq!(code, 1);
     assert!(stderr.contains("nothing is fetched with --offline"), "{stderr}");
     let (code, _, stderr) = run(empty.path(), &["models", "pull", "gpt"]);
-    assert_eq!(
-        (code, stderr.as_str()),
-        (1, "error: there is no model `gpt`; the models are minilm\n")
-    );
+    assert_eq!((code, stderr.as_str()), (1, "error: there is no model `gpt`; the models are minilm\n"));
 }
 
 #[test]
@@ -118,10 +97,7 @@ fn mistakes_in_settings_are_named() {
     std::fs::write(cache.path().join("models.toml"), "default = \"x\"\ncolour = 3\n").unwrap();
     let (code, _, stderr) = run(cache.path(), &["--listen", "127.0.0.1:0", "--models", "models.toml"]);
     assert_eq!(code, 1);
-    assert!(
-        stderr.contains("models.toml") && stderr.contains("line 2") && stderr.contains("`colour`"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("models.toml") && stderr.contains("line 2") && stderr.contains("`colour`"), "{stderr}");
     let (code, _, stderr) = run(cache.path(), &["--log", "info,=="]);
     assert_eq!(code, 1);
     assert!(stderr.contains("--log `info,==`"), "{stderr}");

@@ -12,9 +12,7 @@ use vectron_embedding::pb::v1 as pb;
 const REFERENCE: [(&str, [f32; 8]); 5] = [
     (
         "living thing, animate thing: a living (or once living) entity",
-        [
-            -0.05933, -0.00938, -0.02533, 0.04108, -0.01145, -0.02843, 0.07556, -0.07263,
-        ],
+        [-0.05933, -0.00938, -0.02533, 0.04108, -0.01145, -0.02843, 0.07556, -0.07263],
     ),
     (
         "luge: a racing sled for one or two people",
@@ -24,9 +22,7 @@ const REFERENCE: [(&str, [f32; 8]); 5] = [
         "Revolutionary Proletarian Nucleus, Revolutionary Proletarian Initiative Nuclei, NIPR: a clandestine group of \
          leftist extremists who oppose Italy's labor policies and foreign policy; responsible for bombing building in \
          the historic center of Rome from 2000 to 2002",
-        [
-            -0.05585, -0.0061, -0.04581, -0.00709, 0.00907, 0.00476, 0.06403, 0.03873,
-        ],
+        [-0.05585, -0.0061, -0.04581, -0.00709, 0.00907, 0.00476, 0.06403, 0.03873],
     ),
     (
         "bactericide, bacteriacide: any chemical agent that destroys bacteria",
@@ -46,11 +42,7 @@ async fn embeddings_are_those_of_the_reference() {
     for ((text, expected), embedding) in REFERENCE.iter().zip(&answer.embeddings) {
         let got = components(embedding);
         assert_eq!(got.len(), 384);
-        assert!(
-            distance(&got[..8], expected) < 1e-4,
-            "{text}: {:?}, expected {expected:?}",
-            &got[..8]
-        );
+        assert!(distance(&got[..8], expected) < 1e-4, "{text}: {:?}, expected {expected:?}", &got[..8]);
         let length: f32 = got.iter().map(|x| x * x).sum();
         assert!((length - 1.0).abs() < 1e-5, "{text}: length {length}");
     }
@@ -62,11 +54,7 @@ async fn embeddings_are_those_of_the_reference() {
 async fn text_has_the_same_embedding_alone_and_in_a_batch() {
     let served = Served::start().await;
     let long = "many words make a long text ".repeat(30);
-    let texts: Vec<&str> = REFERENCE
-        .iter()
-        .map(|(text, _)| *text)
-        .chain(["x", &long, " ", "ünïcödé 漢字"])
-        .collect();
+    let texts: Vec<&str> = REFERENCE.iter().map(|(text, _)| *text).chain(["x", &long, " ", "ünïcödé 漢字"]).collect();
     let together = served.embed(&texts).await;
     for (text, embedding) in texts.iter().zip(&together.embeddings) {
         let alone = served.embed(&[text]).await;
@@ -81,18 +69,10 @@ async fn text_is_cut_after_256_tokens_and_says_so() {
     let served = Served::start().await;
     let words = |count: usize| "word ".repeat(count);
     let (fits, longer, longest) = (words(254), words(255), words(200_000));
-    let marks = served
-        .embed(&["!".repeat(254).as_str(), "!".repeat(1 << 20).as_str()])
-        .await
-        .embeddings;
+    let marks = served.embed(&["!".repeat(254).as_str(), "!".repeat(1 << 20).as_str()]).await.embeddings;
     assert_eq!((marks[1].tokens, marks[1].truncated), (256, true));
     assert!(distance(&components(&marks[0]), &components(&marks[1])) < 1e-5);
-    let [fits, longer, longest] = served
-        .embed(&[&fits, &longer, &longest])
-        .await
-        .embeddings
-        .try_into()
-        .unwrap();
+    let [fits, longer, longest] = served.embed(&[&fits, &longer, &longest]).await.embeddings.try_into().unwrap();
     // [CLS] and [SEP] count.
     assert_eq!((fits.tokens, fits.truncated), (256, false));
     assert_eq!((longer.tokens, longer.truncated), (256, true));
@@ -115,10 +95,7 @@ async fn words_after_much_white_space_count() {
 async fn length_is_kept_where_it_is_asked_for() {
     let served = Served::start().await;
     let scaled = components(&served.embed(&["a text"]).await.embeddings[0]);
-    let raw = pb::EmbedRequest {
-        normalize: Some(false),
-        ..request(&["a text"])
-    };
+    let raw = pb::EmbedRequest { normalize: Some(false), ..request(&["a text"]) };
     let raw = components(&served.grpc().embed(raw).await.unwrap().into_inner().embeddings[0]);
     let length = raw.iter().map(|x| x * x).sum::<f32>().sqrt();
     assert!(length > 2.0, "length {length}");
@@ -135,32 +112,16 @@ async fn both_doors_give_the_same_numbers() {
     let (status, one) = served.post("/embed?model_id=minilm", r#"{"text": "two doors"}"#).await;
     assert_eq!(status, 200, "{one}");
     assert!(distance(&floats(&one["embedding"]), &over_grpc) < 1e-5);
-    assert_eq!(
-        (one["dimension"].as_u64(), one["tokens"].as_u64()),
-        (Some(384), Some(4))
-    );
-    assert_eq!(
-        (one["model_id"].as_str(), one["truncated"].as_bool()),
-        (Some("minilm"), Some(false))
-    );
-    assert_eq!(
-        one["text_hash"],
-        "1ed07d7da8bf3d8b0978cfce39d885c23d93706981f4f60016435f064e550aa9"
-    );
+    assert_eq!((one["dimension"].as_u64(), one["tokens"].as_u64()), (Some(384), Some(4)));
+    assert_eq!((one["model_id"].as_str(), one["truncated"].as_bool()), (Some("minilm"), Some(false)));
+    assert_eq!(one["text_hash"], "1ed07d7da8bf3d8b0978cfce39d885c23d93706981f4f60016435f064e550aa9");
     assert!(one["processing_time"].as_f64().unwrap() > 0.0);
 
-    let (status, batch) = served
-        .post(
-            "/batch-embed",
-            r#"{"texts": ["other", "two doors"], "model_id": "minilm"}"#,
-        )
-        .await;
+    let (status, batch) =
+        served.post("/batch-embed", r#"{"texts": ["other", "two doors"], "model_id": "minilm"}"#).await;
     assert_eq!(status, 200, "{batch}");
     assert!(distance(&floats(&batch["embeddings"][1]), &over_grpc) < 1e-5);
-    assert_eq!(
-        (batch["count"].as_u64(), batch["dimension"].as_u64()),
-        (Some(2), Some(384))
-    );
+    assert_eq!((batch["count"].as_u64(), batch["dimension"].as_u64()), (Some(2), Some(384)));
 }
 
 #[tokio::test]
@@ -170,30 +131,13 @@ async fn channel_in_memory_carries_what_the_socket_carries_and_more() {
     let over_socket = served.embed(&["near"]).await;
     let near = in_memory.embed(request(&["near"])).await.unwrap().into_inner();
     assert_eq!(near.fingerprint, over_socket.fingerprint);
-    assert!(
-        distance(
-            &components(&near.embeddings[0]),
-            &components(&over_socket.embeddings[0])
-        ) < 1e-6
-    );
+    assert!(distance(&components(&near.embeddings[0]), &components(&over_socket.embeddings[0])) < 1e-6);
 
     // 20 MiB: over the socket's limit for a message.
     let text = format!("start {}", " ".repeat(1 << 20 >> 1));
     let many = request(&vec![text.as_str(); 40]);
-    assert_eq!(
-        in_memory
-            .embed(many.clone())
-            .await
-            .unwrap()
-            .into_inner()
-            .embeddings
-            .len(),
-        40
-    );
-    assert_eq!(
-        served.grpc().embed(many).await.unwrap_err().code(),
-        tonic::Code::OutOfRange
-    );
+    assert_eq!(in_memory.embed(many.clone()).await.unwrap().into_inner().embeddings.len(), 40);
+    assert_eq!(served.grpc().embed(many).await.unwrap_err().code(), tonic::Code::OutOfRange);
 }
 
 #[tokio::test]
@@ -206,12 +150,7 @@ async fn callers_at_once_get_their_own_answers() {
             let texts: Vec<String> = (0..20).map(|i| format!("text {i} of caller {caller}")).collect();
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let together = client.embed(request(&texts)).await.unwrap().into_inner().embeddings;
-            let last = client
-                .embed(request(&texts[19..]))
-                .await
-                .unwrap()
-                .into_inner()
-                .embeddings;
+            let last = client.embed(request(&texts[19..])).await.unwrap().into_inner().embeddings;
             distance(&components(&together[19]), &components(&last[0]))
         }));
     }

@@ -21,9 +21,7 @@ use vectron_embedding::port;
 const SERVICE: &str = "vectron.embedding.v1.EmbeddingService";
 
 fn service(name: &str) -> HealthCheckRequest {
-    HealthCheckRequest {
-        service: name.to_owned(),
-    }
+    HealthCheckRequest { service: name.to_owned() }
 }
 
 #[tokio::test]
@@ -36,20 +34,13 @@ async fn weights_put_into_place_heal_a_model_that_failed() {
         assert_eq!(status, ServingStatus::NotServing);
     }
     let mut watch = health.watch(service(SERVICE)).await.unwrap().into_inner();
-    assert_eq!(
-        watch.message().await.unwrap().unwrap().status(),
-        ServingStatus::NotServing
-    );
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert_eq!(served.get("/readyz").await.0, 503);
     assert_eq!(served.get("/livez").await.0, 200);
 
     put_weights(cache.path());
     let failed = served.grpc().embed(request(&["x"])).await.unwrap_err();
-    assert_eq!(
-        failed.code(),
-        Code::FailedPrecondition,
-        "it has just failed, so it is not tried again yet"
-    );
+    assert_eq!(failed.code(), Code::FailedPrecondition, "it has just failed, so it is not tried again yet");
     tokio::time::sleep(Duration::from_millis(5200)).await;
     served.grpc().embed(request(&["x"])).await.unwrap();
 
@@ -70,10 +61,7 @@ async fn unknown_service_is_answered_as_the_protocol_says() {
     let mut health = HealthClient::new(served.channel());
     assert_eq!(health.check(service("other")).await.unwrap_err().code(), Code::NotFound);
     let mut watch = health.watch(service("other")).await.unwrap().into_inner();
-    assert_eq!(
-        watch.message().await.unwrap().unwrap().status(),
-        ServingStatus::ServiceUnknown
-    );
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
 }
 
 #[tokio::test]
@@ -97,25 +85,14 @@ async fn end_waits_for_requests_but_not_for_watchers() {
     let large = request(&vec![text.as_str(); 64]);
     let running = tokio::spawn(async move { client.embed(large).await });
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(
-        !running.is_finished(),
-        "the call is meant to be running when the service stops"
-    );
+    assert!(!running.is_finished(), "the call is meant to be running when the service stops");
 
     served.stop.send(()).unwrap();
-    tokio::time::timeout(Duration::from_secs(9), served.server)
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(9), served.server).await.unwrap().unwrap();
     assert_eq!(running.await.unwrap().unwrap().into_inner().embeddings.len(), 64);
-    assert_eq!(
-        watch.message().await.unwrap().unwrap().status(),
-        ServingStatus::NotServing
-    );
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert!(watch.message().await.unwrap().is_none());
-    tokio::task::spawn_blocking(move || served.service.shutdown())
-        .await
-        .unwrap();
+    tokio::task::spawn_blocking(move || served.service.shutdown()).await.unwrap();
 }
 
 #[tokio::test]
@@ -125,10 +102,7 @@ async fn service_that_was_shut_down_refuses() {
     let service = served.service.clone();
     tokio::task::spawn_blocking(move || service.shutdown()).await.unwrap();
     let status = served.grpc().embed(request(&["x"])).await.unwrap_err();
-    assert_eq!(
-        (status.code(), status.message()),
-        (Code::Unavailable, "the service is stopping")
-    );
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "the service is stopping"));
 }
 
 #[tokio::test]
@@ -139,15 +113,9 @@ async fn reflection_lists_the_services_in_both_versions() {
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let mut v1 = ServerReflectionClient::new(served.channel());
-    let mut answers = v1
-        .server_reflection_info(tokio_stream::once(request))
-        .await
-        .unwrap()
-        .into_inner();
+    let mut answers = v1.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
     let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
-    let MessageResponse::ListServicesResponse(list) = answer else {
-        panic!("{answer:?}")
-    };
+    let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
     let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
     for name in [SERVICE, "vectron.embedding.v1.AuthService", "grpc.health.v1.Health"] {
         assert!(names.contains(&name), "{names:?}");
@@ -155,16 +123,12 @@ async fn reflection_lists_the_services_in_both_versions() {
 
     let request = v1alpha::ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(
-            v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(SERVICE.to_owned()),
-        ),
+        message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
+            SERVICE.to_owned(),
+        )),
     };
     let mut v1alpha = v1alpha::server_reflection_client::ServerReflectionClient::new(served.channel());
-    let mut answers = v1alpha
-        .server_reflection_info(tokio_stream::once(request))
-        .await
-        .unwrap()
-        .into_inner();
+    let mut answers = v1alpha.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
     let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
     let file = matches!(
         answer,
@@ -177,10 +141,7 @@ async fn reflection_lists_the_services_in_both_versions() {
 async fn port_that_is_taken_says_what_to_do() {
     let served = Served::start().await;
     let error = port::bind(served.address, "--listen").await.unwrap_err().to_string();
-    let expected = format!(
-        "cannot listen on {}: address in use; choose another with --listen",
-        served.address
-    );
+    let expected = format!("cannot listen on {}: address in use; choose another with --listen", served.address);
     assert_eq!(error, expected);
 }
 
@@ -198,16 +159,8 @@ async fn panic_in_a_handler_is_an_answer() {
     assert_eq!(answer.status().as_u16(), 500);
     let body: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
     assert_eq!(body["code"], "INTERNAL");
-    let answer = http
-        .post(&url)
-        .header("content-type", "application/grpc")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(
-        (answer.status().as_u16(), &answer.headers()["grpc-status"]),
-        (200, &http::HeaderValue::from(13))
-    );
+    let answer = http.post(&url).header("content-type", "application/grpc").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["grpc-status"]), (200, &http::HeaderValue::from(13)));
 }
 
 async fn mistake() -> &'static str {

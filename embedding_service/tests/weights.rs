@@ -48,12 +48,7 @@ async fn missing_weights_say_what_helps() {
     let cache = tempfile::tempdir().unwrap();
     let message = failure(&options(cache.path())).await;
     let folder = cache.path().join("minilm").display().to_string();
-    for part in [
-        "--offline",
-        &folder,
-        "vectron-embedding models pull minilm",
-        "make weights",
-    ] {
+    for part in ["--offline", &folder, "vectron-embedding models pull minilm", "make weights"] {
         assert!(message.contains(part), "{message}");
     }
 }
@@ -62,21 +57,12 @@ async fn missing_weights_say_what_helps() {
 async fn another_architecture_is_refused_by_name() {
     let cache = cache_with_weights();
     let file = cache.path().join("minilm/config.json");
-    let config = fs::read_to_string(&file)
-        .unwrap()
-        .replace(r#""model_type": "bert""#, r#""model_type": "mpnet""#);
+    let config = fs::read_to_string(&file).unwrap().replace(r#""model_type": "bert""#, r#""model_type": "mpnet""#);
     fs::remove_file(&file).unwrap();
     fs::write(&file, &config).unwrap();
     let registry = registry_with(cache.path(), "config.json", &Sha256Hex::of(config.as_bytes()));
-    let message = failure(&Options {
-        models_file: Some(registry),
-        ..options(cache.path())
-    })
-    .await;
-    assert!(
-        message.contains("model_type in config.json is `mpnet`; supported is `bert`"),
-        "{message}"
-    );
+    let message = failure(&Options { models_file: Some(registry), ..options(cache.path()) }).await;
+    assert!(message.contains("model_type in config.json is `mpnet`; supported is `bert`"), "{message}");
 }
 
 /// The built-in registry, but with another hash for one file.
@@ -89,11 +75,7 @@ fn registry_with(folder: &Path, name: &str, hash: &Sha256Hex) -> PathBuf {
         }
     };
     let path = folder.join("models.toml");
-    fs::write(
-        &path,
-        include_str!("../models.toml").lines().map(line).collect::<String>(),
-    )
-    .unwrap();
+    fs::write(&path, include_str!("../models.toml").lines().map(line).collect::<String>()).unwrap();
     path
 }
 
@@ -143,11 +125,7 @@ fn what_was_fetched_whole_is_kept_for_the_next_try() {
 }
 
 fn pull(cache: &Path, hub: SocketAddr) -> Result<(), String> {
-    let options = Options {
-        offline: false,
-        hub_endpoint: format!("http://{hub}/"),
-        ..options(cache)
-    };
+    let options = Options { offline: false, hub_endpoint: format!("http://{hub}/"), ..options(cache) };
     let registry = options.registry().unwrap();
     let pulled = options.weights_source().obtain(registry.get("minilm").unwrap());
     pulled.map(|_| ()).map_err(|error: WeightsError| error.to_string())
@@ -168,10 +146,7 @@ fn serve_files(content: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> So
             let body = path.strip_prefix(FOLDER).and_then(&content);
             let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
             let body = body.unwrap_or_default();
-            let head = format!(
-                "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                body.len()
-            );
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
             // The client may have left.
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
         }

@@ -10,11 +10,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
 use serde_json::json;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::api::rest::Failure;
 use crate::collection::{NoPlace, Refusal};
 use crate::database::DatabaseError;
 use crate::embedding::EmbedError;
@@ -128,45 +128,27 @@ pub struct ApiError {
 impl ApiError {
     /// An error with a reason and a message.
     pub fn new(reason: Reason, message: impl Display) -> Self {
-        Self {
-            reason,
-            message: message.to_string(),
-            field: None,
-            resource: None,
-            retry_after: None,
-        }
+        Self { reason, message: message.to_string(), field: None, resource: None, retry_after: None }
     }
 
     /// A field that breaks its rules.
     pub fn field(reason: Reason, field: impl Into<String>, message: impl Display) -> Self {
         let field = field.into();
-        Self {
-            field: Some(field.clone()),
-            ..Self::new(reason, format_args!("{field}: {message}"))
-        }
+        Self { field: Some(field.clone()), ..Self::new(reason, format_args!("{field}: {message}")) }
     }
 
     /// A part of the contract that is not built yet, by its name.
     pub fn not_implemented(what: &str) -> Self {
-        Self::new(
-            Reason::NotImplemented,
-            format_args!("{what} is part of the contract, but not built yet"),
-        )
+        Self::new(Reason::NotImplemented, format_args!("{what} is part of the contract, but not built yet"))
     }
 
     fn with_resource(self, kind: &'static str, name: impl Into<String>) -> Self {
-        Self {
-            resource: Some((kind, name.into())),
-            ..self
-        }
+        Self { resource: Some((kind, name.into())), ..self }
     }
 
     /// For a try in a moment.
     pub fn with_retry_after(self, retry_after: Duration) -> Self {
-        Self {
-            retry_after: Some(retry_after),
-            ..self
-        }
+        Self { retry_after: Some(retry_after), ..self }
     }
 }
 
@@ -187,14 +169,6 @@ impl From<ApiError> for Status {
     }
 }
 
-#[derive(Serialize)]
-struct ErrorBody {
-    success: bool,
-    message: String,
-    code: &'static str,
-    details: serde_json::Value,
-}
-
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (name, _, status) = self.reason.codes();
@@ -205,18 +179,11 @@ impl IntoResponse for ApiError {
         if let Some((kind, resource)) = self.resource {
             details.insert(kind.to_owned(), json!(resource));
         }
-        let body = ErrorBody {
-            success: false,
-            message: self.message,
-            code: name,
-            details: details.into(),
-        };
+        let body = Failure { success: false, message: self.message, code: name, details };
         let mut response = (status, Json(body)).into_response();
         if let Some(retry_after) = self.retry_after {
             let seconds = retry_after.as_secs_f64().ceil() as u64;
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -235,11 +202,7 @@ impl From<LogError> for ApiError {
             _ => Reason::Internal,
         };
         let error = ApiError::new(reason, error);
-        if reason == Reason::Overloaded {
-            error.with_retry_after(Duration::from_secs(1))
-        } else {
-            error
-        }
+        if reason == Reason::Overloaded { error.with_retry_after(Duration::from_secs(1)) } else { error }
     }
 }
 
@@ -307,10 +270,7 @@ impl From<EmbedError> for ApiError {
             Reason::EmbeddingUnavailable => format!("texts cannot be embedded now: {}", error.message),
             _ => error.message,
         };
-        ApiError {
-            retry_after: error.retry_after,
-            ..ApiError::new(reason, message)
-        }
+        ApiError { retry_after: error.retry_after, ..ApiError::new(reason, message) }
     }
 }
 
@@ -324,11 +284,7 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Reason::ALL.len());
-        assert!(
-            names
-                .iter()
-                .all(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
-        );
+        assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')));
     }
 
     #[test]
@@ -338,17 +294,8 @@ mod tests {
         let status = Status::from(error);
         assert_eq!(status.code(), Code::InvalidArgument);
         let info = status.get_details_error_info().unwrap();
-        assert_eq!(
-            (info.reason.as_str(), info.domain.as_str()),
-            ("INVALID_TOP_K", "vectron")
-        );
-        assert_eq!(
-            status.get_details_bad_request().unwrap().field_violations[0].field,
-            "top_k"
-        );
-        assert_eq!(
-            status.get_details_retry_info().unwrap().retry_delay,
-            Some(Duration::from_secs(2))
-        );
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_TOP_K", "vectron"));
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "top_k");
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(2)));
     }
 }

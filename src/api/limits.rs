@@ -20,9 +20,7 @@ pub async fn name_the_message_limit(response: Response) -> Response {
     if !status.message().contains("message length too large") {
         return response;
     }
-    let message = format!(
-        "expected a message of at most {MESSAGE_BYTES_MAX} bytes; send smaller batches ({})",
-        status.message()
-    );
+    let message =
+        format!("expected a message of at most {MESSAGE_BYTES_MAX} bytes; send smaller batches ({})", status.message());
     Status::from(ApiError::new(Reason::MessageTooLarge, message)).into_http()
 }

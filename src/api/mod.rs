@@ -8,6 +8,7 @@ mod error;
 mod grpc;
 mod handlers;
 mod limits;
+pub mod metrics;
 mod rest;
 
 use tonic_health::server::HealthReporter;
@@ -16,29 +17,20 @@ pub use error::{ApiError, Reason};
 pub use handlers::{Handlers, SearchPool};
 
 /// The gRPC services by name, as the health service knows them.
-pub const SERVICES: [&str; 3] = [
-    "vectron.v1.AdminService",
-    "vectron.v1.CollectionService",
-    "vectron.v1.VectorService",
-];
+pub const SERVICES: [&str; 3] = ["vectron.v1.AdminService", "vectron.v1.CollectionService", "vectron.v1.VectorService"];
 
 /// Everything that the store answers on its port. The reporter says to health checks when it is ready.
 pub async fn router(handlers: Handlers) -> (axum::Router, HealthReporter) {
     let (reporter, health) = tonic_health::server::health_reporter();
     for service in SERVICES {
-        reporter
-            .set_service_status(service, tonic_health::ServingStatus::NotServing)
-            .await;
+        reporter.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
     }
-    reporter
-        .set_service_status("", tonic_health::ServingStatus::NotServing)
-        .await;
+    reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     let grpc = grpc::routes(handlers.clone()).add_service(health).into_axum_router();
     let router = rest::routes(handlers)
         .merge(grpc.reset_fallback())
-        .fallback(rest::fallback);
-    (
-        router.layer(axum::middleware::map_response(limits::name_the_message_limit)),
-        reporter,
-    )
+        .fallback(rest::fallback)
+        .layer(axum::middleware::map_response(limits::name_the_message_limit))
+        .layer(axum::middleware::from_fn(metrics::count));
+    (router, reporter)
 }

@@ -96,9 +96,7 @@ impl View {
         };
         match requests.seen(&key) {
             Seen::Answered(outcome) => outcome,
-            Seen::Reused => Err(Refusal::RequestIdReused {
-                request_id: key.request_id,
-            }),
+            Seen::Reused => Err(Refusal::RequestIdReused { request_id: key.request_id }),
             Seen::Never => {
                 let outcome = self.change(sequence, operation.change);
                 requests.remember(&key, outcome.clone());
@@ -142,10 +140,7 @@ impl View {
         let mut new_raw = upserted.spaces.iter().filter(is_raw).filter(is_missing);
         let allowed = usize::from(!self.spaces.iter().any(|space| is_raw(&space)));
         if let Some(excess) = new_raw.nth(allowed) {
-            return Err(Refusal::SecondRawSpace {
-                got: excess.dimension,
-                existing: describe(&self.spaces),
-            });
+            return Err(Refusal::SecondRawSpace { got: excess.dimension, existing: describe(&self.spaces) });
         }
         self.check_new_spaces(&upserted.spaces)?;
         for record in &upserted.records {
@@ -156,24 +151,13 @@ impl View {
         for record in upserted.records {
             self.write(sequence, &record);
         }
-        Ok(Applied::Upserted {
-            sequence,
-            record_count,
-            truncated_ids: upserted.truncated_ids.into(),
-        })
+        Ok(Applied::Upserted { sequence, record_count, truncated_ids: upserted.truncated_ids.into() })
     }
 
     fn write(&mut self, sequence: Sequence, record: &RecordWritten) {
-        let space = self
-            .space_named(record.space.as_str())
-            .expect("a write names spaces that exist, or brings them")
-            .0;
-        let row = Row {
-            id: &record.id,
-            version: sequence,
-            components: record.vector.components(),
-            content: &record.content,
-        };
+        let space = self.space_named(record.space.as_str()).expect("a write names spaces that exist, or brings them").0;
+        let row =
+            Row { id: &record.id, version: sequence, components: record.vector.components(), content: &record.content };
         match self.location(record.id.as_str()) {
             Some(old) if old.space == space => {
                 self.tables[usize::from(space)].replace(old.row, row);
@@ -201,24 +185,13 @@ impl View {
                 deleted_count += 1;
             }
         }
-        Ok(Applied::Deleted {
-            sequence,
-            deleted_count,
-        })
+        Ok(Applied::Deleted { sequence, deleted_count })
     }
 
     fn check_version(&self, id: &RecordId, expected: Option<Sequence>) -> Result<(), Refusal> {
         let Some(expected) = expected else { return Ok(()) };
         let got = self.version(id.as_str()).unwrap_or(Sequence::ZERO);
-        if got == expected {
-            Ok(())
-        } else {
-            Err(Refusal::VersionMismatch {
-                id: id.clone(),
-                expected,
-                got,
-            })
-        }
+        if got == expected { Ok(()) } else { Err(Refusal::VersionMismatch { id: id.clone(), expected, got }) }
     }
 
     /// A space that is there already may come again, if it is the same.
@@ -236,11 +209,7 @@ impl View {
                 }
             }
         }
-        if self.spaces.len() + added > SPACES_MAX {
-            Err(Refusal::TooManySpaces)
-        } else {
-            Ok(())
-        }
+        if self.spaces.len() + added > SPACES_MAX { Err(Refusal::TooManySpaces) } else { Ok(()) }
     }
 
     fn add_spaces(&mut self, spaces: Vec<Space>) {

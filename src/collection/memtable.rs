@@ -64,13 +64,7 @@ pub struct Row<'a> {
 impl Table {
     /// No rows.
     pub fn new(dimension: Dimension) -> Self {
-        Self {
-            dimension,
-            pages: Vec::new(),
-            free: Arc::default(),
-            row_count: 0,
-            live_count: 0,
-        }
+        Self { dimension, pages: Vec::new(), free: Arc::default(), row_count: 0, live_count: 0 }
     }
 
     /// Rows that are live.
@@ -85,11 +79,7 @@ impl Table {
 
     /// Adds a row and returns its number.
     pub fn insert(&mut self, row: Row<'_>) -> u32 {
-        assert_eq!(
-            row.components.len(),
-            self.dimension.get(),
-            "a table holds vectors of its space alone"
-        );
+        assert_eq!(row.components.len(), self.dimension.get(), "a table holds vectors of its space alone");
         let number = match Arc::make_mut(&mut self.free).pop() {
             Some(number) => number,
             None => self.grow(),
@@ -103,11 +93,7 @@ impl Table {
 
     /// Replaces a live row.
     pub fn replace(&mut self, number: u32, row: Row<'_>) {
-        assert_eq!(
-            row.components.len(),
-            self.dimension.get(),
-            "a table holds vectors of its space alone"
-        );
+        assert_eq!(row.components.len(), self.dimension.get(), "a table holds vectors of its space alone");
         Arc::make_mut(&mut self.block_mut(number).block).set(number as usize % BLOCK_ROWS, row);
     }
 
@@ -125,23 +111,15 @@ impl Table {
     pub fn row(&self, number: u32) -> Row<'_> {
         let block_number = number as usize / BLOCK_ROWS;
         let page = &self.pages[block_number / PAGE_BLOCKS];
-        page.blocks[block_number % PAGE_BLOCKS]
-            .block
-            .row(number as usize % BLOCK_ROWS, self.dimension)
+        page.blocks[block_number % PAGE_BLOCKS].block.row(number as usize % BLOCK_ROWS, self.dimension)
     }
 
     /// Calls `found` for each live row with its key by the query, its number and its id.
     pub fn scan<'a>(&'a self, query: &flat::Query, mut found: impl FnMut(f32, u32, &'a RecordId)) {
         let blocks = self.pages.iter().flat_map(|page| &page.blocks);
         for (block_number, LiveBlock { block, live }) in blocks.enumerate() {
-            let rows = Rows {
-                components: &block.components,
-                inverse_norms: &block.inverse_norms,
-                live: *live,
-            };
-            query.scan(&rows, |row, key| {
-                found(key, (block_number * BLOCK_ROWS + row) as u32, &block.ids[row])
-            });
+            let rows = Rows { components: &block.components, inverse_norms: &block.inverse_norms, live: *live };
+            query.scan(&rows, |row, key| found(key, (block_number * BLOCK_ROWS + row) as u32, &block.ids[row]));
         }
     }
 
@@ -154,10 +132,7 @@ impl Table {
         }
         let page = Arc::make_mut(&mut self.pages[block_number / PAGE_BLOCKS]);
         if block_number % PAGE_BLOCKS == page.blocks.len() {
-            page.blocks.push(LiveBlock {
-                block: Arc::default(),
-                live: 0,
-            });
+            page.blocks.push(LiveBlock { block: Arc::default(), live: 0 });
         }
         number
     }
@@ -204,12 +179,7 @@ mod tests {
 
     fn insert(table: &mut Table, id: &str, components: &[f32]) -> u32 {
         let content = Arc::default();
-        table.insert(Row {
-            id: &RecordId::new(id).unwrap(),
-            version: Sequence(1),
-            components,
-            content: &content,
-        })
+        table.insert(Row { id: &RecordId::new(id).unwrap(), version: Sequence(1), components, content: &content })
     }
 
     fn ids(table: &Table) -> Vec<String> {
@@ -222,24 +192,14 @@ mod tests {
     #[test]
     fn a_clone_does_not_see_later_writes() {
         let mut table = Table::new(Dimension::new(1).unwrap());
-        let rows: Vec<u32> = (0..5000)
-            .map(|i| insert(&mut table, &i.to_string(), &[i as f32]))
-            .collect();
+        let rows: Vec<u32> = (0..5000).map(|i| insert(&mut table, &i.to_string(), &[i as f32])).collect();
         let before = table.clone();
         for &row in &rows[..100] {
             table.remove(row);
         }
         let content = Arc::default();
         let id = RecordId::new("4999").unwrap();
-        table.replace(
-            rows[4999],
-            Row {
-                id: &id,
-                version: Sequence(2),
-                components: &[-1.0],
-                content: &content,
-            },
-        );
+        table.replace(rows[4999], Row { id: &id, version: Sequence(2), components: &[-1.0], content: &content });
         assert_eq!((before.live_count(), table.live_count()), (5000, 4900));
         assert_eq!(before.row(rows[4999]).components, [4999.0]);
         assert_eq!(table.row(rows[4999]).components, [-1.0]);

@@ -61,9 +61,7 @@ impl Collection {
     pub async fn wait_for(&self, sequence: Sequence, timeout: Duration) -> bool {
         let mut visible = self.shared.visible.subscribe();
         let reached = visible.wait_for(|&visible| visible >= sequence);
-        tokio::time::timeout(timeout, reached)
-            .await
-            .is_ok_and(|reached| reached.is_ok())
+        tokio::time::timeout(timeout, reached).await.is_ok_and(|reached| reached.is_ok())
     }
 
     /// Whether writes are possible.

@@ -166,21 +166,14 @@ impl Operation {
             }),
         };
         let request_key = self.request_key.as_ref().map(RequestKey::encode);
-        pb::Operation {
-            revision: REVISION,
-            kind: Some(kind),
-            request_key,
-        }
-        .encode_to_vec()
+        pb::Operation { revision: REVISION, kind: Some(kind), request_key }.encode_to_vec()
     }
 
     /// Reads the bytes of a record of the log.
     pub fn decode(bytes: prost::bytes::Bytes) -> Result<Self, DecodeError> {
         let operation = pb::Operation::decode(bytes)?;
         if operation.revision > REVISION {
-            return Err(DecodeError::Newer {
-                revision: operation.revision,
-            });
+            return Err(DecodeError::Newer { revision: operation.revision });
         }
         let change = match operation.kind.ok_or(DecodeError::UnknownKind)? {
             pb::operation::Kind::CollectionCreated(created) => Change::Created(Created {
@@ -194,21 +187,9 @@ impl Operation {
                 spaces: updated.spaces.into_iter().map(decode_space).collect::<Result<_, _>>()?,
             }),
             pb::operation::Kind::RecordsUpserted(upserted) => Change::Upserted(Upserted {
-                spaces: upserted
-                    .spaces
-                    .into_iter()
-                    .map(decode_space)
-                    .collect::<Result<_, _>>()?,
-                records: upserted
-                    .records
-                    .into_iter()
-                    .map(decode_record)
-                    .collect::<Result<_, _>>()?,
-                truncated_ids: upserted
-                    .truncated_ids
-                    .iter()
-                    .map(|id| decode_id(id))
-                    .collect::<Result<_, _>>()?,
+                spaces: upserted.spaces.into_iter().map(decode_space).collect::<Result<_, _>>()?,
+                records: upserted.records.into_iter().map(decode_record).collect::<Result<_, _>>()?,
+                truncated_ids: upserted.truncated_ids.iter().map(|id| decode_id(id)).collect::<Result<_, _>>()?,
             }),
             pb::operation::Kind::RecordsDeleted(deleted) => Change::Deleted(
                 deleted
@@ -224,28 +205,19 @@ impl Operation {
                     .collect::<Result<_, DecodeError>>()?,
             ),
         };
-        Ok(Self {
-            change,
-            request_key: operation.request_key.map(RequestKey::decode),
-        })
+        Ok(Self { change, request_key: operation.request_key.map(RequestKey::decode) })
     }
 }
 
 impl RequestKey {
     /// As a part of a log's record.
     pub fn encode(&self) -> pb::RequestKey {
-        pb::RequestKey {
-            request_id: self.request_id.clone(),
-            content_hash: self.content_hash,
-        }
+        pb::RequestKey { request_id: self.request_id.clone(), content_hash: self.content_hash }
     }
 
     /// From a part of a log's record.
     pub fn decode(key: pb::RequestKey) -> Self {
-        Self {
-            request_id: key.request_id,
-            content_hash: key.content_hash,
-        }
+        Self { request_id: key.request_id, content_hash: key.content_hash }
     }
 }
 
@@ -274,17 +246,10 @@ fn decode_space(space: pb::Space) -> Result<Space, DecodeError> {
     };
     let dimension = Dimension::new(space.dimension as usize)
         .ok_or_else(|| DecodeError::Invalid(format!("dimension {}", space.dimension)))?;
-    let text_model = (!space.model_id.is_empty()).then_some(TextModel {
-        model_id: space.model_id,
-        fingerprint: space.model_fingerprint,
-    });
+    let text_model = (!space.model_id.is_empty())
+        .then_some(TextModel { model_id: space.model_id, fingerprint: space.model_fingerprint });
     let name = SpaceName::new(&space.name).map_err(|error| DecodeError::Invalid(error.to_string()))?;
-    Ok(Space {
-        name,
-        dimension,
-        metric,
-        text_model,
-    })
+    Ok(Space { name, dimension, metric, text_model })
 }
 
 fn encode_record(record: &RecordWritten) -> pb::RecordUpserted {
@@ -300,20 +265,13 @@ fn encode_record(record: &RecordWritten) -> pb::RecordUpserted {
 
 fn decode_record(record: pb::RecordUpserted) -> Result<RecordWritten, DecodeError> {
     let invalid = |error: &dyn std::fmt::Display| DecodeError::Invalid(format!("record {:?}: {error}", record.id));
-    let fields = record
-        .metadata
-        .into_iter()
-        .map(|(name, value)| (name, decode_value(value)))
-        .collect();
+    let fields = record.metadata.into_iter().map(|(name, value)| (name, decode_value(value))).collect();
     let metadata = Metadata::new(fields).map_err(|error: InvalidMetadata| invalid(&error))?;
     Ok(RecordWritten {
         id: decode_id(&record.id)?,
         space: SpaceName::new(&record.space).map_err(|error| invalid(&error))?,
         vector: Vector::from_f32_le(&record.f32_le).map_err(|error| invalid(&error))?,
-        content: Arc::new(Content {
-            text: record.text.map(String::into_boxed_str),
-            metadata,
-        }),
+        content: Arc::new(Content { text: record.text.map(String::into_boxed_str), metadata }),
         if_version: record.if_version.map(Sequence),
     })
 }
@@ -323,10 +281,7 @@ fn decode_id(id: &str) -> Result<RecordId, DecodeError> {
 }
 
 fn encode_fields(fields: &BTreeMap<String, Value>) -> BTreeMap<String, pb::Value> {
-    fields
-        .iter()
-        .map(|(name, value)| (name.clone(), encode_value(value)))
-        .collect()
+    fields.iter().map(|(name, value)| (name.clone(), encode_value(value))).collect()
 }
 
 fn encode_value(value: &Value) -> pb::Value {
@@ -337,12 +292,10 @@ fn encode_value(value: &Value) -> pb::Value {
         Value::Int(value) => Some(Kind::IntValue(*value)),
         Value::Double(value) => Some(Kind::DoubleValue(*value)),
         Value::String(value) => Some(Kind::StringValue(value.clone())),
-        Value::List(values) => Some(Kind::ListValue(pb::ListValue {
-            values: values.iter().map(encode_value).collect(),
-        })),
-        Value::Object(fields) => Some(Kind::ObjectValue(pb::ObjectValue {
-            fields: encode_fields(fields),
-        })),
+        Value::List(values) => {
+            Some(Kind::ListValue(pb::ListValue { values: values.iter().map(encode_value).collect() }))
+        }
+        Value::Object(fields) => Some(Kind::ObjectValue(pb::ObjectValue { fields: encode_fields(fields) })),
     };
     pb::Value { kind }
 }
@@ -356,12 +309,8 @@ fn decode_value(value: pb::Value) -> Value {
         Some(Kind::DoubleValue(value)) => Value::Double(value),
         Some(Kind::StringValue(value)) => Value::String(value),
         Some(Kind::ListValue(list)) => Value::List(list.values.into_iter().map(decode_value).collect()),
-        Some(Kind::ObjectValue(object)) => Value::Object(
-            object
-                .fields
-                .into_iter()
-                .map(|(name, value)| (name, decode_value(value)))
-                .collect(),
-        ),
+        Some(Kind::ObjectValue(object)) => {
+            Value::Object(object.fields.into_iter().map(|(name, value)| (name, decode_value(value))).collect())
+        }
     }
 }

@@ -52,10 +52,7 @@ impl Collection {
         let log = FileLog::create(fs, &log_folder(folder), options)?;
         let (view, requests) = (View::default(), RequestTable::default());
         let collection = start(folder, log, view, requests)?;
-        let operation = Operation {
-            change: Change::Created(created),
-            request_key: None,
-        };
+        let operation = Operation { change: Change::Created(created), request_key: None };
         let answer = collection.submit(operation, Durability::Durable)?;
         answer.blocking_recv().map_err(|_| LogError::Closed)???;
         Ok(collection)
@@ -74,11 +71,9 @@ impl Collection {
         };
         let (log, report) = FileLog::open(fs, &log_folder, options, replay).map_err(|error| match error {
             OpenError::Log(error) => RecoverError::Log(error),
-            OpenError::Replay { sequence, error } => RecoverError::Operation {
-                folder: log_folder.clone(),
-                sequence,
-                error,
-            },
+            OpenError::Replay { sequence, error } => {
+                RecoverError::Operation { folder: log_folder.clone(), sequence, error }
+            }
         })?;
         if view.sequence() == Sequence::ZERO {
             return Err(RecoverError::Empty { folder: log_folder });
@@ -102,10 +97,5 @@ fn start(folder: &Path, log: FileLog, view: View, requests: RequestTable<Outcome
         let shared = shared.clone();
         move || write::apply_all(&queue, &shared)
     })?;
-    Ok(Collection {
-        folder: folder.to_owned(),
-        shared,
-        writer,
-        applier: Mutex::new(Some(applier)),
-    })
+    Ok(Collection { folder: folder.to_owned(), shared, writer, applier: Mutex::new(Some(applier)) })
 }

@@ -28,10 +28,7 @@ pub enum Seen<A> {
 
 impl<A> Default for RequestTable<A> {
     fn default() -> Self {
-        Self {
-            answers: HashMap::new(),
-            oldest_first: VecDeque::new(),
-        }
+        Self { answers: HashMap::new(), oldest_first: VecDeque::new() }
     }
 }
 
@@ -64,22 +61,13 @@ mod tests {
 
     #[test]
     fn the_oldest_ids_are_forgotten_first() {
-        let key = |n: usize| RequestKey {
-            request_id: n.to_string(),
-            content_hash: 7,
-        };
+        let key = |n: usize| RequestKey { request_id: n.to_string(), content_hash: 7 };
         let mut table = RequestTable::default();
         for n in 0..=REQUEST_IDS_MAX {
             table.remember(&key(n), n);
         }
         assert_eq!(table.seen(&key(0)), Seen::Never);
         assert_eq!(table.seen(&key(1)), Seen::Answered(1));
-        assert_eq!(
-            table.seen(&RequestKey {
-                content_hash: 8,
-                ..key(1)
-            }),
-            Seen::Reused
-        );
+        assert_eq!(table.seen(&RequestKey { content_hash: 8, ..key(1) }), Seen::Reused);
     }
 }

@@ -57,34 +57,16 @@ impl Search {
     pub fn run(&self, view: Arc<View>) -> Found {
         let started = Instant::now();
         let space = view.space(self.space);
-        assert_eq!(
-            space.dimension,
-            self.vector.dimension(),
-            "a query lies in the space that it searches"
-        );
-        assert!(
-            space.metric != Metric::Cosine || has_direction(&self.vector),
-            "checked when the query was read"
-        );
+        assert_eq!(space.dimension, self.vector.dimension(), "a query lies in the space that it searches");
+        assert!(space.metric != Metric::Cosine || has_direction(&self.vector), "checked when the query was read");
         let query = flat::Query::new(space.metric, &self.vector);
         let table = &view.tables[usize::from(self.space.0)];
         let mut nearest = Nearest::new(self.top_k);
         table.scan(&query, |key, row, id| nearest.offer(key, || Candidate { id, row }));
-        let hits = nearest
-            .into_sorted()
-            .into_iter()
-            .map(|neighbor| (query.score(neighbor.key), neighbor.item.row))
-            .collect();
-        let stats = SearchStats {
-            distances: table.live_count(),
-            search: started.elapsed(),
-        };
-        Found {
-            view,
-            space: self.space,
-            hits,
-            stats,
-        }
+        let hits =
+            nearest.into_sorted().into_iter().map(|neighbor| (query.score(neighbor.key), neighbor.item.row)).collect();
+        let stats = SearchStats { distances: table.live_count(), search: started.elapsed() };
+        Found { view, space: self.space, hits, stats }
     }
 }
 

@@ -14,19 +14,11 @@ use crate::types::{Dimension, Metadata, Metric, RecordId, Space, SpaceName, Valu
 
 fn space(name: &str, dimension: usize, metric: Metric) -> Space {
     let dimension = Dimension::new(dimension).unwrap();
-    Space {
-        name: SpaceName::new(name).unwrap(),
-        dimension,
-        metric,
-        text_model: None,
-    }
+    Space { name: SpaceName::new(name).unwrap(), dimension, metric, text_model: None }
 }
 
 fn create(folder: &Path, spaces: Vec<Space>) -> Collection {
-    let created = Created {
-        spaces,
-        ..Created::default()
-    };
+    let created = Created { spaces, ..Created::default() };
     Collection::create(Arc::new(RealFs), folder, LogOptions::default(), created).unwrap()
 }
 
@@ -47,46 +39,24 @@ fn record(id: &str, space: &str, components: &[f32], if_version: Option<u64>) ->
 }
 
 fn upsert(records: Vec<RecordWritten>) -> Operation {
-    let change = Change::Upserted(Upserted {
-        records,
-        ..Upserted::default()
-    });
-    Operation {
-        change,
-        request_key: None,
-    }
+    let change = Change::Upserted(Upserted { records, ..Upserted::default() });
+    Operation { change, request_key: None }
 }
 
 fn delete(ids: &[&str]) -> Operation {
-    let removed = |id: &&str| RecordRemoved {
-        id: RecordId::new(id).unwrap(),
-        if_version: None,
-        observed_version: None,
-    };
-    Operation {
-        change: Change::Deleted(ids.iter().map(removed).collect()),
-        request_key: None,
-    }
+    let removed =
+        |id: &&str| RecordRemoved { id: RecordId::new(id).unwrap(), if_version: None, observed_version: None };
+    Operation { change: Change::Deleted(ids.iter().map(removed).collect()), request_key: None }
 }
 
 fn run(collection: &Collection, operation: Operation) -> Outcome {
-    collection
-        .submit(operation, Durability::Buffered)
-        .unwrap()
-        .blocking_recv()
-        .unwrap()
-        .unwrap()
+    collection.submit(operation, Durability::Buffered).unwrap().blocking_recv().unwrap().unwrap()
 }
 
 fn search(collection: &Collection, space: &str, components: &[f32], top_k: usize) -> Vec<(String, f32)> {
     let view = collection.view();
     let space = view.space_named(space).unwrap();
-    let found = Search {
-        space,
-        vector: Vector::new(components.to_vec()).unwrap(),
-        top_k,
-    }
-    .run(view);
+    let found = Search { space, vector: Vector::new(components.to_vec()).unwrap(), top_k }.run(view);
     found.hits().map(|(score, row)| (row.id.to_string(), score)).collect()
 }
 
@@ -94,28 +64,13 @@ fn search(collection: &Collection, space: &str, components: &[f32], top_k: usize
 fn a_restart_brings_back_every_record_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c");
-    let collection = create(
-        &path,
-        vec![space("a", 2, Metric::Cosine), space("b", 3, Metric::Euclidean)],
-    );
-    let fields = BTreeMap::from([
-        ("n".to_owned(), Value::Int(i64::MIN)),
-        ("l".to_owned(), Value::List(vec![Value::Null])),
-    ]);
-    let content = Content {
-        text: Some("tëxt".into()),
-        metadata: Metadata::new(fields).unwrap(),
-    };
+    let collection = create(&path, vec![space("a", 2, Metric::Cosine), space("b", 3, Metric::Euclidean)]);
+    let fields =
+        BTreeMap::from([("n".to_owned(), Value::Int(i64::MIN)), ("l".to_owned(), Value::List(vec![Value::Null]))]);
+    let content = Content { text: Some("tëxt".into()), metadata: Metadata::new(fields).unwrap() };
     let odd = [f32::MIN_POSITIVE / 8.0, -0.0];
-    let with_content = RecordWritten {
-        content: Arc::new(content.clone()),
-        ..record("x", "a", &odd, None)
-    };
-    run(
-        &collection,
-        upsert(vec![with_content, record("y", "b", &[1.0, 2.0, 3.0], None)]),
-    )
-    .unwrap();
+    let with_content = RecordWritten { content: Arc::new(content.clone()), ..record("x", "a", &odd, None) };
+    run(&collection, upsert(vec![with_content, record("y", "b", &[1.0, 2.0, 3.0], None)])).unwrap();
     run(&collection, delete(&["y"])).unwrap();
     let before = collection.view().sequence();
     drop(collection);
@@ -124,16 +79,8 @@ fn a_restart_brings_back_every_record_bit_for_bit() {
     let view = collection.view();
     assert_eq!((view.sequence(), view.record_count()), (before, 1));
     let (row, space) = view.get("x").unwrap();
-    assert_eq!(
-        (row.version, space.name.as_str(), &**row.content),
-        (Sequence(2), "a", &content)
-    );
-    let bits = |components: &[f32]| {
-        components
-            .iter()
-            .map(|component| component.to_bits())
-            .collect::<Vec<_>>()
-    };
+    assert_eq!((row.version, space.name.as_str(), &**row.content), (Sequence(2), "a", &content));
+    let bits = |components: &[f32]| components.iter().map(|component| component.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(row.components), bits(&odd));
     assert!(view.get("y").is_none());
 }
@@ -144,11 +91,7 @@ fn a_view_does_not_change_while_it_is_held() {
     let collection = create(&folder.path().join("c"), vec![space("a", 1, Metric::DotProduct)]);
     run(&collection, upsert(vec![record("x", "a", &[1.0], None)])).unwrap();
     let held = collection.view();
-    run(
-        &collection,
-        upsert(vec![record("x", "a", &[2.0], None), record("y", "a", &[3.0], None)]),
-    )
-    .unwrap();
+    run(&collection, upsert(vec![record("x", "a", &[2.0], None), record("y", "a", &[3.0], None)])).unwrap();
     run(&collection, delete(&["x"])).unwrap();
     assert_eq!(held.get("x").unwrap().0.components, [1.0]);
     assert_eq!((held.record_count(), collection.view().record_count()), (1, 1));
@@ -159,27 +102,12 @@ fn if_version_refuses_the_whole_batch_and_keeps_the_number() {
     let folder = tempfile::tempdir().unwrap();
     let collection = create(&folder.path().join("c"), vec![space("a", 1, Metric::DotProduct)]);
     run(&collection, upsert(vec![record("x", "a", &[1.0], Some(0))])).unwrap();
-    let refused = run(
-        &collection,
-        upsert(vec![
-            record("new", "a", &[1.0], None),
-            record("x", "a", &[9.0], Some(0)),
-        ]),
-    );
+    let refused = run(&collection, upsert(vec![record("new", "a", &[1.0], None), record("x", "a", &[9.0], Some(0))]));
     let (id, expected, got) = (RecordId::new("x").unwrap(), Sequence(0), Sequence(2));
     assert_eq!(refused, Err(Refusal::VersionMismatch { id, expected, got }));
     assert_eq!(collection.view().record_count(), 1);
     let applied = run(&collection, upsert(vec![record("x", "a", &[9.0], Some(2))])).unwrap();
-    assert!(
-        matches!(
-            applied,
-            Applied::Upserted {
-                sequence: Sequence(4),
-                ..
-            }
-        ),
-        "{applied:?}"
-    );
+    assert!(matches!(applied, Applied::Upserted { sequence: Sequence(4), .. }), "{applied:?}");
 }
 
 #[test]
@@ -196,11 +124,7 @@ fn two_writers_never_both_pass_the_same_version() {
                     scope.spawn(move || run(collection, upsert(vec![record("x", "a", &[n as f32], Some(version))])))
                 })
                 .collect();
-            writers
-                .into_iter()
-                .map(|writer| writer.join().unwrap())
-                .filter(Result::is_ok)
-                .count()
+            writers.into_iter().map(|writer| writer.join().unwrap()).filter(Result::is_ok).count()
         });
         assert_eq!(passed, 1);
     }
@@ -211,32 +135,17 @@ fn a_retry_answers_as_the_first_did_even_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c");
     let collection = create(&path, vec![space("a", 1, Metric::DotProduct)]);
-    let key = |content_hash| {
-        Some(RequestKey {
-            request_id: "r1".to_owned(),
-            content_hash,
-        })
-    };
-    let first = Operation {
-        request_key: key(1),
-        ..upsert(vec![record("x", "a", &[1.0], None)])
-    };
+    let key = |content_hash| Some(RequestKey { request_id: "r1".to_owned(), content_hash });
+    let first = Operation { request_key: key(1), ..upsert(vec![record("x", "a", &[1.0], None)]) };
     let answer = run(&collection, first.clone()).unwrap();
     run(&collection, upsert(vec![record("x", "a", &[2.0], None)])).unwrap();
-    assert_eq!(
-        run(&collection, first.clone()).unwrap(),
-        answer,
-        "the retry is answered, not applied"
-    );
+    assert_eq!(run(&collection, first.clone()).unwrap(), answer, "the retry is answered, not applied");
     drop(collection);
 
     let collection = reopen(&path);
     assert_eq!(run(&collection, first).unwrap(), answer);
     assert_eq!(collection.view().get("x").unwrap().0.components, [2.0]);
-    let other = Operation {
-        request_key: key(2),
-        ..delete(&["x"])
-    };
+    let other = Operation { request_key: key(2), ..delete(&["x"]) };
     assert!(matches!(run(&collection, other), Err(Refusal::RequestIdReused { .. })));
 }
 
@@ -244,25 +153,15 @@ fn a_retry_answers_as_the_first_did_even_after_a_restart() {
 fn a_filters_delete_leaves_alone_what_changed_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let collection = create(&folder.path().join("c"), vec![space("a", 1, Metric::DotProduct)]);
-    run(
-        &collection,
-        upsert(vec![record("x", "a", &[1.0], None), record("y", "a", &[1.0], None)]),
-    )
-    .unwrap();
+    run(&collection, upsert(vec![record("x", "a", &[1.0], None), record("y", "a", &[1.0], None)])).unwrap();
     run(&collection, upsert(vec![record("x", "a", &[2.0], None)])).unwrap();
     let seen = |id: &str| RecordRemoved {
         id: RecordId::new(id).unwrap(),
         if_version: None,
         observed_version: Some(Sequence(2)),
     };
-    let operation = Operation {
-        change: Change::Deleted(vec![seen("x"), seen("y")]),
-        request_key: None,
-    };
-    assert!(matches!(
-        run(&collection, operation),
-        Ok(Applied::Deleted { deleted_count: 1, .. })
-    ));
+    let operation = Operation { change: Change::Deleted(vec![seen("x"), seen("y")]), request_key: None };
+    assert!(matches!(run(&collection, operation), Ok(Applied::Deleted { deleted_count: 1, .. })));
     assert!(collection.view().get("x").is_some());
 }
 
@@ -273,27 +172,14 @@ fn a_write_adds_one_raw_space_and_no_second() {
     let write = |name: &str, dimension: usize| {
         let records = vec![record(name, name, &vec![1.0; dimension], None)];
         let spaces = vec![space(name, dimension, Metric::Cosine)];
-        Operation {
-            change: Change::Upserted(Upserted {
-                spaces,
-                records,
-                ..Upserted::default()
-            }),
-            request_key: None,
-        }
+        Operation { change: Change::Upserted(Upserted { spaces, records, ..Upserted::default() }), request_key: None }
     };
     run(&collection, write("raw-3", 3)).unwrap();
     run(&collection, write("raw-3", 3)).unwrap();
-    assert!(matches!(
-        run(&collection, write("raw-4", 4)),
-        Err(Refusal::SecondRawSpace { .. })
-    ));
+    assert!(matches!(run(&collection, write("raw-4", 4)), Err(Refusal::SecondRawSpace { .. })));
     assert!(collection.view().get("raw-4").is_none());
     let conflict = Operation {
-        change: Change::Updated(Updated {
-            spaces: vec![space("raw-3", 5, Metric::Cosine)],
-            ..Updated::default()
-        }),
+        change: Change::Updated(Updated { spaces: vec![space("raw-3", 5, Metric::Cosine)], ..Updated::default() }),
         request_key: None,
     };
     assert!(matches!(run(&collection, conflict), Err(Refusal::SpaceConflict { .. })));
@@ -302,16 +188,11 @@ fn a_write_adds_one_raw_space_and_no_second() {
 #[test]
 fn a_raw_vector_is_placed_by_name_or_by_its_only_dimension() {
     let folder = tempfile::tempdir().unwrap();
-    let spaces = vec![
-        space("a", 2, Metric::Cosine),
-        space("b", 3, Metric::Cosine),
-        space("c", 3, Metric::Cosine),
-    ];
+    let spaces = vec![space("a", 2, Metric::Cosine), space("b", 3, Metric::Cosine), space("c", 3, Metric::Cosine)];
     let view = create(&folder.path().join("c"), spaces).view();
     let place = |dimension, name: Option<&str>| {
         let name = name.map(|name| SpaceName::new(name).unwrap());
-        view.place(Dimension::new(dimension).unwrap(), name.as_ref())
-            .map(|number| view.space(number).name.to_string())
+        view.place(Dimension::new(dimension).unwrap(), name.as_ref()).map(|number| view.space(number).name.to_string())
     };
     assert_eq!(place(2, None), Ok("a".to_owned()));
     assert_eq!(place(3, Some("c")), Ok("c".to_owned()));
@@ -326,16 +207,9 @@ fn hits_come_best_first_and_ties_by_id() {
     let folder = tempfile::tempdir().unwrap();
     let collection = create(&folder.path().join("c"), vec![space("a", 2, Metric::Euclidean)]);
     let at = |id: &str, x: f32| record(id, "a", &[x, 0.0], None);
-    run(
-        &collection,
-        upsert(vec![at("far", 9.0), at("b", 1.0), at("c", -1.0), at("a", 1.0)]),
-    )
-    .unwrap();
+    run(&collection, upsert(vec![at("far", 9.0), at("b", 1.0), at("c", -1.0), at("a", 1.0)])).unwrap();
     let hits = search(&collection, "a", &[0.0, 0.0], 3);
-    assert_eq!(
-        hits,
-        [("a".to_owned(), 1.0), ("b".to_owned(), 1.0), ("c".to_owned(), 1.0)]
-    );
+    assert_eq!(hits, [("a".to_owned(), 1.0), ("b".to_owned(), 1.0), ("c".to_owned(), 1.0)]);
     assert_eq!(search(&collection, "a", &[0.0, 0.0], 10_000).len(), 4);
 }
 
@@ -343,15 +217,10 @@ fn hits_come_best_first_and_ties_by_id() {
 fn a_reader_can_wait_for_a_sequence() {
     let folder = tempfile::tempdir().unwrap();
     let collection = create(&folder.path().join("c"), vec![space("a", 1, Metric::DotProduct)]);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         assert!(!collection.wait_for(Sequence(2), Duration::from_millis(20)).await);
-        let answer = collection
-            .submit(upsert(vec![record("x", "a", &[1.0], None)]), Durability::Durable)
-            .unwrap();
+        let answer = collection.submit(upsert(vec![record("x", "a", &[1.0], None)]), Durability::Durable).unwrap();
         assert!(collection.wait_for(Sequence(2), Duration::from_secs(10)).await);
         assert!(collection.view().get("x").is_some());
         drop(answer);
@@ -363,30 +232,17 @@ fn an_abandoned_write_stands() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c");
     let collection = create(&path, vec![space("a", 1, Metric::DotProduct)]);
-    drop(
-        collection
-            .submit(upsert(vec![record("x", "a", &[1.0], None)]), Durability::Durable)
-            .unwrap(),
-    );
+    drop(collection.submit(upsert(vec![record("x", "a", &[1.0], None)]), Durability::Durable).unwrap());
     drop(collection);
     assert!(reopen(&path).view().get("x").is_some());
 }
 
 #[test]
 fn a_newer_operation_stops_replay_by_name() {
-    let newer = crate::pb::storage::Operation {
-        revision: REVISION + 1,
-        ..Default::default()
-    };
+    let newer = crate::pb::storage::Operation { revision: REVISION + 1, ..Default::default() };
     let error = Operation::decode(prost::Message::encode_to_vec(&newer).into()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the operation has revision 2, but this version reads revisions up to 1"
-    );
-    assert!(matches!(
-        Operation::decode(Default::default()),
-        Err(DecodeError::UnknownKind)
-    ));
+    assert_eq!(error.to_string(), "the operation has revision 2, but this version reads revisions up to 1");
+    assert!(matches!(Operation::decode(Default::default()), Err(DecodeError::UnknownKind)));
 }
 
 #[test]
@@ -397,10 +253,7 @@ fn metadata_at_its_limits_can_be_read_back_from_the_log() {
     }
     let metadata = Metadata::new(BTreeMap::from([("deep".to_owned(), value)])).unwrap();
     let content = Arc::new(Content { text: None, metadata });
-    let operation = upsert(vec![RecordWritten {
-        content,
-        ..record("x", "a", &[1.0], None)
-    }]);
+    let operation = upsert(vec![RecordWritten { content, ..record("x", "a", &[1.0], None) }]);
     assert_eq!(Operation::decode(operation.encode().into()).unwrap(), operation);
 }
 
@@ -432,10 +285,7 @@ impl Naive {
     fn upsert(&mut self, records: &[(u8, i8, Option<u64>)]) -> bool {
         self.sequence += 1;
         let version = |id: u8| self.records.get(&id.to_string()).map_or(0, |(version, _)| *version);
-        if records
-            .iter()
-            .any(|&(id, _, if_version)| if_version.is_some_and(|wanted| wanted != version(id)))
-        {
+        if records.iter().any(|&(id, _, if_version)| if_version.is_some_and(|wanted| wanted != version(id))) {
             return false;
         }
         for &(id, component, _) in records {
@@ -446,17 +296,12 @@ impl Naive {
 
     fn delete(&mut self, ids: &[u8]) -> usize {
         self.sequence += 1;
-        ids.iter()
-            .filter(|id| self.records.remove(&id.to_string()).is_some())
-            .count()
+        ids.iter().filter(|id| self.records.remove(&id.to_string()).is_some()).count()
     }
 
     fn nearest(&self, query: f32) -> Vec<(String, f32)> {
-        let mut hits: Vec<_> = self
-            .records
-            .iter()
-            .map(|(id, (_, component))| (id.clone(), (component - query).abs()))
-            .collect();
+        let mut hits: Vec<_> =
+            self.records.iter().map(|(id, (_, component))| (id.clone(), (component - query).abs())).collect();
         hits.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
         hits
     }

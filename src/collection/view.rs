@@ -115,9 +115,7 @@ impl View {
     pub fn list(&self, after: Option<&RecordId>) -> impl Iterator<Item = (Row<'_>, &Space)> {
         use std::ops::Bound;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.directory
-            .range::<_, RecordId>((start, Bound::Unbounded))
-            .map(|(_, &location)| self.at(location))
+        self.directory.range::<_, RecordId>((start, Bound::Unbounded)).map(|(_, &location)| self.at(location))
     }
 
     /// The space of that name.
@@ -127,50 +125,26 @@ impl View {
 
     /// The space that the texts of a model lie in.
     pub fn space_of_model(&self, model_id: &str) -> Option<SpaceNumber> {
-        self.find(|space| {
-            space
-                .text_model
-                .as_ref()
-                .is_some_and(|model| model.model_id == model_id)
-        })
+        self.find(|space| space.text_model.as_ref().is_some_and(|model| model.model_id == model_id))
     }
 
     /// The space for a raw vector: the named one, else the only one of its dimension.
     pub fn place(&self, dimension: Dimension, space: Option<&SpaceName>) -> Result<SpaceNumber, NoPlace> {
         if let Some(name) = space {
             let Some(number) = self.space_named(name.as_str()) else {
-                return Err(NoPlace::NoSuchSpace {
-                    name: name.to_string(),
-                    existing: describe(&self.spaces),
-                });
+                return Err(NoPlace::NoSuchSpace { name: name.to_string(), existing: describe(&self.spaces) });
             };
             let expected = self.space(number).dimension;
             if expected != dimension {
-                return Err(NoPlace::WrongDimension {
-                    name: name.to_string(),
-                    expected,
-                    got: dimension,
-                });
+                return Err(NoPlace::WrongDimension { name: name.to_string(), expected, got: dimension });
             }
             return Ok(number);
         }
-        let fitting: Vec<&Space> = self
-            .spaces
-            .iter()
-            .filter(|space| space.dimension == dimension)
-            .collect();
+        let fitting: Vec<&Space> = self.spaces.iter().filter(|space| space.dimension == dimension).collect();
         match fitting[..] {
-            [] => Err(NoPlace::NoSuchDimension {
-                got: dimension,
-                existing: describe(&self.spaces),
-            }),
-            [_] => Ok(self
-                .find(|space| space.dimension == dimension)
-                .expect("one space was just found")),
-            _ => Err(NoPlace::Ambiguous {
-                got: dimension,
-                existing: describe(fitting),
-            }),
+            [] => Err(NoPlace::NoSuchDimension { got: dimension, existing: describe(&self.spaces) }),
+            [_] => Ok(self.find(|space| space.dimension == dimension).expect("one space was just found")),
+            _ => Err(NoPlace::Ambiguous { got: dimension, existing: describe(fitting) }),
         }
     }
 
@@ -188,22 +162,13 @@ impl View {
     }
 
     fn find(&self, wanted: impl Fn(&Space) -> bool) -> Option<SpaceNumber> {
-        self.spaces
-            .iter()
-            .position(wanted)
-            .map(|position| SpaceNumber(position as u16))
+        self.spaces.iter().position(wanted).map(|position| SpaceNumber(position as u16))
     }
 }
 
 /// For messages: each space with its dimension.
 pub fn describe<'a>(spaces: impl IntoIterator<Item = &'a Space>) -> String {
-    let described: Vec<String> = spaces
-        .into_iter()
-        .map(|space| format!("{} (dimension {})", space.name, space.dimension))
-        .collect();
-    if described.is_empty() {
-        "no spaces yet".to_owned()
-    } else {
-        described.join(", ")
-    }
+    let described: Vec<String> =
+        spaces.into_iter().map(|space| format!("{} (dimension {})", space.name, space.dimension)).collect();
+    if described.is_empty() { "no spaces yet".to_owned() } else { described.join(", ") }
 }

@@ -46,13 +46,7 @@ impl Writer {
     pub fn new(log: Arc<dyn Log>) -> (Self, mpsc::Receiver<Submitted>) {
         // Unbounded here, since the log bounds the bytes that are under way and refuses more.
         let (sender, receiver) = mpsc::channel();
-        (
-            Self {
-                log,
-                queue: Mutex::new(Some(sender)),
-            },
-            receiver,
-        )
+        (Self { log, queue: Mutex::new(Some(sender)) }, receiver)
     }
 
     pub fn submit(
@@ -66,13 +60,7 @@ impl Writer {
         let sender = queue.as_ref().ok_or(LogError::Closed)?;
         let completion = self.log.append(vec![payload], durability)?;
         // The applier goes only after the sender was dropped, which takes this lock.
-        sender
-            .send(Submitted {
-                operation,
-                completion,
-                answer,
-            })
-            .map_err(|_| LogError::Closed)?;
+        sender.send(Submitted { operation, completion, answer }).map_err(|_| LogError::Closed)?;
         Ok(receiver)
     }
 
@@ -107,11 +95,7 @@ pub(super) fn apply_all(queue: &mpsc::Receiver<Submitted>, shared: &Shared) {
 type Answered = (oneshot::Sender<Result<Outcome, LogError>>, Result<Outcome, LogError>);
 
 fn apply_one(submitted: Submitted, view: &mut View, shared: &Shared) -> Answered {
-    let Submitted {
-        operation,
-        completion,
-        answer,
-    } = submitted;
+    let Submitted { operation, completion, answer } = submitted;
     let outcome = completion.wait().map(|committed| {
         assert_eq!(committed.first, committed.last, "one operation is one record");
         view.apply(committed.first, operation, &mut lock(&shared.requests))

@@ -108,13 +108,7 @@ pub fn run(data: &Path, parameters: Parameters) -> Result<Report, DatabaseError>
         true => Some(restart(&scratch.0, database, &vectors)?),
         false => None,
     };
-    Ok(Report {
-        insert_single_durable,
-        insert_batch,
-        insert_buffered,
-        search,
-        persistence,
-    })
+    Ok(Report { insert_single_durable, insert_batch, insert_buffered, search, persistence })
 }
 
 fn insert(
@@ -125,10 +119,7 @@ fn insert(
     durability: Durability,
 ) -> Result<Latency, DatabaseError> {
     let space = raw_space(vectors[0].dimension());
-    let created = Created {
-        spaces: vec![space.clone()],
-        ..Created::default()
-    };
+    let created = Created { spaces: vec![space.clone()], ..Created::default() };
     let collection = database.create(&CollectionName::new(name).expect("the name is valid"), created, None)?;
     let mut calls = Vec::new();
     for (batch, vectors) in vectors.chunks(batch_vectors).enumerate() {
@@ -143,18 +134,9 @@ fn insert(
                 if_version: None,
             })
             .collect();
-        let change = Change::Upserted(Upserted {
-            records,
-            ..Upserted::default()
-        });
+        let change = Change::Upserted(Upserted { records, ..Upserted::default() });
         let started = Instant::now();
-        let answer = collection.submit(
-            Operation {
-                change,
-                request_key: None,
-            },
-            durability,
-        )?;
+        let answer = collection.submit(Operation { change, request_key: None }, durability)?;
         let outcome = answer.blocking_recv().map_err(|_| LogError::Closed)??;
         calls.push(started.elapsed());
         assert!(outcome.is_ok(), "a write without conditions is never refused");
@@ -164,19 +146,12 @@ fn insert(
 
 fn search(collection: &Collection, parameters: Parameters) -> Latency {
     let view = collection.view();
-    let space = view
-        .place(parameters.dimension, None)
-        .expect("the collection has this one space");
+    let space = view.place(parameters.dimension, None).expect("the collection has this one space");
     let calls = generate(parameters.search_count, parameters.dimension, 2)
         .into_iter()
         .map(|vector| {
             let started = Instant::now();
-            Search {
-                space,
-                vector,
-                top_k: TOP_K,
-            }
-            .run(view.clone());
+            Search { space, vector, top_k: TOP_K }.run(view.clone());
             started.elapsed()
         })
         .collect();
@@ -193,16 +168,10 @@ fn restart(folder: &Path, database: Database, vectors: &[Vector]) -> Result<Pers
     let open = started.elapsed();
     let view = database.get("batch")?.view();
     let same = |(number, vector): (usize, &Vector)| {
-        view.get(record_id(number).as_str())
-            .is_some_and(|(row, _)| row.components == vector.components())
+        view.get(record_id(number).as_str()).is_some_and(|(row, _)| row.components == vector.components())
     };
     let verified = view.record_count() == vectors.len() && vectors.iter().enumerate().all(same);
-    Ok(Persistence {
-        close,
-        open,
-        record_count: view.record_count(),
-        verified,
-    })
+    Ok(Persistence { close, open, record_count: view.record_count(), verified })
 }
 
 fn record_id(number: usize) -> RecordId {

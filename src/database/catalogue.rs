@@ -45,13 +45,13 @@ pub enum CatalogueError {
     /// The log cannot be read or written.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The folder cannot be looked at.
-    #[error("{}: {error}", folder.display())]
-    Io {
+    /// There are collections, but nothing says which.
+    #[error("its log is missing in {}, but there are {collection_count} folders of collections: restore it", folder.display())]
+    Missing {
         /// The folder.
         folder: PathBuf,
-        /// What the operating system says.
-        error: std::io::Error,
+        /// How many collections would be lost.
+        collection_count: usize,
     },
     /// The log is whole, but a record of it is not of this version.
     #[error("record {sequence} cannot be understood: {reason}")]
@@ -64,29 +64,34 @@ pub enum CatalogueError {
 }
 
 impl Catalogue {
-    pub fn open(fs: Arc<dyn Fs>, folder: &Path) -> Result<(Self, Option<TornTail>), CatalogueError> {
+    /// `collection_count`: how many folders of collections there are. With any, a missing catalogue is not begun anew:
+    /// what it does not name is removed.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        folder: &Path,
+        collection_count: usize,
+    ) -> Result<(Self, Option<TornTail>), CatalogueError> {
         let mut names = Names::default();
-        let exists = fs.exists(folder).map_err(|error| CatalogueError::Io {
-            folder: folder.to_owned(),
-            error,
-        })?;
-        if !exists {
-            let log = FileLog::create(fs, folder, LogOptions::default())?;
-            return Ok((Self { log, names }, None));
-        }
         let replay = |record: crate::storage::log::LogRecord<'_>| {
             let (change, key) = decode(record.payload)?;
             names.apply(change, key.as_ref());
             Ok::<(), String>(())
         };
-        let (log, report) = FileLog::open(fs, folder, LogOptions::default(), replay).map_err(|error| match error {
-            OpenError::Log(error) => CatalogueError::Log(error),
-            OpenError::Replay {
-                sequence,
-                error: reason,
-            } => CatalogueError::Record { sequence, reason },
-        })?;
-        Ok((Self { log, names }, report.torn_tail))
+        let (log, torn_tail) = match FileLog::open(fs.clone(), folder, LogOptions::default(), replay) {
+            Ok((log, report)) => (log, report.torn_tail),
+            // The very first start, or one that a crash cut short.
+            Err(OpenError::Log(LogError::Missing { .. })) if collection_count == 0 => {
+                (FileLog::create(fs, folder, LogOptions::default())?, None)
+            }
+            Err(OpenError::Log(LogError::Missing { .. })) => {
+                return Err(CatalogueError::Missing { folder: folder.to_owned(), collection_count });
+            }
+            Err(OpenError::Log(error)) => return Err(error.into()),
+            Err(OpenError::Replay { sequence, error: reason }) => {
+                return Err(CatalogueError::Record { sequence, reason });
+            }
+        };
+        Ok((Self { log, names }, torn_tail))
     }
 
     /// Whether nothing was ever created.
@@ -108,9 +113,7 @@ impl Catalogue {
 
     /// Returns when the change is durable.
     pub fn append(&mut self, change: CatalogueChange, key: Option<RequestKey>) -> Result<(), LogError> {
-        self.log
-            .append(vec![encode(&change, key.as_ref())], Durability::Durable)?
-            .wait()?;
+        self.log.append(vec![encode(&change, key.as_ref())], Durability::Durable)?.wait()?;
         self.names.apply(change, key.as_ref());
         Ok(())
     }
@@ -141,22 +144,15 @@ impl Names {
 fn encode(change: &CatalogueChange, key: Option<&RequestKey>) -> Vec<u8> {
     use pb::catalogue_operation::Kind;
     let kind = match change {
-        CatalogueChange::Created { id, name } => Kind::Created(pb::CatalogueCreated {
-            collection_id: id.to_string(),
-            name: name.as_str().to_owned(),
-        }),
-        CatalogueChange::Dropped { id, record_count } => Kind::Dropped(pb::CatalogueDropped {
-            collection_id: id.to_string(),
-            record_count: *record_count,
-        }),
+        CatalogueChange::Created { id, name } => {
+            Kind::Created(pb::CatalogueCreated { collection_id: id.to_string(), name: name.as_str().to_owned() })
+        }
+        CatalogueChange::Dropped { id, record_count } => {
+            Kind::Dropped(pb::CatalogueDropped { collection_id: id.to_string(), record_count: *record_count })
+        }
     };
     let request_key = key.map(RequestKey::encode);
-    pb::CatalogueOperation {
-        revision: REVISION,
-        kind: Some(kind),
-        request_key,
-    }
-    .encode_to_vec()
+    pb::CatalogueOperation { revision: REVISION, kind: Some(kind), request_key }.encode_to_vec()
 }
 
 fn decode(payload: &[u8]) -> Result<(CatalogueChange, Option<RequestKey>), String> {
@@ -174,10 +170,9 @@ fn decode(payload: &[u8]) -> Result<(CatalogueChange, Option<RequestKey>), Strin
             id: parse_id(&created.collection_id)?,
             name: CollectionName::new(&created.name).map_err(|error| error.to_string())?,
         },
-        Some(Kind::Dropped(dropped)) => CatalogueChange::Dropped {
-            id: parse_id(&dropped.collection_id)?,
-            record_count: dropped.record_count,
-        },
+        Some(Kind::Dropped(dropped)) => {
+            CatalogueChange::Dropped { id: parse_id(&dropped.collection_id)?, record_count: dropped.record_count }
+        }
         None => return Err("it is of a kind that this version does not know".to_owned()),
     };
     Ok((change, operation.request_key.map(RequestKey::decode)))

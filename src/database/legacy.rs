@@ -41,27 +41,15 @@ struct LegacyRecord {
 pub(super) fn import(database: &Database) -> Result<Option<usize>, DatabaseError> {
     let path = database.folder().join("index.json");
     let Some(records) = read(&path)? else { return Ok(None) };
-    let fail = |reason: String| LegacyError {
-        path: path.clone(),
-        reason,
-    };
+    let fail = |reason: String| LegacyError { path: path.clone(), reason };
     let mut dimensions: BTreeMap<Dimension, Space> = BTreeMap::new();
     for record in &records {
-        dimensions
-            .entry(record.vector.dimension())
-            .or_insert_with(|| raw_space(record.vector.dimension()));
+        dimensions.entry(record.vector.dimension()).or_insert_with(|| raw_space(record.vector.dimension()));
     }
     if dimensions.len() > SPACES_MAX {
-        return Err(fail(format!(
-            "it has {} dimensions, more than {SPACES_MAX}",
-            dimensions.len()
-        ))
-        .into());
+        return Err(fail(format!("it has {} dimensions, more than {SPACES_MAX}", dimensions.len())).into());
     }
-    let created = Created {
-        spaces: dimensions.into_values().collect(),
-        ..Created::default()
-    };
+    let created = Created { spaces: dimensions.into_values().collect(), ..Created::default() };
     let name = CollectionName::new(COLLECTION).expect("the name is valid");
     let count = records.len();
     database.create_filled(&name, created, None, |collection| write(collection, records))?;
@@ -73,47 +61,23 @@ fn read(path: &Path) -> Result<Option<Vec<RecordWritten>>, DatabaseError> {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => {
-            return Err(DatabaseError::Io {
-                path: path.to_owned(),
-                error,
-            });
+            return Err(DatabaseError::Io { path: path.to_owned(), error });
         }
     };
-    let fail = |reason: String| LegacyError {
-        path: path.to_owned(),
-        reason,
-    };
-    let records: Vec<LegacyRecord> = serde_json::from_reader(BufReader::new(file)).map_err(|error| {
-        fail(format!(
-            "expected [{{\"id\": text, \"vector\": [numbers]}}, …], but {error}"
-        ))
-    })?;
+    let fail = |reason: String| LegacyError { path: path.to_owned(), reason };
+    let records: Vec<LegacyRecord> = serde_json::from_reader(BufReader::new(file))
+        .map_err(|error| fail(format!("expected [{{\"id\": text, \"vector\": [numbers]}}, …], but {error}")))?;
     let mut last_of_id = HashMap::new();
     for (position, record) in records.into_iter().enumerate() {
         let name = format!("entry {position} (id {:?})", record.id);
         let id = RecordId::new(&record.id).map_err(|error| fail(format!("{name}: {error}")))?;
         let vector = Vector::new(record.vector).map_err(|error| fail(format!("{name}: {error}")))?;
         if !has_direction(&vector) {
-            return Err(fail(format!(
-                "{name}: a zero vector has no cosine, so it could never be found"
-            ))
-            .into());
+            return Err(fail(format!("{name}: a zero vector has no cosine, so it could never be found")).into());
         }
         let space = raw_space(vector.dimension()).name;
         let content = Arc::new(Content::default());
-        last_of_id.insert(
-            id.clone(),
-            (
-                position,
-                RecordWritten {
-                    id,
-                    space,
-                    vector,
-                    content,
-                    if_version: None,
-                },
-            ),
-        );
+        last_of_id.insert(id.clone(), (position, RecordWritten { id, space, vector, content, if_version: None }));
     }
     let mut records: Vec<(usize, RecordWritten)> = last_of_id.into_values().collect();
     records.sort_by_key(|(position, _)| *position);
@@ -126,22 +90,9 @@ fn write(collection: &Collection, records: Vec<RecordWritten>) -> Result<(), Rec
         let batch: Vec<RecordWritten> = records.by_ref().take(BATCH_RECORDS).collect();
         let is_last = records.peek().is_none();
         // The last sync covers all that was written before it.
-        let durability = if is_last {
-            Durability::Durable
-        } else {
-            Durability::Buffered
-        };
-        let change = Change::Upserted(Upserted {
-            records: batch,
-            ..Upserted::default()
-        });
-        let answer = collection.submit(
-            Operation {
-                change,
-                request_key: None,
-            },
-            durability,
-        )?;
+        let durability = if is_last { Durability::Durable } else { Durability::Buffered };
+        let change = Change::Upserted(Upserted { records: batch, ..Upserted::default() });
+        let answer = collection.submit(Operation { change, request_key: None }, durability)?;
         answer.blocking_recv().map_err(|_| LogError::Closed)???;
     }
     Ok(())

@@ -128,24 +128,18 @@ pub enum DatabaseError {
 }
 
 fn existing_collections(existing: &[String]) -> String {
-    if existing.is_empty() {
-        "there are none yet".to_owned()
-    } else {
-        format!("there are: {}", existing.join(", "))
-    }
+    if existing.is_empty() { "there are none yet".to_owned() } else { format!("there are: {}", existing.join(", ")) }
 }
 
 impl Database {
     /// Opens the folder, or makes it. Every log is replayed before this returns.
     pub fn open(folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
-        let io = |error| DatabaseError::Io {
-            path: folder.to_owned(),
-            error,
-        };
+        let io = |error| DatabaseError::Io { path: folder.to_owned(), error };
         fs.create_dir_all(&folder.join("collections")).map_err(io)?;
         let lock = DirectoryLock::acquire(folder)?;
-        let (catalogue, torn) = Catalogue::open(fs.clone(), &folder.join("catalogue"))?;
+        let collection_count = collection_folders(&*fs, folder)?.len();
+        let (catalogue, torn) = Catalogue::open(fs.clone(), &folder.join("catalogue"), collection_count)?;
         let is_first_start = catalogue.is_new();
         let database = Self {
             folder: folder.to_owned(),
@@ -174,10 +168,7 @@ impl Database {
     pub fn get(&self, name: &str) -> Result<Arc<Collection>, DatabaseError> {
         match self.entry(name)? {
             Entry::Open(collection) => Ok(collection),
-            Entry::Damaged { reason } => Err(DatabaseError::Damaged {
-                name: name.to_owned(),
-                reason,
-            }),
+            Entry::Damaged { reason } => Err(DatabaseError::Damaged { name: name.to_owned(), reason }),
         }
     }
 
@@ -186,10 +177,7 @@ impl Database {
         let entries = self.entries();
         entries.get(name).cloned().ok_or_else(|| {
             let existing = entries.keys().take(10).map(CollectionName::to_string).collect();
-            DatabaseError::NotFound {
-                name: name.to_owned(),
-                existing,
-            }
+            DatabaseError::NotFound { name: name.to_owned(), existing }
         })
     }
 
@@ -316,16 +304,12 @@ impl Database {
             let opened = Collection::open(self.fs.clone(), &self.collection_folder(id), LogOptions::default());
             let entry = match opened {
                 Ok((collection, torn)) => {
-                    report
-                        .torn
-                        .extend(torn.map(|torn| (format!("collection {name}"), torn)));
+                    report.torn.extend(torn.map(|torn| (format!("collection {name}"), torn)));
                     Entry::Open(Arc::new(collection))
                 }
                 Err(error) => {
                     report.damaged.push((name.clone(), error.to_string()));
-                    Entry::Damaged {
-                        reason: error.to_string(),
-                    }
+                    Entry::Damaged { reason: error.to_string() }
                 }
             };
             self.entries_mut().insert(name, entry);
@@ -335,17 +319,9 @@ impl Database {
     /// Removes the folders of collections that were not finished, or dropped, when the process ended. Only names that
     /// are ours to give are touched.
     fn remove_leftovers(&self) -> Result<(), DatabaseError> {
-        let folder = self.folder.join("collections");
         let known: Vec<Uuid> = self.catalogue().collections().into_values().collect();
-        let names = self
-            .fs
-            .list(&folder)
-            .map_err(|error| DatabaseError::Io { path: folder, error })?;
-        for id in names
-            .iter()
-            .filter_map(|name| Uuid::try_parse(name.to_str()?).ok())
-            .filter(|id| !known.contains(id))
-        {
+        let found = collection_folders(&*self.fs, &self.folder)?;
+        for id in found.into_iter().filter(|id| !known.contains(id)) {
             tracing::warn!(%id, "removing the folder of a collection that the catalogue does not name");
             self.remove_folder(id);
         }
@@ -360,10 +336,7 @@ impl Database {
     }
 
     fn sync_folder(&self, folder: &Path) -> Result<(), DatabaseError> {
-        self.fs.sync_dir(folder).map_err(|error| DatabaseError::Io {
-            path: folder.to_owned(),
-            error,
-        })
+        self.fs.sync_dir(folder).map_err(|error| DatabaseError::Io { path: folder.to_owned(), error })
     }
 
     fn collection_folder(&self, id: Uuid) -> PathBuf {
@@ -383,10 +356,15 @@ impl Database {
     }
 }
 
+/// The folders below `collections/` whose names are ours to give.
+fn collection_folders(fs: &dyn Fs, folder: &Path) -> Result<Vec<Uuid>, DatabaseError> {
+    let path = folder.join("collections");
+    let names = fs.list(&path).map_err(|error| DatabaseError::Io { path, error })?;
+    Ok(names.iter().filter_map(|name| Uuid::try_parse(name.to_str()?).ok()).collect())
+}
+
 fn reused(key: Option<RequestKey>) -> DatabaseError {
-    DatabaseError::RequestIdReused {
-        request_id: key.map(|key| key.request_id).unwrap_or_default(),
-    }
+    DatabaseError::RequestIdReused { request_id: key.map(|key| key.request_id).unwrap_or_default() }
 }
 
 impl From<LogError> for DatabaseError {

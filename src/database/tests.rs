@@ -13,10 +13,7 @@ fn name(name: &str) -> CollectionName {
 }
 
 fn key(request_id: &str, content_hash: u64) -> Option<RequestKey> {
-    Some(RequestKey {
-        request_id: request_id.to_owned(),
-        content_hash,
-    })
+    Some(RequestKey { request_id: request_id.to_owned(), content_hash })
 }
 
 fn open(folder: &Path) -> (Database, OpenReport) {
@@ -33,20 +30,9 @@ fn fill(collection: &Collection, count: usize) {
             content: Arc::new(Content::default()),
             if_version: None,
         };
-        let change = Change::Upserted(Upserted {
-            spaces: vec![space.clone()],
-            records: vec![record],
-            ..Default::default()
-        });
-        let answer = collection
-            .submit(
-                Operation {
-                    change,
-                    request_key: None,
-                },
-                Durability::Durable,
-            )
-            .unwrap();
+        let change =
+            Change::Upserted(Upserted { spaces: vec![space.clone()], records: vec![record], ..Default::default() });
+        let answer = collection.submit(Operation { change, request_key: None }, Durability::Durable).unwrap();
         answer.blocking_recv().unwrap().unwrap().unwrap();
     }
 }
@@ -65,8 +51,8 @@ fn log_files(folder: &Path) -> Vec<PathBuf> {
 fn collections_come_back_after_a_restart_and_dropped_ones_do_not() {
     let folder = tempfile::tempdir().unwrap();
     let (database, _) = open(folder.path());
-    fill(&*database.create(&name("keep"), Created::default(), None).unwrap(), 3);
-    fill(&*database.create(&name("drop"), Created::default(), None).unwrap(), 2);
+    fill(&database.create(&name("keep"), Created::default(), None).unwrap(), 3);
+    fill(&database.create(&name("drop"), Created::default(), None).unwrap(), 2);
     assert_eq!(database.drop_collection("drop", None).unwrap(), 2);
     assert!(matches!(database.get("drop"), Err(DatabaseError::NotFound { .. })));
     drop(database);
@@ -76,14 +62,7 @@ fn collections_come_back_after_a_restart_and_dropped_ones_do_not() {
     assert_eq!(database.get("keep").unwrap().view().record_count(), 3);
     assert_eq!(fs::read_dir(folder.path().join("collections")).unwrap().count(), 1);
     // A name can be used again, by another collection.
-    assert_eq!(
-        database
-            .create(&name("drop"), Created::default(), None)
-            .unwrap()
-            .view()
-            .record_count(),
-        0
-    );
+    assert_eq!(database.create(&name("drop"), Created::default(), None).unwrap().view().record_count(), 0);
 }
 
 #[test]
@@ -93,31 +72,19 @@ fn a_second_of_the_same_name_is_refused_and_a_retry_is_not() {
     let first = database.create(&name("a"), Created::default(), key("r", 1)).unwrap();
     let retry = database.create(&name("a"), Created::default(), key("r", 1)).unwrap();
     assert!(Arc::ptr_eq(&first, &retry));
-    assert!(matches!(
-        database.create(&name("a"), Created::default(), None),
-        Err(DatabaseError::AlreadyExists { .. })
-    ));
+    assert!(matches!(database.create(&name("a"), Created::default(), None), Err(DatabaseError::AlreadyExists { .. })));
     let reused = database.create(&name("b"), Created::default(), key("r", 2));
     assert!(matches!(reused, Err(DatabaseError::RequestIdReused { .. })));
     assert_eq!(database.drop_collection("a", key("d", 1)).unwrap(), 0);
-    assert_eq!(
-        database.drop_collection("a", key("d", 1)).unwrap(),
-        0,
-        "a retry of the drop"
-    );
-    assert!(matches!(
-        database.drop_collection("a", None),
-        Err(DatabaseError::NotFound { .. })
-    ));
+    assert_eq!(database.drop_collection("a", key("d", 1)).unwrap(), 0, "a retry of the drop");
+    assert!(matches!(database.drop_collection("a", None), Err(DatabaseError::NotFound { .. })));
 }
 
 #[test]
 fn a_second_process_is_refused_by_the_lock() {
     let folder = tempfile::tempdir().unwrap();
     let (_database, _) = open(folder.path());
-    let Err(DatabaseError::Locked(error)) = Database::open(folder.path()) else {
-        panic!("opened twice")
-    };
+    let Err(DatabaseError::Locked(error)) = Database::open(folder.path()) else { panic!("opened twice") };
     assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
 }
 
@@ -135,12 +102,33 @@ fn folders_that_no_catalogue_names_are_removed_and_foreign_ones_are_left() {
 }
 
 #[test]
+fn a_missing_catalogue_does_not_cost_the_collections() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, _) = open(folder.path());
+    fill(&database.create(&name("a"), Created::default(), None).unwrap(), 1);
+    drop(database);
+    fs::rename(folder.path().join("catalogue"), folder.path().join("elsewhere")).unwrap();
+    let Err(error) = Database::open(folder.path()) else { panic!("opened without its catalogue") };
+    assert!(error.to_string().contains("1 folders of collections"), "{error}");
+    assert_eq!(log_files(folder.path()).len(), 1);
+    fs::rename(folder.path().join("elsewhere"), folder.path().join("catalogue")).unwrap();
+    assert_eq!(open(folder.path()).1.records, 1);
+}
+
+#[test]
+fn a_first_start_that_was_cut_short_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("catalogue")).unwrap();
+    assert_eq!(open(folder.path()).1.collections, 0);
+}
+
+#[test]
 fn a_damaged_collection_is_named_and_the_others_are_served() {
     let folder = tempfile::tempdir().unwrap();
     let (database, _) = open(folder.path());
-    fill(&*database.create(&name("bad"), Created::default(), None).unwrap(), 20);
+    fill(&database.create(&name("bad"), Created::default(), None).unwrap(), 20);
     let file = log_files(folder.path()).remove(0);
-    fill(&*database.create(&name("good"), Created::default(), None).unwrap(), 1);
+    fill(&database.create(&name("good"), Created::default(), None).unwrap(), 1);
     drop(database);
     let mut bytes = fs::read(&file).unwrap();
     bytes[3 * 4096 + 40] ^= 1;
@@ -148,9 +136,7 @@ fn a_damaged_collection_is_named_and_the_others_are_served() {
 
     let (database, report) = open(folder.path());
     assert_eq!((report.collections, report.records), (1, 1));
-    let Err(DatabaseError::Damaged { reason, .. }) = database.get("bad") else {
-        panic!("served")
-    };
+    let Err(DatabaseError::Damaged { reason, .. }) = database.get("bad") else { panic!("served") };
     assert!(
         reason.contains(&*file.to_string_lossy()) && reason.contains("offset") && reason.contains("sequence"),
         "{reason}"
@@ -164,11 +150,8 @@ fn a_damaged_collection_is_named_and_the_others_are_served() {
 fn the_file_of_earlier_vectron_is_taken_in_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("index.json");
-    fs::write(
-        &file,
-        r#"[{"id":"a","vector":[1,2,3]},{"id":"b","vector":[1.5,2]},{"id":"a","vector":[4,5,6]}]"#,
-    )
-    .unwrap();
+    fs::write(&file, r#"[{"id":"a","vector":[1,2,3]},{"id":"b","vector":[1.5,2]},{"id":"a","vector":[4,5,6]}]"#)
+        .unwrap();
     let (database, report) = open(folder.path());
     assert_eq!(report.imported, Some(2));
     let collection = database.get("default").unwrap();
@@ -177,11 +160,7 @@ fn the_file_of_earlier_vectron_is_taken_in_once() {
     database.drop_collection("default", None).unwrap();
     drop((collection, database));
     let (database, report) = open(folder.path());
-    assert_eq!(
-        (report.imported, report.collections),
-        (None, 0),
-        "what was dropped does not come back"
-    );
+    assert_eq!((report.imported, report.collections), (None, 0), "what was dropped does not come back");
     assert!(file.exists());
     drop(database);
 }
@@ -197,9 +176,7 @@ fn a_file_of_earlier_vectron_that_is_wrong_is_refused_whole() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("index.json"), json).unwrap();
-        let Err(DatabaseError::Legacy(error)) = Database::open(folder.path()) else {
-            panic!("{json} was taken in")
-        };
+        let Err(DatabaseError::Legacy(error)) = Database::open(folder.path()) else { panic!("{json} was taken in") };
         assert!(error.to_string().contains(expected), "{error}");
         // Mended, it is taken in at the next start.
         fs::write(folder.path().join("index.json"), r#"[{"id":"a","vector":[1]}]"#).unwrap();

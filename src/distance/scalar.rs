@@ -2,11 +2,7 @@
 
 use super::Kernels;
 
-pub(super) const KERNELS: Kernels = Kernels {
-    name: "scalar",
-    dot,
-    squared_euclidean,
-};
+pub(super) const KERNELS: Kernels = Kernels { name: "scalar", dot, squared_euclidean };
 
 /// Independent sums, so that an addition need not wait for the one before.
 const LANES: usize = 16;

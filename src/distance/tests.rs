@@ -25,11 +25,7 @@ fn every_kernel_equals_its_definition_at_every_length() {
             let tolerance = 1e-6 * (1.0 + length as f64);
             let dot = exact(&a, &b, |x, y| x * y);
             let squared = exact(&a, &b, |x, y| (x - y) * (x - y));
-            assert!(
-                (f64::from((kernels.dot)(&a, &b)) - dot).abs() <= tolerance,
-                "{} dot {length}",
-                kernels.name
-            );
+            assert!((f64::from((kernels.dot)(&a, &b)) - dot).abs() <= tolerance, "{} dot {length}", kernels.name);
             assert!(
                 (f64::from((kernels.squared_euclidean)(&a, &b)) - squared).abs() <= tolerance,
                 "{} squared_euclidean {length}",
@@ -45,11 +41,7 @@ fn zeros_denormals_and_large_numbers_are_no_exception() {
         let tiny = [f32::MIN_POSITIVE / 4.0; 67];
         assert_eq!((kernels.dot)(&[0.0; 67], &tiny), 0.0, "{}", kernels.name);
         assert_eq!((kernels.squared_euclidean)(&tiny, &tiny), 0.0, "{}", kernels.name);
-        assert!(
-            (kernels.dot)(&[1e30; 67], &[1e30; 67]).is_infinite(),
-            "{}",
-            kernels.name
-        );
+        assert!((kernels.dot)(&[1e30; 67], &[1e30; 67]).is_infinite(), "{}", kernels.name);
     }
 }
 

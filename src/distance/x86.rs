@@ -69,12 +69,7 @@ fn sum_avx2(
     for (a, b) in a_blocks.iter().zip(b_blocks) {
         for (i, sum) in sums.iter_mut().enumerate() {
             // SAFETY: i < 4, so the 8 numbers from 8 * i lie within the block of 32.
-            let (x, y) = unsafe {
-                (
-                    _mm256_loadu_ps(a.as_ptr().add(8 * i)),
-                    _mm256_loadu_ps(b.as_ptr().add(8 * i)),
-                )
-            };
+            let (x, y) = unsafe { (_mm256_loadu_ps(a.as_ptr().add(8 * i)), _mm256_loadu_ps(b.as_ptr().add(8 * i))) };
             *sum = step(x, y, *sum);
         }
     }
@@ -97,28 +92,15 @@ fn sum_avx512(a: &[f32], b: &[f32], step: impl Fn(__m512, __m512, __m512) -> __m
     for (a, b) in a_blocks.iter().zip(b_blocks) {
         for (i, sum) in sums.iter_mut().enumerate() {
             // SAFETY: i < 4, so the 16 numbers from 16 * i lie within the block of 64.
-            let (x, y) = unsafe {
-                (
-                    _mm512_loadu_ps(a.as_ptr().add(16 * i)),
-                    _mm512_loadu_ps(b.as_ptr().add(16 * i)),
-                )
-            };
+            let (x, y) = unsafe { (_mm512_loadu_ps(a.as_ptr().add(16 * i)), _mm512_loadu_ps(b.as_ptr().add(16 * i))) };
             *sum = step(x, y, *sum);
         }
     }
     for (a, b) in a_rest.chunks(16).zip(b_rest.chunks(16)) {
         let mask = u16::MAX >> (16 - a.len());
         // SAFETY: the mask has as many bits as the chunk has numbers; lanes without a bit are not read.
-        let (x, y) = unsafe {
-            (
-                _mm512_maskz_loadu_ps(mask, a.as_ptr()),
-                _mm512_maskz_loadu_ps(mask, b.as_ptr()),
-            )
-        };
+        let (x, y) = unsafe { (_mm512_maskz_loadu_ps(mask, a.as_ptr()), _mm512_maskz_loadu_ps(mask, b.as_ptr())) };
         sums[0] = step(x, y, sums[0]);
     }
-    _mm512_reduce_add_ps(_mm512_add_ps(
-        _mm512_add_ps(sums[0], sums[1]),
-        _mm512_add_ps(sums[2], sums[3]),
-    ))
+    _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])))
 }

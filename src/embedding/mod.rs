@@ -82,10 +82,8 @@ impl EmbeddingClient {
 
     /// Talks to a service elsewhere; connects at the first call, and again after a broken connection.
     pub fn connect(url: &str, timeout: Duration) -> Result<Self, InvalidUrl> {
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| InvalidUrl {
-            url: url.to_owned(),
-            error,
-        })?;
+        let endpoint =
+            Endpoint::from_shared(url.to_owned()).map_err(|error| InvalidUrl { url: url.to_owned(), error })?;
         let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
@@ -117,9 +115,7 @@ impl EmbeddingClient {
                 Some(all) if all.model == embedded.model => all.embeddings.extend(embedded.embeddings),
                 Some(all) => {
                     let (before, now) = (&all.model.fingerprint, &embedded.model.fingerprint);
-                    return Err(garbled(format!(
-                        "the model changed within one batch, from {before} to {now}"
-                    )));
+                    return Err(garbled(format!("the model changed within one batch, from {before} to {now}")));
                 }
             }
         }
@@ -177,40 +173,24 @@ fn calls(texts: Vec<String>) -> Vec<Vec<String>> {
 
 fn check(response: EmbedResponse, count: usize) -> Result<Embedded, EmbedError> {
     if response.embeddings.len() != count {
-        return Err(garbled(format!(
-            "it sent {} embeddings for {count} texts",
-            response.embeddings.len()
-        )));
+        return Err(garbled(format!("it sent {} embeddings for {count} texts", response.embeddings.len())));
     }
     let read = |embedding: pb::Embedding| {
         let vector = Vector::from_f32_le(&embedding.f32_le).map_err(|error| garbled(error.to_string()))?;
         if vector.dimension().get() != response.dimension as usize {
             let (expected, got) = (response.dimension, vector.dimension());
-            return Err(garbled(format!(
-                "an embedding has {got} components instead of {expected}"
-            )));
+            return Err(garbled(format!("an embedding has {got} components instead of {expected}")));
         }
-        Ok(Embedding {
-            vector,
-            is_truncated: embedding.truncated,
-        })
+        Ok(Embedding { vector, is_truncated: embedding.truncated })
     };
     let embeddings = response.embeddings.into_iter().map(read).collect::<Result<_, _>>()?;
-    let model = TextModel {
-        model_id: response.model_id,
-        fingerprint: response.fingerprint,
-    };
+    let model = TextModel { model_id: response.model_id, fingerprint: response.fingerprint };
     Ok(Embedded { model, embeddings })
 }
 
 fn garbled(what: String) -> EmbedError {
     let message = format!("the embedding service sent a wrong answer: {what}");
-    EmbedError {
-        code: Code::Internal,
-        reason: None,
-        message,
-        retry_after: None,
-    }
+    EmbedError { code: Code::Internal, reason: None, message, retry_after: None }
 }
 
 /// The status, and below it what the transport met: "Connection refused" says more than "transport error".
@@ -241,16 +221,8 @@ mod tests {
 
     #[test]
     fn wrong_answers_are_refused() {
-        let embedding = |bytes: usize| pb::Embedding {
-            f32_le: vec![0; bytes].into(),
-            tokens: 1,
-            truncated: false,
-        };
-        let answer = |embeddings| EmbedResponse {
-            embeddings,
-            dimension: 2,
-            ..EmbedResponse::default()
-        };
+        let embedding = |bytes: usize| pb::Embedding { f32_le: vec![0; bytes].into(), tokens: 1, truncated: false };
+        let answer = |embeddings| EmbedResponse { embeddings, dimension: 2, ..EmbedResponse::default() };
         assert!(check(answer(vec![embedding(8)]), 1).is_ok());
         for (embeddings, expected) in [
             (vec![], "0 embeddings for 1 texts"),

@@ -26,11 +26,7 @@ impl Query {
         let components = match metric {
             Metric::Cosine => {
                 let inverse = 1.0 / norm(vector.components());
-                vector
-                    .components()
-                    .iter()
-                    .map(|&x| (f64::from(x) * inverse) as f32)
-                    .collect()
+                vector.components().iter().map(|&x| (f64::from(x) * inverse) as f32).collect()
             }
             Metric::DotProduct | Metric::Euclidean => vector.components().into(),
         };
@@ -68,11 +64,7 @@ impl Query {
 
 /// Length of a vector, in double precision, so that neither huge nor tiny components overflow.
 pub fn norm(components: &[f32]) -> f64 {
-    components
-        .iter()
-        .map(|&x| f64::from(x) * f64::from(x))
-        .sum::<f64>()
-        .sqrt()
+    components.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -84,11 +76,7 @@ mod tests {
         let components: Vec<f32> = rows.concat();
         let inverse_norms: Vec<f32> = rows.iter().map(|row| (1.0 / norm(row)) as f32).collect();
         let mut found = Vec::new();
-        let rows = Rows {
-            components: &components,
-            inverse_norms: &inverse_norms,
-            live,
-        };
+        let rows = Rows { components: &components, inverse_norms: &inverse_norms, live };
         query.scan(&rows, |row, key| found.push((row, query.score(key))));
         found
     }
@@ -97,14 +85,8 @@ mod tests {
     fn scores_are_what_the_metric_says() {
         let rows: [&[f32]; 2] = [&[3.0, 4.0], &[0.0, -2.0]];
         assert_eq!(scores(Metric::Cosine, &[0.0, 5.0], &rows, 0b11), [(0, 0.8), (1, -1.0)]);
-        assert_eq!(
-            scores(Metric::DotProduct, &[0.0, 5.0], &rows, 0b11),
-            [(0, 20.0), (1, -10.0)]
-        );
-        assert_eq!(
-            scores(Metric::Euclidean, &[0.0, 0.0], &rows, 0b11),
-            [(0, 5.0), (1, 2.0)]
-        );
+        assert_eq!(scores(Metric::DotProduct, &[0.0, 5.0], &rows, 0b11), [(0, 20.0), (1, -10.0)]);
+        assert_eq!(scores(Metric::Euclidean, &[0.0, 0.0], &rows, 0b11), [(0, 5.0), (1, 2.0)]);
     }
 
     #[test]

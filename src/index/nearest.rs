@@ -22,10 +22,7 @@ impl<T: Ord> Nearest<T> {
     pub fn new(k: usize) -> Self {
         assert!(k > 0, "a search for nothing is refused at the edge");
         // A large `k` on a small collection must not reserve what it never fills.
-        Self {
-            k,
-            heap: BinaryHeap::with_capacity(k.min(1024) + 1),
-        }
+        Self { k, heap: BinaryHeap::with_capacity(k.min(1024) + 1) }
     }
 
     /// The item is built only where the key is good enough, since most are not.

@@ -48,10 +48,7 @@ pub struct DirectoryLock {
 impl DirectoryLock {
     /// Locks `folder`, which must exist. Does not wait.
     pub fn acquire(folder: &Path) -> Result<Self, LockError> {
-        let io = |error| LockError::Io {
-            folder: folder.to_owned(),
-            error,
-        };
+        let io = |error| LockError::Io { folder: folder.to_owned(), error };
         let mut file = File::options()
             .read(true)
             .write(true)
@@ -62,10 +59,7 @@ impl DirectoryLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held {
-                    folder: folder.to_owned(),
-                    pid: read_pid(&mut file),
-                });
+                return Err(LockError::Held { folder: folder.to_owned(), pid: read_pid(&mut file) });
             }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
@@ -102,16 +96,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = DirectoryLock::acquire(folder.path()).unwrap();
         let refused = DirectoryLock::acquire(folder.path()).unwrap_err();
-        assert!(
-            matches!(refused, LockError::Held { pid: Some(pid), .. } if pid == std::process::id()),
-            "{refused}"
-        );
-        assert!(
-            refused
-                .to_string()
-                .ends_with(&format!("is in use by process {}", std::process::id())),
-            "{refused}"
-        );
+        assert!(matches!(refused, LockError::Held { pid: Some(pid), .. } if pid == std::process::id()), "{refused}");
+        assert!(refused.to_string().ends_with(&format!("is in use by process {}", std::process::id())), "{refused}");
         drop(first);
         DirectoryLock::acquire(folder.path()).unwrap();
     }

@@ -56,10 +56,7 @@ mod tests {
 
     #[test]
     fn ids_are_kept_verbatim_within_their_limits() {
-        assert_eq!(
-            RecordId::new(" Grüße/1 \n").map(|id| id.to_string()),
-            Ok(" Grüße/1 \n".to_owned())
-        );
+        assert_eq!(RecordId::new(" Grüße/1 \n").map(|id| id.to_string()), Ok(" Grüße/1 \n".to_owned()));
         assert_eq!(RecordId::new(""), Err(InvalidId::Empty));
         assert!(RecordId::new(&"x".repeat(512)).is_ok());
         assert_eq!(RecordId::new(&"x".repeat(513)), Err(InvalidId::TooLong { bytes: 513 }));

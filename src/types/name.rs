@@ -56,11 +56,7 @@ fn check(
         return Ok(name.into());
     }
     // A message is for reading: a name of megabytes is not repeated whole.
-    Err(InvalidName {
-        what,
-        allowed,
-        name: name.chars().take(NAME_BYTES_MAX + 1).collect(),
-    })
+    Err(InvalidName { what, allowed, name: name.chars().take(NAME_BYTES_MAX + 1).collect() })
 }
 
 impl Borrow<str> for CollectionName {

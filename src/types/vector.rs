@@ -38,9 +38,7 @@ pub enum InvalidVector {
 impl Dimension {
     /// `None` where the number is 0 or over the limit.
     pub fn new(components: usize) -> Option<Self> {
-        (1..=DIMENSION_MAX)
-            .contains(&components)
-            .then_some(Self(components as u32))
+        (1..=DIMENSION_MAX).contains(&components).then_some(Self(components as u32))
     }
 
     /// The number.
@@ -62,10 +60,7 @@ impl Vector {
             return Err(InvalidVector::Length { got: components.len() });
         }
         match components.iter().position(|component| !component.is_finite()) {
-            Some(component) => Err(InvalidVector::NotFinite {
-                component,
-                value: components[component],
-            }),
+            Some(component) => Err(InvalidVector::NotFinite { component, value: components[component] }),
             None => Ok(Self(components.into_boxed_slice())),
         }
     }
@@ -81,10 +76,7 @@ impl Vector {
 
     /// Writes packed little-endian IEEE 754 binary32.
     pub fn to_f32_le(components: &[f32]) -> Vec<u8> {
-        components
-            .iter()
-            .flat_map(|component| component.to_le_bytes())
-            .collect()
+        components.iter().flat_map(|component| component.to_le_bytes()).collect()
     }
 
     /// How many components there are.
@@ -119,15 +111,9 @@ mod tests {
     fn what_is_not_finite_is_refused_by_position() {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let error = Vector::new(vec![0.0, value]).unwrap_err();
-            assert!(
-                matches!(error, InvalidVector::NotFinite { component: 1, .. }),
-                "{error}"
-            );
+            assert!(matches!(error, InvalidVector::NotFinite { component: 1, .. }), "{error}");
         }
         assert_eq!(Vector::new(vec![]), Err(InvalidVector::Length { got: 0 }));
-        assert_eq!(
-            Vector::new(vec![0.0; 65_537]),
-            Err(InvalidVector::Length { got: 65_537 })
-        );
+        assert_eq!(Vector::new(vec![0.0; 65_537]), Err(InvalidVector::Length { got: 65_537 }));
     }
 }

@@ -60,9 +60,9 @@ pub fn command(data: &Path, texts: Texts) -> Command {
     command.current_dir(std::env::temp_dir());
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
     match texts {
-        Texts::Embedded => command
-            .args(["--embedding-listen", "127.0.0.1:0", "--offline", "--model-cache"])
-            .arg(model_cache()),
+        Texts::Embedded => {
+            command.args(["--embedding-listen", "127.0.0.1:0", "--offline", "--model-cache"]).arg(model_cache())
+        }
         Texts::Away => command.args(["--embedding-url", AWAY]),
     };
     command.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -81,19 +81,9 @@ impl Server {
         let log = Arc::new(Mutex::new(Vec::new()));
         thread::spawn({
             let log = log.clone();
-            move || {
-                stderr
-                    .lines()
-                    .map_while(Result::ok)
-                    .for_each(|line| log.lock().unwrap().push(line))
-            }
+            move || stderr.lines().map_while(Result::ok).for_each(|line| log.lock().unwrap().push(line))
         });
-        let mut server = Self {
-            child,
-            address: String::new(),
-            embedding_address: None,
-            log,
-        };
+        let mut server = Self { child, address: String::new(), embedding_address: None, log };
         server.address = server.wait_for_log("vectron listens on http://");
         server.wait_for_log("vectron::server: ready after");
         if texts == Texts::Embedded {
@@ -122,9 +112,7 @@ impl Server {
 
     fn find_log(&self, text: &str) -> Option<String> {
         let log = self.log.lock().unwrap();
-        let rest = log
-            .iter()
-            .find_map(|line| line.split_once(text).map(|(_, rest)| rest))?;
+        let rest = log.iter().find_map(|line| line.split_once(text).map(|(_, rest)| rest))?;
         Some(rest.split_whitespace().next().unwrap_or_default().to_owned())
     }
 
@@ -150,11 +138,7 @@ impl Server {
 
     pub async fn channel(&self) -> Channel {
         let url = self.url("");
-        Channel::from_shared(url)
-            .expect("a URL")
-            .connect()
-            .await
-            .expect("the server answers")
+        Channel::from_shared(url).expect("a URL").connect().await.expect("the server answers")
     }
 
     pub async fn vectors(&self) -> VectorServiceClient<Channel> {
@@ -178,17 +162,16 @@ impl Server {
         self.child.wait().expect("the process has ended");
     }
 
-    /// SIGTERM, and how it ended.
-    pub fn terminate(mut self) -> ExitStatus {
-        let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()
-                .expect("kill runs")
-                .success()
-        );
-        self.child.wait().expect("the process has ended")
+    /// SIGTERM, and how it ended. Connections of this runtime go on meanwhile, so that they can be closed.
+    pub async fn terminate(self) -> ExitStatus {
+        tokio::task::spawn_blocking(move || {
+            let mut server = self;
+            let id = server.child.id().to_string();
+            assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
+            server.child.wait().expect("the process has ended")
+        })
+        .await
+        .expect("the wait is not cut short")
     }
 }
 

@@ -174,30 +174,24 @@ impl ApiError {
             Self::TooManyTexts { .. } => ("TOO_MANY_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::EmptyText { .. } => ("EMPTY_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::TextTooLong { .. } => ("TEXT_TOO_LONG", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::TextRefused { .. } => ("TEXT_REFUSED", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::UnknownModel { .. } => ("UNKNOWN_MODEL", Code::NotFound, StatusCode::NOT_FOUND),
-            Self::TwoModels { .. } => ("TWO_MODELS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::UnknownInputType { .. } => ("UNKNOWN_INPUT_TYPE", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::PageSize { .. } => ("PAGE_SIZE", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::PageToken { .. } => ("PAGE_TOKEN", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::TextRefused { .. } => ("INVALID_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::UnknownModel { .. } => ("MODEL_NOT_FOUND", Code::NotFound, StatusCode::NOT_FOUND),
+            Self::TwoModels { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::UnknownInputType { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::PageSize { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::PageToken { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::ModelLoading { .. } => ("MODEL_LOADING", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
-            Self::ModelFailed { .. } => (
-                "MODEL_FAILED",
-                Code::FailedPrecondition,
-                StatusCode::SERVICE_UNAVAILABLE,
-            ),
-            Self::QueueFull { .. } => ("QUEUE_FULL", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
-            Self::Stopping => ("STOPPING", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
-            Self::NotBuilt { .. } => ("NOT_BUILT", Code::Unimplemented, StatusCode::NOT_IMPLEMENTED),
-            Self::ContentType { .. } => (
-                "CONTENT_TYPE",
-                Code::InvalidArgument,
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ),
-            Self::Body { .. } => ("BODY", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::Query { .. } => ("QUERY", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::BodyTooLong => ("BODY_TOO_LONG", Code::OutOfRange, StatusCode::PAYLOAD_TOO_LARGE),
-            Self::BodyBroken { .. } => ("BODY_BROKEN", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::ModelFailed { .. } => ("MODEL_FAILED", Code::FailedPrecondition, StatusCode::SERVICE_UNAVAILABLE),
+            Self::QueueFull { .. } => ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
+            Self::Stopping => ("NOT_READY", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
+            Self::NotBuilt { .. } => ("NOT_IMPLEMENTED", Code::Unimplemented, StatusCode::NOT_IMPLEMENTED),
+            Self::ContentType { .. } => {
+                ("UNSUPPORTED_MEDIA_TYPE", Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            }
+            Self::Body { .. } => ("MALFORMED_JSON", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::Query { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::BodyTooLong => ("MESSAGE_TOO_LARGE", Code::OutOfRange, StatusCode::PAYLOAD_TOO_LARGE),
+            Self::BodyBroken { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::Internal { .. } => ("INTERNAL", Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -264,9 +258,7 @@ impl IntoResponse for ApiError {
         }
         let mut response = port::rest_error(status, reason, &self.to_string(), details.into());
         if let Some(delay) = self.retry_after() {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs()));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs()));
         }
         response
     }
@@ -278,27 +270,14 @@ mod tests {
 
     #[test]
     fn grpc_error_carries_reason_field_and_hint() {
-        let status = Status::from(ApiError::EmptyText {
-            field: "texts[3]".to_owned(),
-        });
+        let status = Status::from(ApiError::EmptyText { field: "texts[3]".to_owned() });
         assert_eq!(status.code(), Code::InvalidArgument);
         let info = status.get_details_error_info().unwrap();
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("EMPTY_TEXT", "vectron"));
-        assert_eq!(
-            status.get_details_bad_request().unwrap().field_violations[0].field,
-            "texts[3]"
-        );
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "texts[3]");
 
-        let status = Status::from(ApiError::QueueFull {
-            wanted: 1,
-            queued: 2,
-            queued_max: 2,
-            unit: "tokens",
-        });
+        let status = Status::from(ApiError::QueueFull { wanted: 1, queued: 2, queued_max: 2, unit: "tokens" });
         assert_eq!(status.code(), Code::ResourceExhausted);
-        assert_eq!(
-            status.get_details_retry_info().unwrap().retry_delay,
-            Some(Duration::from_secs(1))
-        );
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
     }
 }

@@ -42,17 +42,12 @@ impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
         let request = request.into_inner();
         let page = self.handlers.list(request.page_size, &request.page_token)?;
         let models = page.slots.iter().map(|slot| self.describe(slot)).collect();
-        Ok(Response::new(pb::ListModelsResponse {
-            models,
-            next_page_token: page.next_token,
-        }))
+        Ok(Response::new(pb::ListModelsResponse { models, next_page_token: page.next_token }))
     }
 
     async fn get_model(&self, request: Request<pb::GetModelRequest>) -> Result<Response<pb::GetModelResponse>, Status> {
         let slot = self.handlers.model(&request.into_inner().model_id)?;
-        Ok(Response::new(pb::GetModelResponse {
-            model: Some(self.describe(slot)),
-        }))
+        Ok(Response::new(pb::GetModelResponse { model: Some(self.describe(slot)) }))
     }
 
     type BenchmarkModelsStream = Empty<Result<pb::BenchmarkModelsResponse, Status>>;
@@ -101,15 +96,9 @@ impl TryFrom<pb::EmbedRequest> for Embed {
     /// No model of the registry embeds queries and documents differently, so that `input_type` changes nothing yet.
     fn try_from(request: pb::EmbedRequest) -> Result<Self, ApiError> {
         if pb::InputType::try_from(request.input_type).is_err() {
-            return Err(ApiError::UnknownInputType {
-                value: request.input_type,
-            });
+            return Err(ApiError::UnknownInputType { value: request.input_type });
         }
-        Ok(Self {
-            texts: request.texts,
-            model_id: request.model_id,
-            normalize: request.normalize,
-        })
+        Ok(Self { texts: request.texts, model_id: request.model_id, normalize: request.normalize })
     }
 }
 
@@ -131,11 +120,7 @@ impl From<Embedded> for pb::EmbedResponse {
 
 impl From<TextEmbedding> for pb::Embedding {
     fn from(embedding: TextEmbedding) -> Self {
-        let f32_le: Vec<u8> = embedding
-            .components
-            .iter()
-            .flat_map(|component| component.to_le_bytes())
-            .collect();
+        let f32_le: Vec<u8> = embedding.components.iter().flat_map(|component| component.to_le_bytes()).collect();
         Self {
             f32_le: Bytes::from(f32_le),
             tokens: u32::try_from(embedding.tokens).unwrap_or(u32::MAX),

@@ -89,17 +89,12 @@ impl Handlers {
             0
         } else {
             let last = all.iter().position(|slot| slot.spec().id == page_token);
-            1 + last.ok_or_else(|| ApiError::PageToken {
-                token: page_token.to_owned(),
-            })?
+            1 + last.ok_or_else(|| ApiError::PageToken { token: page_token.to_owned() })?
         };
         let end = all.len().min(start + size);
         let slots = all[start..end].to_vec();
         let more = end < all.len();
-        let next_token = slots
-            .last()
-            .filter(|_| more)
-            .map_or_else(String::new, |slot| slot.spec().id.clone());
+        let next_token = slots.last().filter(|_| more).map_or_else(String::new, |slot| slot.spec().id.clone());
         Ok(Page { slots, next_token })
     }
 }
@@ -117,10 +112,7 @@ fn check_texts(texts: &[String]) -> Result<(), ApiError> {
             return Err(ApiError::EmptyText { field: field() });
         }
         if text.len() > TEXT_BYTES_MAX {
-            return Err(ApiError::TextTooLong {
-                field: field(),
-                bytes: text.len(),
-            });
+            return Err(ApiError::TextTooLong { field: field(), bytes: text.len() });
         }
     }
     Ok(())
@@ -129,25 +121,14 @@ fn check_texts(texts: &[String]) -> Result<(), ApiError> {
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::TextRefused { index, reason } => Self::TextRefused {
-                field: format!("texts[{index}]"),
-                reason,
-            },
-            EngineError::Full {
-                wanted,
-                queued,
-                queued_max,
-                unit,
-            } => Self::QueueFull {
-                wanted,
-                queued,
-                queued_max,
-                unit,
-            },
+            EngineError::TextRefused { index, reason } => {
+                Self::TextRefused { field: format!("texts[{index}]"), reason }
+            }
+            EngineError::Full { wanted, queued, queued_max, unit } => {
+                Self::QueueFull { wanted, queued, queued_max, unit }
+            }
             EngineError::Stopping => Self::Stopping,
-            EngineError::Lost => Self::Internal {
-                what: "a batch of texts was lost",
-            },
+            EngineError::Lost => Self::Internal { what: "a batch of texts was lost" },
         }
     }
 }

@@ -38,11 +38,7 @@ impl Health for HealthApi {
         tokio::spawn(async move {
             let mut last = None;
             loop {
-                let now = if known {
-                    status(&default_model, &stopping)
-                } else {
-                    ServingStatus::ServiceUnknown
-                };
+                let now = if known { status(&default_model, &stopping) } else { ServingStatus::ServiceUnknown };
                 if last != Some(now) && sender.send(Ok(answer(now))).await.is_err() {
                     return;
                 }
@@ -66,11 +62,7 @@ impl Health for HealthApi {
 
 fn status(default_model: &watch::Receiver<SlotState>, stopping: &watch::Receiver<bool>) -> ServingStatus {
     let ready = matches!(*default_model.borrow(), SlotState::Ready(_));
-    if ready && !*stopping.borrow() {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    }
+    if ready && !*stopping.borrow() { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {

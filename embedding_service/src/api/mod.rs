@@ -22,15 +22,10 @@ use crate::pb::v1::embedding_service_server::EmbeddingServiceServer;
 
 /// Everything that the port answers. A gRPC message may have up to `message_bytes_max` bytes.
 pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, message_bytes_max: usize) -> Router {
-    let health = health::HealthApi {
-        default_model: handlers.models.default().watch(),
-        stopping: stopping.clone(),
-    };
-    let embedding = EmbeddingServiceServer::new(grpc::EmbeddingApi {
-        handlers: handlers.clone(),
-    })
-    .max_decoding_message_size(message_bytes_max)
-    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let health = health::HealthApi { default_model: handlers.models.default().watch(), stopping: stopping.clone() };
+    let embedding = EmbeddingServiceServer::new(grpc::EmbeddingApi { handlers: handlers.clone() })
+        .max_decoding_message_size(message_bytes_max)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)

@@ -19,14 +19,8 @@ use crate::model::{Sha256Hex, SlotState};
 use crate::port;
 
 /// For those who asked for something else.
-const ENDPOINTS: [&str; 6] = [
-    "GET /health",
-    "GET /livez",
-    "GET /readyz",
-    "GET /models",
-    "POST /embed",
-    "POST /batch-embed",
-];
+const ENDPOINTS: [&str; 6] =
+    ["GET /health", "GET /livez", "GET /readyz", "GET /models", "POST /embed", "POST /batch-embed"];
 
 #[derive(Clone)]
 struct Rest {
@@ -72,11 +66,7 @@ async fn health(State(rest): State<Rest>) -> Response {
         status,
         version: env!("CARGO_PKG_VERSION"),
         default: models.default().spec().id.clone(),
-        models: models
-            .all()
-            .iter()
-            .map(|slot| (slot.spec().id.clone(), slot.state().name()))
-            .collect(),
+        models: models.all().iter().map(|slot| (slot.spec().id.clone(), slot.state().name())).collect(),
         message,
     };
     (rest.ready_status(), Json(body)).into_response()
@@ -84,22 +74,14 @@ async fn health(State(rest): State<Rest>) -> Response {
 
 async fn ready(State(rest): State<Rest>) -> Response {
     let status = rest.ready_status();
-    let body = if status == StatusCode::OK {
-        "ok\n"
-    } else {
-        "the default model is not loaded\n"
-    };
+    let body = if status == StatusCode::OK { "ok\n" } else { "the default model is not loaded\n" };
     (status, body).into_response()
 }
 
 impl Rest {
     fn ready_status(&self) -> StatusCode {
         let ready = matches!(self.handlers.models.default().state(), SlotState::Ready(_));
-        if ready && !*self.stopping.borrow() {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        if ready && !*self.stopping.borrow() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
     }
 }
 
@@ -148,10 +130,7 @@ async fn models(State(rest): State<Rest>) -> Json<Models> {
         }
         by_id.insert(spec.id.clone(), model);
     }
-    Json(Models {
-        default: models.default().spec().id.clone(),
-        models: by_id,
-    })
+    Json(Models { default: models.default().spec().id.clone(), models: by_id })
 }
 
 #[derive(Deserialize)]
@@ -188,11 +167,7 @@ async fn embed(
 ) -> Result<Json<EmbedAnswer>, ApiError> {
     let model_id = one_model(query, body.model_id)?;
     let text_hash = Sha256Hex::of(body.text.as_bytes()).as_str().to_owned();
-    let request = Embed {
-        texts: vec![body.text],
-        model_id,
-        normalize: body.normalize,
-    };
+    let request = Embed { texts: vec![body.text], model_id, normalize: body.normalize };
     let embedded = rest.handlers.embed(request).await.map_err(ApiError::of_single_text)?;
     let embedding = embedded.embeddings.into_iter().next().unwrap_or_default();
     Ok(Json(EmbedAnswer {
@@ -232,24 +207,12 @@ async fn batch_embed(
     JsonBody(body): JsonBody<BatchEmbedBody>,
 ) -> Result<Json<BatchEmbedAnswer>, ApiError> {
     let model_id = one_model(query, body.model_id)?;
-    let request = Embed {
-        texts: body.texts,
-        model_id,
-        normalize: body.normalize,
-    };
+    let request = Embed { texts: body.texts, model_id, normalize: body.normalize };
     let embedded = rest.handlers.embed(request).await?;
     Ok(Json(BatchEmbedAnswer {
         count: embedded.embeddings.len(),
-        truncated: embedded
-            .embeddings
-            .iter()
-            .filter(|embedding| embedding.truncated)
-            .count(),
-        embeddings: embedded
-            .embeddings
-            .into_iter()
-            .map(|embedding| embedding.components)
-            .collect(),
+        truncated: embedded.embeddings.iter().filter(|embedding| embedding.truncated).count(),
+        embeddings: embedded.embeddings.into_iter().map(|embedding| embedding.components).collect(),
         dimension: embedded.dimension,
         model_id: embedded.model_id,
         processing_time: embedded.elapsed.as_secs_f64(),
@@ -271,9 +234,7 @@ impl<S: Sync> axum::extract::FromRequestParts<S> for ModelOfQuery {
 
     async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, ApiError> {
         let query = Query::<ModelQuery>::try_from_uri(&parts.uri);
-        let Query(query) = query.map_err(|rejection| ApiError::Query {
-            reason: rejection.body_text(),
-        })?;
+        let Query(query) = query.map_err(|rejection| ApiError::Query { reason: rejection.body_text() })?;
         Ok(Self(query.model_id))
     }
 }
@@ -288,17 +249,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         let kind = request.headers().get(header::CONTENT_TYPE);
         let kind = kind.map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
         if !kind.as_deref().is_some_and(is_json) {
-            return Err(ApiError::ContentType {
-                got: kind.map(|kind| format!("`{kind}`")),
-            });
+            return Err(ApiError::ContentType { got: kind.map(|kind| format!("`{kind}`")) });
         }
         let body = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::BodyTooLong
             } else {
-                ApiError::BodyBroken {
-                    reason: rejection.body_text(),
-                }
+                ApiError::BodyBroken { reason: rejection.body_text() }
             }
         })?;
         serde_json::from_slice(&body).map(Self).map_err(|error| ApiError::Body {

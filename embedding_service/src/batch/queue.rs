@@ -118,17 +118,8 @@ pub enum Refused {
 impl<M> Queue<M> {
     /// An empty queue.
     pub fn new(limits: Limits) -> Self {
-        let state = State {
-            calls: VecDeque::new(),
-            tokens: 0,
-            idle: 0,
-            closed: false,
-        };
-        Self {
-            limits,
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        }
+        let state = State { calls: VecDeque::new(), tokens: 0, idle: 0, closed: false };
+        Self { limits, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Queues all texts of the call, or none.
@@ -141,11 +132,7 @@ impl<M> Queue<M> {
         // A call that is larger than the whole queue is let in where nothing waits: else it could never be served.
         let queued_max = self.limits.queue_tokens_max;
         if state.tokens > 0 && state.tokens + tokens > queued_max {
-            return Err(Refused::Full {
-                tokens,
-                queued: state.tokens,
-                queued_max,
-            });
+            return Err(Refused::Full { tokens, queued: state.tokens, queued_max });
         }
         state.tokens += tokens;
         state.calls.push_back(Waiting {
@@ -208,9 +195,7 @@ impl<M> State<M> {
                 self.tokens -= call.tokens;
                 continue;
             }
-            let same_model = batch
-                .as_ref()
-                .is_none_or(|batch| Arc::ptr_eq(&batch.model, &call.model));
+            let same_model = batch.as_ref().is_none_or(|batch| Arc::ptr_eq(&batch.model, &call.model));
             let fits = |text: &Tokens| batch.is_none() || tokens + text.ids.len() <= tokens_max;
             let Some(text) = call.texts.pop_front_if(|text| same_model && fits(text)) else {
                 passed += 1;
@@ -222,10 +207,7 @@ impl<M> State<M> {
             tokens += length;
             call.tokens -= length;
             self.tokens -= length;
-            let batch = batch.get_or_insert_with(|| Batch {
-                model: call.model.clone(),
-                items: Vec::new(),
-            });
+            let batch = batch.get_or_insert_with(|| Batch { model: call.model.clone(), items: Vec::new() });
             batch.items.push(Item {
                 index: call.next_index,
                 tokens: text,
@@ -248,27 +230,13 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        queue_tokens_max: 100,
-        batch_tokens_max: 10,
-    };
+    const LIMITS: Limits = Limits { queue_tokens_max: 100, batch_tokens_max: 10 };
 
     fn call(model: &Arc<String>, lengths: &[usize]) -> (Call<String>, UnboundedReceiver<Done>) {
         let (results, done) = unbounded_channel();
-        let text = |length: &usize| Tokens {
-            ids: vec![0; *length].into(),
-            truncated: false,
-        };
+        let text = |length: &usize| Tokens { ids: vec![0; *length].into(), truncated: false };
         let texts = lengths.iter().map(text).collect();
-        (
-            Call {
-                model: model.clone(),
-                texts,
-                normalize: true,
-                results,
-            },
-            done,
-        )
+        (Call { model: model.clone(), texts, normalize: true, results }, done)
     }
 
     fn push(queue: &Queue<String>, model: &Arc<String>, lengths: &[usize]) -> UnboundedReceiver<Done> {
@@ -278,13 +246,7 @@ mod tests {
     }
 
     fn lengths(queue: &Queue<String>) -> Vec<usize> {
-        queue
-            .take()
-            .unwrap()
-            .items
-            .iter()
-            .map(|item| item.tokens.ids.len())
-            .collect()
+        queue.take().unwrap().items.iter().map(|item| item.tokens.ids.len()).collect()
     }
 
     #[test]
@@ -320,11 +282,7 @@ mod tests {
     #[test]
     fn batch_has_one_model() {
         let (queue, a, b) = (Queue::new(LIMITS), Arc::new("a".to_owned()), Arc::new("b".to_owned()));
-        let _calls = [
-            push(&queue, &a, &[1, 1]),
-            push(&queue, &b, &[2]),
-            push(&queue, &a, &[3]),
-        ];
+        let _calls = [push(&queue, &a, &[1, 1]), push(&queue, &b, &[2]), push(&queue, &a, &[3])];
         let batch = queue.take().unwrap();
         assert_eq!((batch.model.as_str(), batch.items.len()), ("a", 3));
         assert_eq!((queue.take().unwrap().model.as_str(), queue.tokens()), ("b", 0));
@@ -344,14 +302,7 @@ mod tests {
         let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
         let _done = push(&queue, &model, &[60]);
         let refused = queue.push(call(&model, &[20, 21]).0);
-        assert_eq!(
-            refused,
-            Err(Refused::Full {
-                tokens: 41,
-                queued: 60,
-                queued_max: 100
-            })
-        );
+        assert_eq!(refused, Err(Refused::Full { tokens: 41, queued: 60, queued_max: 100 }));
         assert_eq!(queue.tokens(), 60);
         let _done = push(&queue, &model, &[20, 20]);
     }

@@ -29,11 +29,7 @@ impl Workers {
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             let queue = queue.clone();
-            threads.push(
-                thread::Builder::new()
-                    .name(format!("embed {index}"))
-                    .spawn(move || work(&queue))?,
-            );
+            threads.push(thread::Builder::new().name(format!("embed {index}")).spawn(move || work(&queue))?);
         }
         Ok(Self { threads })
     }
@@ -56,10 +52,7 @@ impl fmt::Debug for Workers {
 fn work(queue: &Queue<LoadedModel>) {
     lower_priority();
     // The matrix product asks rayon how many threads there are. In a pool of this thread alone: one.
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(1)
-        .use_current_thread()
-        .build();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
     if let Err(error) = &pool {
         tracing::warn!("embedding threads share their products, which is slower: {error}");
     }
@@ -89,12 +82,7 @@ fn run(batch: Batch<LoadedModel>, scratch: &mut Scratch, embeddings: &mut Vec<f3
         }
         let queue_us = microseconds(started.duration_since(item.since));
         // A caller that has left does not want it any more.
-        let _ = item.results.send(Done {
-            index: item.index,
-            embedding: embedding.to_vec(),
-            queue_us,
-            inference_us,
-        });
+        let _ = item.results.send(Done { index: item.index, embedding: embedding.to_vec(), queue_us, inference_us });
     }
 }
 

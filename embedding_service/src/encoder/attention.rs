@@ -67,24 +67,9 @@ impl SimdOp for Attention<'_> {
 
             for head in 0..self.heads {
                 let component = head * self.head_size;
-                let queries = Head {
-                    rows,
-                    stride: 3 * hidden,
-                    offset: component,
-                    size: self.head_size,
-                };
-                let values = Head {
-                    offset: 2 * hidden + component,
-                    ..queries
-                };
-                transpose(
-                    Head {
-                        offset: hidden + component,
-                        ..queries
-                    },
-                    keys,
-                    stride,
-                );
+                let queries = Head { rows, stride: 3 * hidden, offset: component, size: self.head_size };
+                let values = Head { offset: 2 * hidden + component, ..queries };
+                transpose(Head { offset: hidden + component, ..queries }, keys, stride);
 
                 for first in (0..tokens).step_by(QUERIES) {
                     // The last group repeats the last token; writing the same result twice does no harm.
@@ -198,18 +183,11 @@ mod tests {
         let part = |row: usize, part: usize| &qkv[row * 3 * hidden + part * hidden..][head.clone()];
         let scale = 1.0 / (head.len() as f32).sqrt();
         let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-        let weights: Vec<f32> = text
-            .clone()
-            .map(|other| (product(part(token, 0), part(other, 1)) * scale).exp())
-            .collect();
+        let weights: Vec<f32> =
+            text.clone().map(|other| (product(part(token, 0), part(other, 1)) * scale).exp()).collect();
         let total: f32 = weights.iter().sum();
         (0..head.len())
-            .map(|i| {
-                text.clone()
-                    .zip(&weights)
-                    .map(|(other, weight)| part(other, 2)[i] * weight / total)
-                    .sum()
-            })
+            .map(|i| text.clone().zip(&weights).map(|(other, weight)| part(other, 2)[i] * weight / total).sum())
             .collect()
     }
 
@@ -221,15 +199,7 @@ mod tests {
         let qkv: Vec<f32> = (0..59 * 3 * hidden).map(|i| (i as f32 * 0.613).sin()).collect();
         let mut output = vec![f32::NAN; 59 * hidden];
         let mut scratch = AttentionScratch::default();
-        Attention {
-            qkv: &qkv,
-            output: &mut output,
-            texts: &texts,
-            heads,
-            head_size,
-            scratch: &mut scratch,
-        }
-        .dispatch();
+        Attention { qkv: &qkv, output: &mut output, texts: &texts, heads, head_size, scratch: &mut scratch }.dispatch();
 
         for text in &texts {
             for token in text.clone() {
@@ -237,10 +207,7 @@ mod tests {
                     let head = head * head_size..(head + 1) * head_size;
                     let got = &output[token * hidden..][head.clone()];
                     for (got, expected) in got.iter().zip(expected(&qkv, text, hidden, head, token)) {
-                        assert!(
-                            (got - expected).abs() < 1e-5,
-                            "token {token}: {got}, expected {expected}"
-                        );
+                        assert!((got - expected).abs() < 1e-5, "token {token}: {got}, expected {expected}");
                     }
                 }
             }

@@ -83,10 +83,8 @@ impl Bert {
         segment.truncate(hidden);
         Ok(Self {
             words: tensors.get("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?,
-            positions: tensors.get(
-                "embeddings.position_embeddings.weight",
-                &[config.max_position_embeddings, hidden],
-            )?,
+            positions: tensors
+                .get("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?,
             segment,
             norm: norm("embeddings.LayerNorm")?,
             layers,
@@ -131,27 +129,15 @@ impl Bert {
         scratch.x.clear();
         scratch.y.clear();
         for ids in texts {
-            assert!(
-                !ids.is_empty() && ids.len() <= self.config.max_position_embeddings,
-                "{} tokens",
-                ids.len()
-            );
+            assert!(!ids.is_empty() && ids.len() <= self.config.max_position_embeddings, "{} tokens", ids.len());
             let start = scratch.texts.last().map_or(0, |text| text.end);
             scratch.texts.push(start..start + ids.len());
             for id in *ids {
-                scratch
-                    .x
-                    .extend_from_slice(&self.words[*id as usize * width..][..width]);
+                scratch.x.extend_from_slice(&self.words[*id as usize * width..][..width]);
             }
             scratch.y.extend_from_slice(&self.positions[..ids.len() * width]);
         }
-        AddNorm {
-            x: &mut scratch.x,
-            y: &scratch.y,
-            bias: &self.segment,
-            norm: &self.norm,
-        }
-        .dispatch();
+        AddNorm { x: &mut scratch.x, y: &scratch.y, bias: &self.segment, norm: &self.norm }.dispatch();
 
         let tokens = scratch.texts.last().map_or(0, |text| text.end);
         scratch.qkv.resize(tokens * 3 * width, 0.0);
@@ -159,51 +145,19 @@ impl Bert {
     }
 
     fn run_layer(&self, layer: &Layer, scratch: &mut Scratch) {
-        let Scratch {
-            multiplier,
-            texts,
-            x,
-            y,
-            qkv,
-            wide,
-            attention,
-        } = scratch;
+        let Scratch { multiplier, texts, x, y, qkv, wide, attention } = scratch;
 
         multiplier.multiply(x, &layer.qkv, Bias::Added, qkv);
         let (heads, head_size) = (self.config.num_attention_heads, self.config.head_size());
         // `wide` is free until the products below: the attention's result lies there.
         let attended = &mut wide[..x.len()];
-        Attention {
-            qkv,
-            output: attended,
-            texts,
-            heads,
-            head_size,
-            scratch: attention,
-        }
-        .dispatch();
+        Attention { qkv, output: attended, texts, heads, head_size, scratch: attention }.dispatch();
         multiplier.multiply(attended, &layer.attended, Bias::LeftToReader, y);
-        AddNorm {
-            x,
-            y,
-            bias: layer.attended.bias(),
-            norm: &layer.attended_norm,
-        }
-        .dispatch();
+        AddNorm { x, y, bias: layer.attended.bias(), norm: &layer.attended_norm }.dispatch();
 
         multiplier.multiply(x, &layer.widen, Bias::LeftToReader, wide);
-        AddGelu {
-            x: wide,
-            bias: layer.widen.bias(),
-        }
-        .dispatch();
+        AddGelu { x: wide, bias: layer.widen.bias() }.dispatch();
         multiplier.multiply(wide, &layer.narrow, Bias::LeftToReader, y);
-        AddNorm {
-            x,
-            y,
-            bias: layer.narrow.bias(),
-            norm: &layer.narrow_norm,
-        }
-        .dispatch();
+        AddNorm { x, y, bias: layer.narrow.bias(), norm: &layer.narrow_norm }.dispatch();
     }
 }

@@ -35,17 +35,11 @@ struct Architecture {
 
 impl BertConfig {
     pub(super) fn from_json(json: &[u8]) -> Result<Self, LoadError> {
-        let malformed = |error: serde_json::Error| LoadError::Malformed {
-            file: "config.json",
-            reason: error.to_string(),
-        };
+        let malformed =
+            |error: serde_json::Error| LoadError::Malformed { file: "config.json", reason: error.to_string() };
         let Architecture { model_type } = serde_json::from_slice(json).map_err(malformed)?;
         if model_type != "bert" {
-            return Err(LoadError::Unsupported {
-                what: "model_type",
-                expected: "`bert`",
-                got: model_type,
-            });
+            return Err(LoadError::Unsupported { what: "model_type", expected: "`bert`", got: model_type });
         }
         let config: Self = serde_json::from_slice(json).map_err(malformed)?;
         config.check()?;
@@ -119,20 +113,14 @@ mod tests {
     #[test]
     fn another_architecture_is_refused_by_name() {
         let error = BertConfig::from_json(br#"{"model_type": "mpnet", "d_model": 768}"#).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "model_type in config.json is `mpnet`; supported is `bert`"
-        );
+        assert_eq!(error.to_string(), "model_type in config.json is `mpnet`; supported is `bert`");
     }
 
     #[test]
     fn another_activation_is_refused_by_name() {
         let json = MINILM.replace(r#""hidden_act": "gelu""#, r#""hidden_act": "gelu_new""#);
         let error = BertConfig::from_json(json.as_bytes()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "hidden_act in config.json is `gelu_new`; supported is `gelu`"
-        );
+        assert_eq!(error.to_string(), "hidden_act in config.json is `gelu_new`; supported is `gelu`");
     }
 
     #[test]

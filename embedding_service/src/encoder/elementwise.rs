@@ -55,11 +55,7 @@ impl SimdOp for AddNorm<'_> {
 
         for (x, y) in x.chunks_exact_mut(width).zip(y.chunks_exact(width)) {
             let mut sum = ops.zero();
-            for ((x, y), bias) in x
-                .chunks_exact_mut(lanes)
-                .zip(y.chunks_exact(lanes))
-                .zip(bias.chunks_exact(lanes))
-            {
+            for ((x, y), bias) in x.chunks_exact_mut(lanes).zip(y.chunks_exact(lanes)).zip(bias.chunks_exact(lanes)) {
                 let value = ops.add(ops.add(ops.load(x), ops.load(y)), ops.load(bias));
                 ops.store(value, x);
                 sum = ops.add(sum, value);
@@ -129,20 +125,13 @@ mod tests {
         let bias = wave(32, 0.9);
         let before = wave(96, 0.31);
         let mut after = before.clone();
-        AddGelu {
-            x: &mut after,
-            bias: &bias,
-        }
-        .dispatch();
+        AddGelu { x: &mut after, bias: &bias }.dispatch();
         for (i, got) in after.iter().enumerate() {
             let x = f64::from(before[i] + bias[i % 32]);
             let x = x.clamp(-5.5, 5.5);
             let expected = 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2));
             if x.abs() < 5.5 {
-                assert!(
-                    (expected - f64::from(*got)).abs() < 2e-6,
-                    "gelu({x}) = {got}, expected {expected}"
-                );
+                assert!((expected - f64::from(*got)).abs() < 2e-6, "gelu({x}) = {got}, expected {expected}");
             }
         }
     }
@@ -151,23 +140,11 @@ mod tests {
     fn norm_is_that_of_the_definition() {
         let width = 48;
         let (x, y, bias) = (wave(2 * width, 0.7), wave(2 * width, 0.13), wave(width, 0.5));
-        let norm = Norm {
-            scale: wave(width, 0.2),
-            shift: wave(width, 0.4),
-            epsilon: 1e-12,
-        };
+        let norm = Norm { scale: wave(width, 0.2), shift: wave(width, 0.4), epsilon: 1e-12 };
         let mut got = x.clone();
-        AddNorm {
-            x: &mut got,
-            y: &y,
-            bias: &bias,
-            norm: &norm,
-        }
-        .dispatch();
+        AddNorm { x: &mut got, y: &y, bias: &bias, norm: &norm }.dispatch();
         for row in 0..2 {
-            let sums: Vec<f32> = (0..width)
-                .map(|i| x[row * width + i] + y[row * width + i] + bias[i])
-                .collect();
+            let sums: Vec<f32> = (0..width).map(|i| x[row * width + i] + y[row * width + i] + bias[i]).collect();
             let mean = sums.iter().sum::<f32>() / width as f32;
             let variance = sums.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / width as f32;
             for i in 0..width {
@@ -181,11 +158,7 @@ mod tests {
     fn rows_are_summed() {
         let mut sum = vec![f32::NAN; 16];
         let rows: Vec<f32> = (0..48).map(|i| i as f32).collect();
-        SumRows {
-            rows: &rows,
-            sum: &mut sum,
-        }
-        .dispatch();
+        SumRows { rows: &rows, sum: &mut sum }.dispatch();
         assert_eq!(sum[3], 3.0 + 19.0 + 35.0);
     }
 }

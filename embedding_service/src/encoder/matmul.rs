@@ -28,10 +28,7 @@ impl Multiplier {
     pub(super) fn pack(&self, weights: &[f32], bias: Vec<f32>) -> Linear {
         let outputs = bias.len();
         let by_output = Matrix::from_data([outputs, weights.len() / outputs], weights);
-        Linear {
-            weights: self.0.prepack_b(by_output.transposed()),
-            bias,
-        }
+        Linear { weights: self.0.prepack_b(by_output.transposed()), bias }
     }
 
     /// `output` = `input` x weights, for as many rows as `input` has.
@@ -39,17 +36,9 @@ impl Multiplier {
         let rows = output.len() / layer.outputs();
         let input = Matrix::from_data([rows, layer.inputs()], input);
         let bias = (bias == Bias::Added).then_some(BiasVector::Row(layer.bias.as_slice()));
-        let options = GemmOptions {
-            bias,
-            ..GemmOptions::default()
-        };
+        let options = GemmOptions { bias, ..GemmOptions::default() };
         self.0
-            .gemm(
-                output,
-                GemmInputA::Unpacked(input),
-                GemmInputB::Packed(&layer.weights),
-                options,
-            )
+            .gemm(output, GemmInputA::Unpacked(input), GemmInputB::Packed(&layer.weights), options)
             .expect("shapes fit by construction, and the kernel is the same on every thread");
     }
 }
@@ -86,14 +75,9 @@ mod tests {
 
         for row in 0..rows {
             for column in 0..outputs {
-                let product: f32 = (0..inputs)
-                    .map(|i| input[row * inputs + i] * weights[column * inputs + i])
-                    .sum();
+                let product: f32 = (0..inputs).map(|i| input[row * inputs + i] * weights[column * inputs + i]).sum();
                 let got = output[row * outputs + column];
-                assert!(
-                    (product + bias[column] - got).abs() < 1e-4,
-                    "row {row}, column {column}: {got}"
-                );
+                assert!((product + bias[column] - got).abs() < 1e-4, "row {row}, column {column}: {got}");
             }
         }
     }

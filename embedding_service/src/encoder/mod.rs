@@ -99,11 +99,7 @@ impl Encoder {
         }
         let tokenizer = TextTokenizer::from_json(checkpoint.tokenizer, tokens_max, config.vocab_size)?;
         let bert = Bert::new(config, &Tensors::from_bytes(checkpoint.weights)?)?;
-        Ok(Self {
-            tokenizer,
-            bert,
-            pooling: checkpoint.pooling,
-        })
+        Ok(Self { tokenizer, bert, pooling: checkpoint.pooling })
     }
 
     /// Components of an embedding.

@@ -12,28 +12,17 @@ pub(super) struct Tensors<'a> {
 
 impl<'a> Tensors<'a> {
     pub(super) fn from_bytes(bytes: &'a [u8]) -> Result<Self, LoadError> {
-        let tensors = SafeTensors::deserialize(bytes).map_err(|error| LoadError::Malformed {
-            file: "model.safetensors",
-            reason: error.to_string(),
-        })?;
+        let tensors = SafeTensors::deserialize(bytes)
+            .map_err(|error| LoadError::Malformed { file: "model.safetensors", reason: error.to_string() })?;
         let prefixed = tensors.names().iter().any(|name| name.starts_with("bert."));
-        Ok(Self {
-            tensors,
-            prefix: if prefixed { "bert." } else { "" },
-        })
+        Ok(Self { tensors, prefix: if prefixed { "bert." } else { "" } })
     }
 
     /// The tensor `name`, which must have exactly the shape `shape`.
     pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         let name = format!("{}{name}", self.prefix);
-        let malformed = |reason: String| LoadError::Malformed {
-            file: "model.safetensors",
-            reason,
-        };
-        let tensor = self
-            .tensors
-            .tensor(&name)
-            .map_err(|error| malformed(error.to_string()))?;
+        let malformed = |reason: String| LoadError::Malformed { file: "model.safetensors", reason };
+        let tensor = self.tensors.tensor(&name).map_err(|error| malformed(error.to_string()))?;
         if tensor.shape() != shape {
             return Err(malformed(format!(
                 "{name} has the shape {:?}, but config.json says {shape:?}",
@@ -44,12 +33,8 @@ impl<'a> Tensors<'a> {
         match tensor.dtype() {
             Dtype::F32 => Ok(numbers(bytes, f32::from_le_bytes)),
             Dtype::BF16 => Ok(numbers(bytes, bf16_to_f32)),
-            Dtype::F16 => Ok(numbers(bytes, |half| {
-                rten_simd::f16::from_bits(u16::from_le_bytes(half)).to_f32()
-            })),
-            other => Err(malformed(format!(
-                "{name} is stored as {other:?}; supported are F32, F16 and BF16"
-            ))),
+            Dtype::F16 => Ok(numbers(bytes, |half| rten_simd::f16::from_bits(u16::from_le_bytes(half)).to_f32())),
+            other => Err(malformed(format!("{name} is stored as {other:?}; supported are F32, F16 and BF16"))),
         }
     }
 }
@@ -87,21 +72,13 @@ mod tests {
     fn another_shape_is_refused() {
         let bytes = checkpoint("x", Dtype::BF16, &[0; 4]);
         let error = Tensors::from_bytes(&bytes).unwrap().get("x", &[3]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "model.safetensors: x has the shape [2], but config.json says [3]"
-        );
+        assert_eq!(error.to_string(), "model.safetensors: x has the shape [2], but config.json says [3]");
     }
 
     #[test]
     fn integers_are_refused() {
         let bytes = checkpoint("x", Dtype::I8, &[0; 2]);
         let error = Tensors::from_bytes(&bytes).unwrap().get("x", &[2]).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .ends_with("x is stored as I8; supported are F32, F16 and BF16"),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("x is stored as I8; supported are F32, F16 and BF16"), "{error}");
     }
 }

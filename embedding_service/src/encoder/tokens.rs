@@ -28,37 +28,23 @@ pub(super) struct TextTokenizer {
 
 impl TextTokenizer {
     pub(super) fn from_json(json: &[u8], tokens_max: usize, vocabulary: usize) -> Result<Self, LoadError> {
-        let malformed = |reason: String| LoadError::Malformed {
-            file: "tokenizer.json",
-            reason,
-        };
+        let malformed = |reason: String| LoadError::Malformed { file: "tokenizer.json", reason };
         let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| malformed(error.to_string()))?;
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| malformed(error.to_string()))?;
+        tokenizer.with_truncation(None).map_err(|error| malformed(error.to_string()))?;
         tokenizer.with_padding(None);
 
         let ids_max = tokenizer.get_vocab(true).into_values().max().unwrap_or(0) as usize;
         if ids_max >= vocabulary {
-            return Err(malformed(format!(
-                "has the id {ids_max}, but config.json says vocab_size {vocabulary}"
-            )));
+            return Err(malformed(format!("has the id {ids_max}, but config.json says vocab_size {vocabulary}")));
         }
-        let special = tokenizer
-            .encode_fast("", true)
-            .map_err(|error| malformed(error.to_string()))?;
+        let special = tokenizer.encode_fast("", true).map_err(|error| malformed(error.to_string()))?;
         let &[before, after] = special.get_ids() else {
             return Err(malformed(format!(
                 "puts {} special tokens around a text; supported is one before and one after",
                 special.len()
             )));
         };
-        Ok(Self {
-            tokenizer,
-            before: vec![before],
-            after: vec![after],
-            tokens_max,
-        })
+        Ok(Self { tokenizer, before: vec![before], after: vec![after], tokens_max })
     }
 
     /// Never fails for a WordPiece tokenizer: what it does not know becomes `[UNK]`.

@@ -37,16 +37,10 @@ impl TryFrom<String> for Sha256Hex {
     type Error = String;
 
     fn try_from(digits: String) -> Result<Self, String> {
-        if digits.len() == 64
-            && digits
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-        {
+        if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
             Ok(Self(digits))
         } else {
-            Err(format!(
-                "expected a SHA-256: 64 hexadecimal digits in lower case; got `{digits}`"
-            ))
+            Err(format!("expected a SHA-256: 64 hexadecimal digits in lower case; got `{digits}`"))
         }
     }
 }

@@ -81,15 +81,9 @@ impl Hub {
     pub(super) fn fetch(&self, model: &ModelSpec, folder: &Path, names: &[&str]) -> Result<(), HubError> {
         // Asked of rustls by reqwest. A second call is refused, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(HubError::Start)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HubError::Start)?;
 
-        let writing = |source| HubError::Write {
-            path: folder.display().to_string(),
-            source,
-        };
+        let writing = |source| HubError::Write { path: folder.display().to_string(), source };
         let new = !folder.exists();
         fs::create_dir_all(folder).map_err(writing)?;
         let result = runtime.block_on(async {
@@ -115,23 +109,14 @@ impl Hub {
         name: &str,
         expected: &Sha256Hex,
     ) -> Result<(), HubError> {
-        let url = format!(
-            "{}/{}/resolve/{}/{name}",
-            self.endpoint, model.model_name, model.revision
-        );
+        let url = format!("{}/{}/resolve/{}/{name}", self.endpoint, model.model_name, model.revision);
         let response = ask(&url).await?;
 
         let part = folder.join(format!("{name}.part"));
         let result = match receive(response, &url, &part).await {
-            Ok(found) if found == *expected => fs::rename(&part, folder.join(name)).map_err(|source| HubError::Write {
-                path: folder.join(name).display().to_string(),
-                source,
-            }),
-            Ok(found) => Err(HubError::Mismatch {
-                url,
-                expected: expected.clone(),
-                found,
-            }),
+            Ok(found) if found == *expected => fs::rename(&part, folder.join(name))
+                .map_err(|source| HubError::Write { path: folder.join(name).display().to_string(), source }),
+            Ok(found) => Err(HubError::Mismatch { url, expected: expected.clone(), found }),
             Err(error) => Err(error),
         };
         if result.is_err() {
@@ -142,10 +127,7 @@ impl Hub {
 }
 
 async fn ask(url: &str) -> Result<reqwest::Response, HubError> {
-    let failed = |source: reqwest::Error| HubError::Request {
-        url: url.to_owned(),
-        source,
-    };
+    let failed = |source: reqwest::Error| HubError::Request { url: url.to_owned(), source };
     let client = reqwest::Client::builder()
         .user_agent(concat!("vectron-embedding/", env!("CARGO_PKG_VERSION")))
         .read_timeout(STALL_TIME_MAX)
@@ -156,27 +138,18 @@ async fn ask(url: &str) -> Result<reqwest::Response, HubError> {
         Err(_) => return Err(HubError::Silent { url: url.to_owned() }),
     };
     if !response.status().is_success() {
-        return Err(HubError::Refused {
-            url: url.to_owned(),
-            status: response.status(),
-        });
+        return Err(HubError::Refused { url: url.to_owned(), status: response.status() });
     }
     Ok(response)
 }
 
 /// Writes the answer to `part`, synced, and returns the hash of what came.
 async fn receive(mut response: reqwest::Response, url: &str, part: &Path) -> Result<Sha256Hex, HubError> {
-    let writing = |source| HubError::Write {
-        path: part.display().to_string(),
-        source,
-    };
+    let writing = |source| HubError::Write { path: part.display().to_string(), source };
     let mut file = File::create(part).map_err(writing)?;
     let mut hasher = Sha256::new();
     let mut progress = Progress::new(url, response.content_length());
-    let failed = |source| HubError::Request {
-        url: url.to_owned(),
-        source,
-    };
+    let failed = |source| HubError::Request { url: url.to_owned(), source };
     while let Some(piece) = response.chunk().await.map_err(failed)? {
         file.write_all(&piece).map_err(writing)?;
         hasher.update(&piece);
@@ -204,13 +177,7 @@ impl<'a> Progress<'a> {
             ProgressBar::new(bytes_total.unwrap_or(0))
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
-        Self {
-            url,
-            bytes: 0,
-            bytes_total,
-            bar,
-            logged: Instant::now(),
-        }
+        Self { url, bytes: 0, bytes_total, bar, logged: Instant::now() }
     }
 
     fn advance(&mut self, bytes: u64) {
@@ -219,9 +186,7 @@ impl<'a> Progress<'a> {
             bar.set_position(self.bytes);
         } else if self.logged.elapsed() >= LOG_PERIOD {
             self.logged = Instant::now();
-            let total = self
-                .bytes_total
-                .map_or_else(|| "?".to_owned(), |total| total.to_string());
+            let total = self.bytes_total.map_or_else(|| "?".to_owned(), |total| total.to_string());
             tracing::info!("fetching {}: {} of {total} bytes", self.url, self.bytes);
         }
     }

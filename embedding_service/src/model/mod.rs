@@ -23,25 +23,15 @@ pub struct Models {
 impl Models {
     /// None is loaded yet.
     pub fn new(registry: &Registry, source: &WeightsSource) -> Self {
-        let slots: Vec<_> = registry
-            .models()
-            .iter()
-            .map(|spec| Slot::new(spec.clone(), source.clone()))
-            .collect();
+        let slots: Vec<_> = registry.models().iter().map(|spec| Slot::new(spec.clone(), source.clone())).collect();
         let default = slots.iter().find(|slot| slot.spec().id == registry.default_id());
-        let default = default
-            .expect("the registry has checked that its default exists")
-            .clone();
+        let default = default.expect("the registry has checked that its default exists").clone();
         Self { slots, default }
     }
 
     /// The model `id`; the default where it is empty.
     pub fn get(&self, id: &str) -> Option<&Arc<Slot>> {
-        if id.is_empty() {
-            Some(&self.default)
-        } else {
-            self.slots.iter().find(|slot| slot.spec().id == id)
-        }
+        if id.is_empty() { Some(&self.default) } else { self.slots.iter().find(|slot| slot.spec().id == id) }
     }
 
     /// The model of requests that name none.

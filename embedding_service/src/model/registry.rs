@@ -96,18 +96,12 @@ impl Registry {
         let Some(path) = file else {
             return Self::parse(DEFAULT_FILE, "the built-in models.toml");
         };
-        let text = fs::read_to_string(path).map_err(|source| RegistryError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = fs::read_to_string(path).map_err(|source| RegistryError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, &path.display().to_string())
     }
 
     fn parse(text: &str, origin: &str) -> Result<Self, RegistryError> {
-        let malformed = |reason: String| RegistryError::Malformed {
-            origin: origin.to_owned(),
-            reason,
-        };
+        let malformed = |reason: String| RegistryError::Malformed { origin: origin.to_owned(), reason };
         let registry: Self = toml::from_str(text).map_err(|error| malformed(error.to_string()))?;
         registry.check().map_err(malformed)?;
         Ok(registry)
@@ -126,23 +120,12 @@ impl Registry {
             if self.models[..index].iter().any(|other| other.id == *id) {
                 return Err(format!("id `{id}` is given to two models"));
             }
-            if model
-                .model_name
-                .split('/')
-                .any(|part| part.is_empty() || part.starts_with('.'))
-            {
-                return Err(format!(
-                    "model_name `{}` of `{id}`: expected `organization/name`",
-                    model.model_name
-                ));
+            if model.model_name.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+                return Err(format!("model_name `{}` of `{id}`: expected `organization/name`", model.model_name));
             }
         }
         if self.get(&self.default).is_none() {
-            return Err(format!(
-                "default is `{}`, but the models are {}",
-                self.default,
-                self.ids().join(", ")
-            ));
+            return Err(format!("default is `{}`, but the models are {}", self.default, self.ids().join(", ")));
         }
         Ok(())
     }
@@ -171,27 +154,13 @@ impl Registry {
 impl ModelSpec {
     /// Names of the files, and what they must contain. The weights come last: they take the longest.
     pub fn files(&self) -> [(&'static str, &Sha256Hex); 3] {
-        let ModelFiles {
-            config,
-            tokenizer,
-            weights,
-        } = &self.files;
-        [
-            ("config.json", config),
-            ("tokenizer.json", tokenizer),
-            ("model.safetensors", weights),
-        ]
+        let ModelFiles { config, tokenizer, weights } = &self.files;
+        [("config.json", config), ("tokenizer.json", tokenizer), ("model.safetensors", weights)]
     }
 
     /// Equal if and only if embeddings are comparable: a hash of all that decides what the numbers are.
     pub fn fingerprint(&self) -> String {
-        let Self {
-            files,
-            pooling,
-            normalize,
-            tokens_max,
-            ..
-        } = self;
+        let Self { files, pooling, normalize, tokens_max, .. } = self;
         let all = format!(
             "weights {}\ntokenizer {}\nconfig {}\npooling {pooling:?}\nnormalize {normalize}\ntokens_max {tokens_max}\n",
             files.weights, files.tokenizer, files.config
@@ -215,9 +184,7 @@ mod tests {
 
     fn refused(from: &str, to: &str) -> String {
         assert!(DEFAULT_FILE.contains(from));
-        Registry::parse(&DEFAULT_FILE.replacen(from, to, 1), "models.toml")
-            .unwrap_err()
-            .to_string()
+        Registry::parse(&DEFAULT_FILE.replacen(from, to, 1), "models.toml").unwrap_err().to_string()
     }
 
     fn line_of(needle: &str) -> usize {
@@ -228,10 +195,7 @@ mod tests {
     fn built_in_registry_has_minilm() {
         let registry = Registry::load(None).unwrap();
         let minilm = registry.get(registry.default_id()).unwrap();
-        assert_eq!(
-            (minilm.id.as_str(), minilm.dimension, minilm.tokens_max),
-            ("minilm", 384, 256)
-        );
+        assert_eq!((minilm.id.as_str(), minilm.dimension, minilm.tokens_max), ("minilm", 384, 256));
     }
 
     #[test]
@@ -257,10 +221,7 @@ mod tests {
     #[test]
     fn default_must_exist() {
         let error = refused(r#"default = "minilm""#, r#"default = "bert""#);
-        assert!(
-            error.ends_with("default is `bert`, but the models are minilm"),
-            "{error}"
-        );
+        assert!(error.ends_with("default is `bert`, but the models are minilm"), "{error}");
     }
 
     #[test]
@@ -271,14 +232,8 @@ mod tests {
     #[test]
     fn fingerprint_follows_what_decides_the_numbers() {
         let minilm = Registry::load(None).unwrap().models()[0].clone();
-        let shorter = ModelSpec {
-            tokens_max: 128,
-            ..minilm.clone()
-        };
-        let renamed = ModelSpec {
-            id: "other".to_owned(),
-            ..minilm.clone()
-        };
+        let shorter = ModelSpec { tokens_max: 128, ..minilm.clone() };
+        let renamed = ModelSpec { id: "other".to_owned(), ..minilm.clone() };
         assert_eq!(minilm.fingerprint().len(), 32);
         assert_ne!(minilm.fingerprint(), shorter.fingerprint());
         assert_eq!(minilm.fingerprint(), renamed.fingerprint());

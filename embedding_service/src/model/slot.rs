@@ -61,11 +61,7 @@ pub enum NotReady {
 
 impl Slot {
     pub(super) fn new(spec: ModelSpec, source: WeightsSource) -> Arc<Self> {
-        Arc::new(Self {
-            spec,
-            source,
-            state: watch::Sender::new(SlotState::NotLoaded),
-        })
+        Arc::new(Self { spec, source, state: watch::Sender::new(SlotState::NotLoaded) })
     }
 
     /// What the registry says of the model.
@@ -154,18 +150,12 @@ impl Slot {
             let (expected, got) = (self.spec.dimension, encoder.dimension());
             return Err(format!("the registry says dimension {expected}, the model has {got}"));
         }
-        Ok(LoadedModel {
-            encoder,
-            fingerprint: self.spec.fingerprint(),
-        })
+        Ok(LoadedModel { encoder, fingerprint: self.spec.fingerprint() })
     }
 
     fn fail(&self, reason: String) {
         tracing::error!("model {} cannot be loaded: {reason}", self.spec.id);
-        self.state.send_replace(SlotState::Failed {
-            reason,
-            at: Instant::now(),
-        });
+        self.state.send_replace(SlotState::Failed { reason, at: Instant::now() });
     }
 }
 

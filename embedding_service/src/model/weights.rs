@@ -90,9 +90,7 @@ impl WeightsSource {
 
     /// The first folder that has all of the model's files; they are not verified yet.
     pub fn find(&self, model: &ModelSpec) -> Option<PathBuf> {
-        self.folders(model)
-            .into_iter()
-            .find(|folder| missing_files(folder, model).is_empty())
+        self.folders(model).into_iter().find(|folder| missing_files(folder, model).is_empty())
     }
 
     /// Where the model's files are looked for, in this order.
@@ -122,55 +120,32 @@ impl WeightsSource {
                     format!("{} (lacks {})", folder.display(), missing.join(", "))
                 }
             };
-            self.folders(model)
-                .into_iter()
-                .map(describe)
-                .collect::<Vec<_>>()
-                .join(", ")
+            self.folders(model).into_iter().map(describe).collect::<Vec<_>>().join(", ")
         };
         let Some(hub) = &self.hub else {
-            return Err(WeightsError::Offline {
-                id: model.id.clone(),
-                searched: searched(),
-            });
+            return Err(WeightsError::Offline { id: model.id.clone(), searched: searched() });
         };
         let folder = self.model_cache.join(&model.id);
         match hub.fetch(model, &folder, &missing_files(&folder, model)) {
             Ok(()) => Ok(folder),
-            Err(source) => Err(WeightsError::Fetch {
-                id: model.id.clone(),
-                searched: searched(),
-                source,
-            }),
+            Err(source) => Err(WeightsError::Fetch { id: model.id.clone(), searched: searched(), source }),
         }
     }
 }
 
 fn missing_files(folder: &Path, model: &ModelSpec) -> Vec<&'static str> {
-    model
-        .files()
-        .into_iter()
-        .map(|(name, _)| name)
-        .filter(|name| !folder.join(name).is_file())
-        .collect()
+    model.files().into_iter().map(|(name, _)| name).filter(|name| !folder.join(name).is_file()).collect()
 }
 
 fn read_verified(folder: &Path, model: &ModelSpec) -> Result<VerifiedFiles, WeightsError> {
     let read = |name: &str, expected: &Sha256Hex| {
         let path = folder.join(name);
-        let bytes = fs::read(&path).map_err(|source| WeightsError::Read {
-            path: path.clone(),
-            source,
-        })?;
+        let bytes = fs::read(&path).map_err(|source| WeightsError::Read { path: path.clone(), source })?;
         let found = Sha256Hex::of(&bytes);
         if found == *expected {
             Ok(bytes)
         } else {
-            Err(WeightsError::Mismatch {
-                path,
-                expected: expected.clone(),
-                found,
-            })
+            Err(WeightsError::Mismatch { path, expected: expected.clone(), found })
         }
     };
     let [config, tokenizer, weights] = model.files();
@@ -191,11 +166,7 @@ mod tests {
     use super::*;
 
     fn source(root: &Path) -> WeightsSource {
-        WeightsSource {
-            model_cache: root.join("cache"),
-            hub_home: Some(root.join("hub_home")),
-            hub: None,
-        }
+        WeightsSource { model_cache: root.join("cache"), hub_home: Some(root.join("hub_home")), hub: None }
     }
 
     fn minilm() -> ModelSpec {
@@ -228,19 +199,11 @@ mod tests {
         let folder = root.path().join("cache/minilm");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("config.json"), b"{}").unwrap();
-        let error = source(root.path())
-            .obtain(&minilm())
-            .map(|_| ())
-            .unwrap_err()
-            .to_string();
+        let error = source(root.path()).obtain(&minilm()).map(|_| ()).unwrap_err().to_string();
         let lacks = format!("{} (lacks tokenizer.json, model.safetensors)", folder.display());
-        for part in [
-            &lacks,
-            "--offline",
-            "sentence-transformers_all-MiniLM-L6-v2",
-            "models pull minilm",
-            "make weights",
-        ] {
+        for part in
+            [&lacks, "--offline", "sentence-transformers_all-MiniLM-L6-v2", "models pull minilm", "make weights"]
+        {
             assert!(error.contains(part), "{error}");
         }
     }
@@ -253,16 +216,8 @@ mod tests {
         for (name, _) in minilm().files() {
             fs::write(folder.join(name), b"").unwrap();
         }
-        let error = source(root.path())
-            .obtain(&minilm())
-            .map(|_| ())
-            .unwrap_err()
-            .to_string();
-        for part in [
-            &folder.join("config.json").display().to_string(),
-            "e3b0c442",
-            "953f9c0d",
-        ] {
+        let error = source(root.path()).obtain(&minilm()).map(|_| ()).unwrap_err().to_string();
+        for part in [&folder.join("config.json").display().to_string(), "e3b0c442", "953f9c0d"] {
             assert!(error.contains(part), "{error}");
         }
     }

@@ -23,11 +23,7 @@ pub fn weights() -> PathBuf {
     let folder = cache.join("minilm");
     let folder = folder.canonicalize().unwrap_or(folder);
     for name in FILES {
-        assert!(
-            folder.join(name).is_file(),
-            "{} is missing: run `make weights`",
-            folder.join(name).display()
-        );
+        assert!(folder.join(name).is_file(), "{} is missing: run `make weights`", folder.join(name).display());
     }
     folder
 }
@@ -96,20 +92,11 @@ impl Served {
             serving.serve_tcp(listener, shutdown).await.unwrap();
         });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self {
-            service,
-            address,
-            stop,
-            server,
-            http,
-            _cache: None,
-        }
+        Self { service, address, stop, server, http, _cache: None }
     }
 
     pub fn channel(&self) -> Channel {
-        Channel::from_shared(format!("http://{}", self.address))
-            .unwrap()
-            .connect_lazy()
+        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
     }
 
     pub fn grpc(&self) -> EmbeddingServiceClient<Channel> {
@@ -121,13 +108,7 @@ impl Served {
     }
 
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, serde_json::Value) {
-        answer(
-            self.http
-                .post(self.url(path))
-                .header("content-type", "application/json")
-                .body(body),
-        )
-        .await
+        answer(self.http.post(self.url(path)).header("content-type", "application/json").body(body)).await
     }
 
     pub async fn post_as(&self, kind: &str, path: &str, body: &'static str) -> (u16, serde_json::Value) {
@@ -147,17 +128,11 @@ async fn answer(request: reqwest::RequestBuilder) -> (u16, serde_json::Value) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let body = response.bytes().await.unwrap();
-    (
-        status,
-        serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()),
-    )
+    (status, serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()))
 }
 
 pub fn request(texts: &[&str]) -> pb::EmbedRequest {
-    pb::EmbedRequest {
-        texts: texts.iter().map(|text| (*text).to_owned()).collect(),
-        ..Default::default()
-    }
+    pb::EmbedRequest { texts: texts.iter().map(|text| (*text).to_owned()).collect(), ..Default::default() }
 }
 
 pub fn components(embedding: &pb::Embedding) -> Vec<f32> {

@@ -24,25 +24,15 @@ pub struct NewSpace {
 /// Spaces to be added; their names are distinct.
 pub fn read_new_spaces(spaces: &[pb::Space]) -> Result<Vec<NewSpace>, ApiError> {
     if spaces.len() > SPACES_MAX {
-        return Err(invalid(
-            "spaces",
-            format_args!("expected at most {SPACES_MAX}, but got {}", spaces.len()),
-        ));
+        return Err(invalid("spaces", format_args!("expected at most {SPACES_MAX}, but got {}", spaces.len())));
     }
     let mut names = HashSet::new();
     for (index, space) in spaces.iter().enumerate() {
         if !names.insert(&space.name) {
-            return Err(invalid(
-                format!("spaces[{index}].name"),
-                format_args!("{:?} comes twice", space.name),
-            ));
+            return Err(invalid(format!("spaces[{index}].name"), format_args!("{:?} comes twice", space.name)));
         }
     }
-    spaces
-        .iter()
-        .enumerate()
-        .map(|(index, space)| read_new_space(&format!("spaces[{index}]"), space))
-        .collect()
+    spaces.iter().enumerate().map(|(index, space)| read_new_space(&format!("spaces[{index}]"), space)).collect()
 }
 
 fn read_new_space(field: &str, space: &pb::Space) -> Result<NewSpace, ApiError> {
@@ -57,18 +47,9 @@ fn read_new_space(field: &str, space: &pb::Space) -> Result<NewSpace, ApiError> 
     let dimension = Dimension::new(space.dimension as usize);
     if dimension.is_none() && (space.dimension != 0 || model_id.is_none()) {
         let message = format_args!("expected 1 to {DIMENSION_MAX}, but got {}", space.dimension);
-        return Err(ApiError::field(
-            Reason::DimensionMismatch,
-            format!("{field}.dimension"),
-            message,
-        ));
+        return Err(ApiError::field(Reason::DimensionMismatch, format!("{field}.dimension"), message));
     }
-    Ok(NewSpace {
-        name,
-        dimension,
-        metric,
-        model_id,
-    })
+    Ok(NewSpace { name, dimension, metric, model_id })
 }
 
 /// A collection as the contract tells it.
@@ -93,10 +74,7 @@ pub fn to_collection(name: &CollectionName, entry: &Entry) -> pb::Collection {
     pb::Collection {
         name,
         description: view.description().to_owned(),
-        spaces: view
-            .spaces()
-            .map(|(space, record_count)| to_space(space, record_count))
-            .collect(),
+        spaces: view.spaces().map(|(space, record_count)| to_space(space, record_count)).collect(),
         default_model_id: view.default_model_id().to_owned(),
         record_count: view.record_count() as u64,
         sequence: view.sequence().0,
@@ -115,10 +93,10 @@ fn to_space(space: &Space, record_count: usize) -> pb::Space {
         name: space.name.as_str().to_owned(),
         dimension: space.dimension.get() as u32,
         metric: metric.into(),
-        text_model: space.text_model.as_ref().map(|model| pb::TextModel {
-            model_id: model.model_id.clone(),
-            fingerprint: model.fingerprint.clone(),
-        }),
+        text_model: space
+            .text_model
+            .as_ref()
+            .map(|model| pb::TextModel { model_id: model.model_id.clone(), fingerprint: model.fingerprint.clone() }),
         record_count: record_count as u64,
     }
 }

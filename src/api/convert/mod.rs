@@ -32,15 +32,11 @@ pub fn read_request_key(request_id: &str, request: &impl prost::Message) -> Resu
         0 => Ok(None),
         1..=REQUEST_ID_BYTES_MAX => {
             let content_hash = xxhash_rust::xxh3::xxh3_64(&request.encode_to_vec());
-            Ok(Some(RequestKey {
-                request_id: request_id.to_owned(),
-                content_hash,
-            }))
+            Ok(Some(RequestKey { request_id: request_id.to_owned(), content_hash }))
         }
-        bytes => Err(invalid(
-            "request_id",
-            format_args!("expected 1 to {REQUEST_ID_BYTES_MAX} bytes, but got {bytes}"),
-        )),
+        bytes => {
+            Err(invalid("request_id", format_args!("expected 1 to {REQUEST_ID_BYTES_MAX} bytes, but got {bytes}")))
+        }
     }
 }
 
@@ -48,27 +44,15 @@ pub fn read_request_key(request_id: &str, request: &impl prost::Message) -> Resu
 pub fn check_text(field: &str, text: &str) -> Result<(), ApiError> {
     let expected = format_args!("expected a text of 1 to {TEXT_BYTES_MAX} bytes");
     match text.len() {
-        0 => Err(ApiError::field(
-            Reason::InvalidText,
-            field,
-            format_args!("{expected}, but it is empty"),
-        )),
+        0 => Err(ApiError::field(Reason::InvalidText, field, format_args!("{expected}, but it is empty"))),
         1..=TEXT_BYTES_MAX => Ok(()),
-        bytes => Err(ApiError::field(
-            Reason::InvalidText,
-            field,
-            format_args!("{expected}, but got {bytes}"),
-        )),
+        bytes => Err(ApiError::field(Reason::InvalidText, field, format_args!("{expected}, but got {bytes}"))),
     }
 }
 
 /// A filter cannot be evaluated yet, and must not be ignored.
 pub fn refuse_filter(filter: Option<&pb::Filter>) -> Result<(), ApiError> {
-    if filter.is_some() {
-        Err(ApiError::not_implemented("`filter`"))
-    } else {
-        Ok(())
-    }
+    if filter.is_some() { Err(ApiError::not_implemented("`filter`")) } else { Ok(()) }
 }
 
 /// A field that breaks its rules.

@@ -38,24 +38,11 @@ pub struct Fields {
 
 impl Fields {
     /// All of them.
-    pub const ALL: Fields = Fields {
-        vector: true,
-        text: true,
-        metadata: true,
-        version: true,
-    };
+    pub const ALL: Fields = Fields { vector: true, text: true, metadata: true, version: true };
     /// All but the vector.
-    pub const WITHOUT_VECTOR: Fields = Fields {
-        vector: false,
-        ..Fields::ALL
-    };
+    pub const WITHOUT_VECTOR: Fields = Fields { vector: false, ..Fields::ALL };
     /// None: the id alone.
-    pub const ID: Fields = Fields {
-        vector: false,
-        text: false,
-        metadata: false,
-        version: false,
-    };
+    pub const ID: Fields = Fields { vector: false, text: false, metadata: false, version: false };
 
     /// What the mask names; `default` where there is no mask.
     pub fn read(mask: Option<&prost_types::FieldMask>, default: Fields) -> Result<Fields, ApiError> {
@@ -87,9 +74,7 @@ pub fn read_id(field: &str, id: &str) -> Result<RecordId, ApiError> {
 /// The ids of a batch: 1 to 10,000.
 pub fn read_ids<'a>(field: &str, ids: impl ExactSizeIterator<Item = &'a String>) -> Result<Vec<RecordId>, ApiError> {
     check_batch(field, ids.len())?;
-    ids.enumerate()
-        .map(|(index, id)| read_id(&format!("{field}[{index}]"), id))
-        .collect()
+    ids.enumerate().map(|(index, id)| read_id(&format!("{field}[{index}]"), id)).collect()
 }
 
 /// The components of a vector, and the space that it names.
@@ -101,13 +86,8 @@ pub fn read_vector(field: &str, vector: pb::Vector) -> Result<(Vector, Option<Sp
         None => return Err(invalid_vector(&"it has no components; set `floats` or `f32_le`")),
     };
     let components = components.map_err(|error| invalid_vector(&error))?;
-    let space = (!vector.space.is_empty())
-        .then(|| SpaceName::new(&vector.space))
-        .transpose();
-    Ok((
-        components,
-        space.map_err(|error| invalid(format!("{field}.space"), error))?,
-    ))
+    let space = (!vector.space.is_empty()).then(|| SpaceName::new(&vector.space)).transpose();
+    Ok((components, space.map_err(|error| invalid(format!("{field}.space"), error))?))
 }
 
 /// The records of a batch: 1 to 10,000. Of several with the same id the last wins, and stands where the first stood.
@@ -133,26 +113,15 @@ pub fn read_records(inputs: Vec<pb::RecordInput>) -> Result<Vec<NewRecord>, ApiE
 
 fn read_record(field: &str, input: pb::RecordInput) -> Result<NewRecord, ApiError> {
     let id = read_id(&format!("{field}.id"), &input.id)?;
-    let vector = input
-        .vector
-        .map(|vector| read_vector(&format!("{field}.vector"), vector))
-        .transpose()?;
+    let vector = input.vector.map(|vector| read_vector(&format!("{field}.vector"), vector)).transpose()?;
     match &input.text {
         Some(text) => check_text(&format!("{field}.text"), text)?,
         None if vector.is_none() => return Err(invalid(field, "a record needs a vector, a text, or both")),
         None => {}
     }
     let metadata = read_metadata(&format!("{field}.metadata"), input.metadata)?;
-    let content = Arc::new(Content {
-        text: input.text.map(String::into_boxed_str),
-        metadata,
-    });
-    Ok(NewRecord {
-        id,
-        vector,
-        content,
-        if_version: input.if_version.map(Sequence),
-    })
+    let content = Arc::new(Content { text: input.text.map(String::into_boxed_str), metadata });
+    Ok(NewRecord { id, vector, content, if_version: input.if_version.map(Sequence) })
 }
 
 /// A record as the contract tells it.
@@ -162,13 +131,7 @@ pub fn to_record(row: &Row<'_>, space: &Space, fields: Fields) -> pb::Record {
         space: space.name.as_str().to_owned(),
     });
     let metadata = match fields.metadata {
-        true => row
-            .content
-            .metadata
-            .fields()
-            .iter()
-            .map(|(name, value)| (name.clone(), to_value(value)))
-            .collect(),
+        true => row.content.metadata.fields().iter().map(|(name, value)| (name.clone(), to_value(value))).collect(),
         false => Default::default(),
     };
     pb::Record {
@@ -184,10 +147,7 @@ fn check_batch(field: &str, count: usize) -> Result<(), ApiError> {
     if (1..=BATCH_RECORDS_MAX).contains(&count) {
         return Ok(());
     }
-    Err(invalid(
-        field,
-        format_args!("expected 1 to {BATCH_RECORDS_MAX}, but got {count}"),
-    ))
+    Err(invalid(field, format_args!("expected 1 to {BATCH_RECORDS_MAX}, but got {count}")))
 }
 
 #[cfg(test)]
@@ -195,33 +155,16 @@ mod tests {
     use super::*;
 
     fn input(id: &str, component: f32, if_version: Option<u64>) -> pb::RecordInput {
-        let components = Some(Components::Floats(pb::FloatArray {
-            values: vec![component],
-        }));
-        let vector = Some(pb::Vector {
-            components,
-            space: String::new(),
-        });
-        pb::RecordInput {
-            id: id.to_owned(),
-            vector,
-            if_version,
-            ..pb::RecordInput::default()
-        }
+        let components = Some(Components::Floats(pb::FloatArray { values: vec![component] }));
+        let vector = Some(pb::Vector { components, space: String::new() });
+        pb::RecordInput { id: id.to_owned(), vector, if_version, ..pb::RecordInput::default() }
     }
 
     #[test]
     fn the_last_of_the_same_id_wins() {
-        let records = read_records(vec![
-            input("a", 1.0, None),
-            input("b", 2.0, None),
-            input("a", 3.0, None),
-        ])
-        .unwrap();
-        let components: Vec<_> = records
-            .iter()
-            .map(|record| record.vector.as_ref().unwrap().0.components()[0])
-            .collect();
+        let records = read_records(vec![input("a", 1.0, None), input("b", 2.0, None), input("a", 3.0, None)]).unwrap();
+        let components: Vec<_> =
+            records.iter().map(|record| record.vector.as_ref().unwrap().0.components()[0]).collect();
         assert_eq!(components, [3.0, 2.0]);
     }
 
@@ -232,30 +175,17 @@ mod tests {
 
     #[test]
     fn one_bad_record_refuses_the_batch_by_its_position() {
-        let error = read_records(vec![input("a", 1.0, None), input("b", f32::NAN, None)])
-            .err()
-            .unwrap();
+        let error = read_records(vec![input("a", 1.0, None), input("b", f32::NAN, None)]).err().unwrap();
         assert_eq!(error.reason, Reason::InvalidVector);
         assert_eq!(error.field.as_deref(), Some("records[1].vector"));
     }
 
     #[test]
     fn a_mask_names_fields_or_is_refused() {
-        let mask = |paths: &[&str]| prost_types::FieldMask {
-            paths: paths.iter().map(|&path| path.into()).collect(),
-        };
-        assert_eq!(
-            Fields::read(None, Fields::WITHOUT_VECTOR).unwrap(),
-            Fields::WITHOUT_VECTOR
-        );
+        let mask = |paths: &[&str]| prost_types::FieldMask { paths: paths.iter().map(|&path| path.into()).collect() };
+        assert_eq!(Fields::read(None, Fields::WITHOUT_VECTOR).unwrap(), Fields::WITHOUT_VECTOR);
         assert_eq!(Fields::read(Some(&mask(&["*"])), Fields::ID).unwrap(), Fields::ALL);
-        assert_eq!(
-            Fields::read(Some(&mask(&["text"])), Fields::ALL).unwrap(),
-            Fields {
-                text: true,
-                ..Fields::ID
-            }
-        );
+        assert_eq!(Fields::read(Some(&mask(&["text"])), Fields::ALL).unwrap(), Fields { text: true, ..Fields::ID });
         assert!(Fields::read(Some(&mask(&["vectr"])), Fields::ALL).is_err());
     }
 }

@@ -24,14 +24,9 @@ pub fn to_value(value: &Value) -> pb::Value {
         Value::Int(value) => Kind::IntValue(*value),
         Value::Double(value) => Kind::DoubleValue(*value),
         Value::String(value) => Kind::StringValue(value.clone()),
-        Value::List(values) => Kind::ListValue(pb::ListValue {
-            values: values.iter().map(to_value).collect(),
-        }),
+        Value::List(values) => Kind::ListValue(pb::ListValue { values: values.iter().map(to_value).collect() }),
         Value::Object(fields) => {
-            let fields = fields
-                .iter()
-                .map(|(name, value)| (name.clone(), to_value(value)))
-                .collect();
+            let fields = fields.iter().map(|(name, value)| (name.clone(), to_value(value))).collect();
             Kind::ObjectValue(pb::ObjectValue { fields })
         }
     };
@@ -63,22 +58,16 @@ fn read_value(field: &str, value: pb::Value) -> Result<Value, ApiError> {
         Some(Kind::IntValue(value)) => Value::Int(value),
         Some(Kind::DoubleValue(value)) => Value::Double(value),
         Some(Kind::StringValue(value)) => Value::String(value),
-        Some(Kind::ListValue(list)) => Value::List(
-            list.values
-                .into_iter()
-                .map(|value| read_value(field, value))
-                .collect::<Result<_, _>>()?,
-        ),
+        Some(Kind::ListValue(list)) => {
+            Value::List(list.values.into_iter().map(|value| read_value(field, value)).collect::<Result<_, _>>()?)
+        }
         Some(Kind::ObjectValue(object)) => Value::Object(read_fields(field, object.fields)?),
     })
 }
 
 /// A JSON object as the contract's values. Whole numbers stay whole.
 pub fn from_json(object: serde_json::Map<String, serde_json::Value>) -> Result<BTreeMap<String, pb::Value>, ApiError> {
-    object
-        .into_iter()
-        .map(|(name, value)| Ok((name.clone(), from_json_value(&name, value, 1)?)))
-        .collect()
+    object.into_iter().map(|(name, value)| Ok((name.clone(), from_json_value(&name, value, 1)?))).collect()
 }
 
 fn from_json_value(name: &str, value: serde_json::Value, depth: usize) -> Result<pb::Value, ApiError> {
@@ -97,17 +86,11 @@ fn from_json_value(name: &str, value: serde_json::Value, depth: usize) -> Result
         },
         serde_json::Value::Array(values) => {
             let values = values.into_iter().map(|value| from_json_value(name, value, depth + 1));
-            Kind::ListValue(pb::ListValue {
-                values: values.collect::<Result<_, _>>()?,
-            })
+            Kind::ListValue(pb::ListValue { values: values.collect::<Result<_, _>>()? })
         }
         serde_json::Value::Object(fields) => {
-            let fields = fields
-                .into_iter()
-                .map(|(key, value)| Ok((key, from_json_value(name, value, depth + 1)?)));
-            Kind::ObjectValue(pb::ObjectValue {
-                fields: fields.collect::<Result<_, ApiError>>()?,
-            })
+            let fields = fields.into_iter().map(|(key, value)| Ok((key, from_json_value(name, value, depth + 1)?)));
+            Kind::ObjectValue(pb::ObjectValue { fields: fields.collect::<Result<_, ApiError>>()? })
         }
     };
     Ok(pb::Value { kind: Some(kind) })
@@ -115,10 +98,7 @@ fn from_json_value(name: &str, value: serde_json::Value, depth: usize) -> Result
 
 /// The contract's values as a JSON object.
 pub fn to_json(fields: BTreeMap<String, pb::Value>) -> serde_json::Map<String, serde_json::Value> {
-    fields
-        .into_iter()
-        .map(|(name, value)| (name, to_json_value(value)))
-        .collect()
+    fields.into_iter().map(|(name, value)| (name, to_json_value(value))).collect()
 }
 
 fn to_json_value(value: pb::Value) -> serde_json::Value {
@@ -141,11 +121,7 @@ mod tests {
     fn round_trip(json: &str) -> Result<String, ApiError> {
         let object = serde_json::from_str(json).unwrap();
         let metadata = read_metadata("metadata", from_json(object)?)?;
-        let fields = metadata
-            .fields()
-            .iter()
-            .map(|(name, value)| (name.clone(), to_value(value)))
-            .collect();
+        let fields = metadata.fields().iter().map(|(name, value)| (name.clone(), to_value(value))).collect();
         Ok(serde_json::to_string(&to_json(fields)).unwrap())
     }
 
@@ -158,10 +134,7 @@ mod tests {
     #[test]
     fn numbers_that_do_not_fit_are_refused_by_name() {
         let error = round_trip(r#"{"n": 9223372036854775808}"#).unwrap_err();
-        assert!(
-            error.message.contains("metadata.n") && error.message.contains("9223372036854775808"),
-            "{error:?}"
-        );
+        assert!(error.message.contains("metadata.n") && error.message.contains("9223372036854775808"), "{error:?}");
     }
 
     #[test]

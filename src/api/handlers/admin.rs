@@ -90,11 +90,8 @@ impl Handlers {
         };
         let folder = self.database()?.folder().to_owned();
         let turn = self.benchmark.clone().try_lock_owned().map_err(|_| {
-            ApiError::new(
-                Reason::Overloaded,
-                "a benchmark is running; two would measure each other",
-            )
-            .with_retry_after(Duration::from_secs(10))
+            ApiError::new(Reason::Overloaded, "a benchmark is running; two would measure each other")
+                .with_retry_after(Duration::from_secs(10))
         })?;
         let started = Instant::now();
         // The turn goes with the work: a caller that leaves does not end the benchmark.

@@ -31,20 +31,15 @@ impl Handlers {
         let name = read_name("collection.name", &collection.name)?;
         check_description(&collection.description)?;
         let spaces = self.complete(read_new_spaces(&collection.spaces)?).await?;
-        let created = Created {
-            description: collection.description,
-            default_model_id: collection.default_model_id,
-            spaces,
-        };
+        let created =
+            Created { description: collection.description, default_model_id: collection.default_model_id, spaces };
         let database = self.database()?.clone();
         let (name, collection) = blocking(move || {
             let collection = database.create(&name, created, key)?;
             Ok((name, collection))
         })
         .await?;
-        Ok(pb::CreateCollectionResponse {
-            collection: Some(describe(&name, collection)),
-        })
+        Ok(pb::CreateCollectionResponse { collection: Some(describe(&name, collection)) })
     }
 
     /// `CollectionService.GetCollection`. A damaged collection is described too.
@@ -54,9 +49,7 @@ impl Handlers {
     ) -> Result<pb::GetCollectionResponse, ApiError> {
         let name = read_name("name", &request.name)?;
         let entry = self.database()?.entry(name.as_str())?;
-        Ok(pb::GetCollectionResponse {
-            collection: Some(to_collection(&name, &entry)),
-        })
+        Ok(pb::GetCollectionResponse { collection: Some(to_collection(&name, &entry)) })
     }
 
     /// `CollectionService.ListCollections`.
@@ -68,10 +61,7 @@ impl Handlers {
             0 => PAGE_COLLECTIONS_DEFAULT,
             size if size <= PAGE_COLLECTIONS_MAX => size,
             size => {
-                return Err(invalid(
-                    "page_size",
-                    format_args!("expected 1 to {PAGE_COLLECTIONS_MAX}, but got {size}"),
-                ));
+                return Err(invalid("page_size", format_args!("expected 1 to {PAGE_COLLECTIONS_MAX}, but got {size}")));
             }
         };
         let after = match request.page_token.as_str() {
@@ -87,10 +77,7 @@ impl Handlers {
             _ => String::new(),
         };
         let collections = page.iter().map(|(name, entry)| to_collection(name, entry)).collect();
-        Ok(pb::ListCollectionsResponse {
-            collections,
-            next_page_token,
-        })
+        Ok(pb::ListCollectionsResponse { collections, next_page_token })
     }
 
     /// `CollectionService.UpdateCollection`.
@@ -121,14 +108,9 @@ impl Handlers {
         }
         let name = read_name("collection.name", &wanted.name)?;
         let collection = self.collection(name.as_str())?;
-        let operation = Operation {
-            change: Change::Updated(updated),
-            request_key,
-        };
+        let operation = Operation { change: Change::Updated(updated), request_key };
         self.write(&collection, operation, Durability::Durable).await?;
-        Ok(pb::UpdateCollectionResponse {
-            collection: Some(describe(&name, collection)),
-        })
+        Ok(pb::UpdateCollectionResponse { collection: Some(describe(&name, collection)) })
     }
 
     /// `CollectionService.DeleteCollection`.
@@ -146,36 +128,19 @@ impl Handlers {
     /// Asks the models of new spaces for what is not known here: dimension and fingerprint.
     async fn complete(&self, spaces: Vec<NewSpace>) -> Result<Vec<Space>, ApiError> {
         let mut completed = Vec::with_capacity(spaces.len());
-        for NewSpace {
-            name,
-            dimension,
-            metric,
-            model_id,
-        } in spaces
-        {
+        for NewSpace { name, dimension, metric, model_id } in spaces {
             let space = match (model_id, dimension) {
-                (None, Some(dimension)) => Space {
-                    name,
-                    dimension,
-                    metric,
-                    text_model: None,
-                },
+                (None, Some(dimension)) => Space { name, dimension, metric, text_model: None },
                 (None, None) => return Err(invalid("spaces.dimension", "a space without a model needs a dimension")),
                 (Some(model_id), dimension) => {
-                    let embedded = self
-                        .embed_texts(vec![PROBE_TEXT.to_owned()], &model_id, InputType::Document)
-                        .await?;
+                    let embedded =
+                        self.embed_texts(vec![PROBE_TEXT.to_owned()], &model_id, InputType::Document).await?;
                     let models = embedded.embeddings[0].vector.dimension();
                     if dimension.is_some_and(|dimension| dimension != models) {
                         let message = format!("model {model_id:?} has dimension {models}, and so has its space");
                         return Err(ApiError::field(Reason::DimensionMismatch, "spaces.dimension", message));
                     }
-                    Space {
-                        name,
-                        dimension: models,
-                        metric,
-                        text_model: Some(embedded.model),
-                    }
+                    Space { name, dimension: models, metric, text_model: Some(embedded.model) }
                 }
             };
             completed.push(space);

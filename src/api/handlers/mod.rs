@@ -10,6 +10,7 @@ mod upsert;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use prost::Message;
 use tokio::task;
 
@@ -34,19 +35,15 @@ pub struct Handlers {
     database: Arc<OnceLock<Arc<Database>>>,
     embedding: EmbeddingClient,
     pool: SearchPool,
+    figures: PrometheusHandle,
     /// One benchmark at a time: two would measure each other.
     benchmark: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Handlers {
     /// Handlers that answer NOT_READY until `set_ready`.
-    pub fn new(embedding: EmbeddingClient, pool: SearchPool) -> Self {
-        Self {
-            database: Arc::default(),
-            embedding,
-            pool,
-            benchmark: Arc::default(),
-        }
+    pub fn new(embedding: EmbeddingClient, pool: SearchPool, figures: PrometheusHandle) -> Self {
+        Self { database: Arc::default(), embedding, pool, figures, benchmark: Arc::default() }
     }
 
     /// The database is open: from here on calls are answered.
@@ -57,6 +54,11 @@ impl Handlers {
     /// Whether calls are answered.
     pub fn is_ready(&self) -> bool {
         self.database.get().is_some()
+    }
+
+    /// What was counted so far.
+    pub fn figures(&self) -> &PrometheusHandle {
+        &self.figures
     }
 
     fn database(&self) -> Result<&Arc<Database>, ApiError> {
@@ -92,12 +94,7 @@ impl Handlers {
         durability: Durability,
     ) -> Result<Applied, ApiError> {
         let answer = collection.submit(operation, durability)?;
-        let lost = |_| {
-            ApiError::new(
-                Reason::Internal,
-                "the thread that applies writes has ended; restart the server",
-            )
-        };
+        let lost = |_| ApiError::new(Reason::Internal, "the thread that applies writes has ended; restart the server");
         Ok(answer.await.map_err(lost)???)
     }
 

@@ -23,14 +23,8 @@ impl Handlers {
     pub async fn get(&self, request: pb::GetRequest) -> Result<pb::GetResponse, ApiError> {
         let fields = Fields::read(request.read_mask.as_ref(), Fields::ALL)?;
         let ids = read_ids("ids", request.ids.iter())?;
-        let view = self
-            .collection_at(&request.collection, request.min_sequence)
-            .await?
-            .view();
-        let mut response = pb::GetResponse {
-            sequence: view.sequence().0,
-            ..pb::GetResponse::default()
-        };
+        let view = self.collection_at(&request.collection, request.min_sequence).await?.view();
+        let mut response = pb::GetResponse { sequence: view.sequence().0, ..pb::GetResponse::default() };
         for id in ids {
             match view.get(id.as_str()) {
                 Some((row, space)) => response.records.push(to_record(&row, space, fields)),
@@ -48,21 +42,12 @@ impl Handlers {
             0 => PAGE_RECORDS_DEFAULT,
             size if size <= BATCH_RECORDS_MAX => size,
             size => {
-                return Err(invalid(
-                    "page_size",
-                    format_args!("expected 1 to {BATCH_RECORDS_MAX}, but got {size}"),
-                ));
+                return Err(invalid("page_size", format_args!("expected 1 to {BATCH_RECORDS_MAX}, but got {size}")));
             }
         };
         let after = read_start(&request)?;
-        let view = self
-            .collection_at(&request.collection, request.min_sequence)
-            .await?
-            .view();
-        let mut response = pb::ListResponse {
-            sequence: view.sequence().0,
-            ..pb::ListResponse::default()
-        };
+        let view = self.collection_at(&request.collection, request.min_sequence).await?.view();
+        let mut response = pb::ListResponse { sequence: view.sequence().0, ..pb::ListResponse::default() };
         let mut bytes = 0;
         for (row, space) in view.list(after.as_ref()) {
             let record = to_record(&row, space, fields);
@@ -80,14 +65,8 @@ impl Handlers {
     /// `VectorService.Count`.
     pub async fn count(&self, request: pb::CountRequest) -> Result<pb::CountResponse, ApiError> {
         refuse_filter(request.filter.as_ref())?;
-        let view = self
-            .collection_at(&request.collection, request.min_sequence)
-            .await?
-            .view();
-        Ok(pb::CountResponse {
-            record_count: view.record_count() as u64,
-            sequence: view.sequence().0,
-        })
+        let view = self.collection_at(&request.collection, request.min_sequence).await?.view();
+        Ok(pb::CountResponse { record_count: view.record_count() as u64, sequence: view.sequence().0 })
     }
 
     /// `VectorService.Delete`.
@@ -101,23 +80,11 @@ impl Handlers {
         };
         let change = Change::Deleted(read_keys(&keys)?);
         let collection = self.collection(&request.collection)?;
-        let applied = self
-            .write(&collection, Operation { change, request_key }, durability)
-            .await?;
-        let Applied::Deleted {
-            sequence,
-            deleted_count,
-        } = applied
-        else {
-            return Err(ApiError::new(
-                Reason::Internal,
-                "a delete was answered as something else",
-            ));
+        let applied = self.write(&collection, Operation { change, request_key }, durability).await?;
+        let Applied::Deleted { sequence, deleted_count } = applied else {
+            return Err(ApiError::new(Reason::Internal, "a delete was answered as something else"));
         };
-        Ok(pb::DeleteResponse {
-            sequence: sequence.0,
-            deleted_count: deleted_count as u64,
-        })
+        Ok(pb::DeleteResponse { sequence: sequence.0, deleted_count: deleted_count as u64 })
     }
 }
 
@@ -127,11 +94,8 @@ fn read_start(request: &pb::ListRequest) -> Result<Option<RecordId>, ApiError> {
         ("", "") => Ok(None),
         ("", after) => read_id("after_id", after).map(Some),
         (token, "") => {
-            let id = token
-                .strip_prefix(PAGE_TOKEN_PREFIX)
-                .and_then(|id| RecordId::new(id).ok());
-            id.map(Some)
-                .ok_or_else(|| invalid("page_token", "expected the `next_page_token` of an answer"))
+            let id = token.strip_prefix(PAGE_TOKEN_PREFIX).and_then(|id| RecordId::new(id).ok());
+            id.map(Some).ok_or_else(|| invalid("page_token", "expected the `next_page_token` of an answer"))
         }
         _ => Err(invalid("after_id", "must be empty where a page token is given")),
     }
@@ -146,19 +110,12 @@ fn read_keys(keys: &[pb::RecordKey]) -> Result<Vec<RecordRemoved>, ApiError> {
             let message = "a record that must not exist cannot be deleted; leave `if_version` out for any version";
             return Err(invalid(format!("ids.keys[{index}].if_version"), message));
         }
-        removed.push(RecordRemoved {
-            id,
-            if_version: key.if_version.map(Sequence),
-            observed_version: None,
-        });
+        removed.push(RecordRemoved { id, if_version: key.if_version.map(Sequence), observed_version: None });
     }
     removed.sort_by(|a, b| (&a.id, a.if_version).cmp(&(&b.id, b.if_version)));
     removed.dedup();
     if let Some(pair) = removed.windows(2).find(|pair| pair[0].id == pair[1].id) {
-        let message = format_args!(
-            "id {:?} comes twice in one batch, with another if_version",
-            pair[0].id.as_str()
-        );
+        let message = format_args!("id {:?} comes twice in one batch, with another if_version", pair[0].id.as_str());
         return Err(invalid("ids.keys", message));
     }
     Ok(removed)

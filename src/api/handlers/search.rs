@@ -31,9 +31,7 @@ impl Handlers {
         let top_k = read_top_k(request.top_k)?;
         check_target_recall(request.target_recall)?;
         let fields = Fields::read(request.read_mask.as_ref(), Fields::WITHOUT_VECTOR)?;
-        let query = request
-            .query
-            .ok_or_else(|| invalid("query", "set `vector` or `text`"))?;
+        let query = request.query.ok_or_else(|| invalid("query", "set `vector` or `text`"))?;
         let collection = self.collection_at(&request.collection, request.min_sequence).await?;
 
         let located = match query {
@@ -47,12 +45,7 @@ impl Handlers {
         };
         check_direction(&located, &collection.view())?;
 
-        let Located {
-            space,
-            vector,
-            is_truncated,
-            embed_time,
-        } = located;
+        let Located { space, vector, is_truncated, embed_time } = located;
         let view = collection.view();
         let search = Search { space, vector, top_k };
         let waiting = Instant::now();
@@ -67,10 +60,7 @@ impl Handlers {
                     .await?
             }
         };
-        let times = Times {
-            embed: embed_time,
-            queue: queue_time,
-        };
+        let times = Times { embed: embed_time, queue: queue_time };
         let response = to_response(&found, space, fields, request.explain.then_some(times), is_truncated);
         check_size(response, "fewer hits, or fewer fields in `read_mask`")
     }
@@ -87,11 +77,7 @@ impl Handlers {
         default_model_id: &str,
     ) -> Result<(Embedded, Duration), ApiError> {
         check_text("text", &query.text)?;
-        let model_id = if query.model_id.is_empty() {
-            default_model_id
-        } else {
-            &query.model_id
-        };
+        let model_id = if query.model_id.is_empty() { default_model_id } else { &query.model_id };
         let started = Instant::now();
         let embedded = self.embed_texts(vec![query.text], model_id, InputType::Query).await?;
         Ok((embedded, started.elapsed()))
@@ -108,20 +94,15 @@ fn read_top_k(top_k: Option<u32>) -> Result<usize, ApiError> {
     if (1..=TOP_K_MAX).contains(&top_k) {
         return Ok(top_k);
     }
-    Err(ApiError::field(
-        Reason::InvalidTopK,
-        "top_k",
-        format_args!("expected 1 to {TOP_K_MAX}, but got {top_k}"),
-    ))
+    Err(ApiError::field(Reason::InvalidTopK, "top_k", format_args!("expected 1 to {TOP_K_MAX}, but got {top_k}")))
 }
 
 /// An exact answer reaches every recall; the number must make sense all the same.
 fn check_target_recall(target_recall: Option<f64>) -> Result<(), ApiError> {
     match target_recall {
-        Some(recall) if !(recall > 0.0 && recall <= 1.0) => Err(invalid(
-            "target_recall",
-            format_args!("expected above 0 and at most 1, but got {recall}"),
-        )),
+        Some(recall) if !(recall > 0.0 && recall <= 1.0) => {
+            Err(invalid("target_recall", format_args!("expected above 0 and at most 1, but got {recall}")))
+        }
         _ => Ok(()),
     }
 }
@@ -129,36 +110,19 @@ fn check_target_recall(target_recall: Option<f64>) -> Result<(), ApiError> {
 fn locate_vector(vector: pb::Vector, view: &View) -> Result<Located, ApiError> {
     let (vector, space) = read_vector("vector", vector)?;
     let space = view.place(vector.dimension(), space.as_ref())?;
-    Ok(Located {
-        space,
-        vector,
-        is_truncated: false,
-        embed_time: Duration::ZERO,
-    })
+    Ok(Located { space, vector, is_truncated: false, embed_time: Duration::ZERO })
 }
 
 fn locate_text((embedded, embed_time): (Embedded, Duration), view: &View) -> Result<Located, ApiError> {
     let model = &embedded.model;
     let Some(space) = view.space_of_model(&model.model_id) else {
         let existing = describe(view.spaces().map(|(space, _)| space));
-        let message = format_args!(
-            "the collection has no texts of model {:?}; it has {existing}",
-            model.model_id
-        );
+        let message = format_args!("the collection has no texts of model {:?}; it has {existing}", model.model_id);
         return Err(ApiError::new(Reason::SpaceNotFound, message));
     };
     check_fingerprint(view.space(space), model)?;
-    let embedding = embedded
-        .embeddings
-        .into_iter()
-        .next()
-        .expect("one text has one embedding");
-    Ok(Located {
-        space,
-        vector: embedding.vector,
-        is_truncated: embedding.is_truncated,
-        embed_time,
-    })
+    let embedding = embedded.embeddings.into_iter().next().expect("one text has one embedding");
+    Ok(Located { space, vector: embedding.vector, is_truncated: embedding.is_truncated, embed_time })
 }
 
 fn check_direction(located: &Located, view: &View) -> Result<(), ApiError> {
@@ -166,10 +130,7 @@ fn check_direction(located: &Located, view: &View) -> Result<(), ApiError> {
     if space.metric != Metric::Cosine || has_direction(&located.vector) {
         return Ok(());
     }
-    let message = format_args!(
-        "space {} compares by cosine, which a zero vector does not have",
-        space.name
-    );
+    let message = format_args!("space {} compares by cosine, which a zero vector does not have", space.name);
     Err(ApiError::field(Reason::ZeroVector, "vector", message))
 }
 
@@ -183,10 +144,7 @@ fn to_response(
     let fetching = Instant::now();
     let view = found.view();
     let space = view.space(space);
-    let hits = found.hits().map(|(score, row)| pb::Hit {
-        record: Some(to_record(&row, space, fields)),
-        score,
-    });
+    let hits = found.hits().map(|(score, row)| pb::Hit { record: Some(to_record(&row, space, fields)), score });
     let hits = hits.collect();
     let explain = explain.map(|times| pb::Explain {
         plan: pb::Plan::Flat.into(),

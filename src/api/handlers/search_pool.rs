@@ -32,19 +32,11 @@ impl SearchPool {
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
         let _admitted = self.admitted.try_acquire().map_err(|_| {
             let waiting = self.threads * WAITING_PER_THREAD;
-            ApiError::new(
-                Reason::Overloaded,
-                format_args!("{waiting} searches are waiting already"),
-            )
-            .with_retry_after(std::time::Duration::from_millis(100))
+            ApiError::new(Reason::Overloaded, format_args!("{waiting} searches are waiting already"))
+                .with_retry_after(std::time::Duration::from_millis(100))
         })?;
         let closed = |error: &dyn std::fmt::Display| ApiError::new(Reason::Internal, error);
-        let running = self
-            .running
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|error| closed(&error))?;
+        let running = self.running.clone().acquire_owned().await.map_err(|error| closed(&error))?;
         // The permit goes with the work: a caller that leaves does not make room for more than the threads can run.
         let search = task::spawn_blocking(move || {
             let _running = running;

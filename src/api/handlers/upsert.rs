@@ -29,34 +29,20 @@ impl Handlers {
         if let Some(answer) = seen_before(existing.as_deref(), request_key.as_ref())? {
             return Ok(answer);
         }
-        let view = existing
-            .as_ref()
-            .map(|collection| collection.view())
-            .unwrap_or_default();
-        let model_id = if request.model_id.is_empty() {
-            view.default_model_id()
-        } else {
-            &request.model_id
-        };
+        let view = existing.as_ref().map(|collection| collection.view()).unwrap_or_default();
+        let model_id = if request.model_id.is_empty() { view.default_model_id() } else { &request.model_id };
         let texts = texts_to_embed(&records);
         let embedded = match texts.is_empty() {
             true => None,
             false => Some(self.embed_texts(texts, model_id, InputType::Document).await?),
         };
-        let mut placement = Placement {
-            view: &view,
-            create_missing: request.create_missing,
-            new_spaces: Vec::new(),
-        };
+        let mut placement = Placement { view: &view, create_missing: request.create_missing, new_spaces: Vec::new() };
         let upserted = placement.place(records, embedded)?;
         let collection = match existing {
             Some(collection) => collection,
             None => self.make(name).await?,
         };
-        let operation = Operation {
-            change: Change::Upserted(upserted),
-            request_key,
-        };
+        let operation = Operation { change: Change::Upserted(upserted), request_key };
         to_response(self.write(&collection, operation, durability).await?)
     }
 
@@ -77,32 +63,18 @@ fn seen_before(
     match collection.seen(key) {
         Seen::Never => Ok(None),
         Seen::Answered(outcome) => to_response(outcome?).map(Some),
-        Seen::Reused => Err(Refusal::RequestIdReused {
-            request_id: key.request_id.clone(),
-        }
-        .into()),
+        Seen::Reused => Err(Refusal::RequestIdReused { request_id: key.request_id.clone() }.into()),
     }
 }
 
 fn texts_to_embed(records: &[NewRecord]) -> Vec<String> {
     let without_vector = records.iter().filter(|record| record.vector.is_none());
-    without_vector
-        .filter_map(|record| record.content.text.as_deref())
-        .map(str::to_owned)
-        .collect()
+    without_vector.filter_map(|record| record.content.text.as_deref()).map(str::to_owned).collect()
 }
 
 fn to_response(applied: Applied) -> Result<pb::UpsertResponse, ApiError> {
-    let Applied::Upserted {
-        sequence,
-        record_count,
-        truncated_ids,
-    } = applied
-    else {
-        return Err(ApiError::new(
-            Reason::Internal,
-            "an upsert was answered as something else",
-        ));
+    let Applied::Upserted { sequence, record_count, truncated_ids } = applied else {
+        return Err(ApiError::new(Reason::Internal, "an upsert was answered as something else"));
     };
     Ok(pb::UpsertResponse {
         sequence: sequence.0,
@@ -128,12 +100,7 @@ impl Placement<'_> {
         let mut truncated_ids = Vec::new();
         let mut written = Vec::with_capacity(records.len());
         for record in records {
-            let NewRecord {
-                id,
-                vector,
-                content,
-                if_version,
-            } = record;
+            let NewRecord { id, vector, content, if_version } = record;
             let (vector, space) = match vector {
                 Some((vector, space)) => {
                     let space = self.place_vector(&id, &vector, space.as_ref())?;
@@ -145,25 +112,12 @@ impl Placement<'_> {
                     if is_truncated {
                         truncated_ids.push(id.clone());
                     }
-                    (
-                        vector,
-                        text_space.clone().expect("there is a space where there are embeddings"),
-                    )
+                    (vector, text_space.clone().expect("there is a space where there are embeddings"))
                 }
             };
-            written.push(RecordWritten {
-                id,
-                space,
-                vector,
-                content,
-                if_version,
-            });
+            written.push(RecordWritten { id, space, vector, content, if_version });
         }
-        Ok(Upserted {
-            spaces: std::mem::take(&mut self.new_spaces),
-            records: written,
-            truncated_ids,
-        })
+        Ok(Upserted { spaces: std::mem::take(&mut self.new_spaces), records: written, truncated_ids })
     }
 
     fn place_text(&mut self, embedded: &Embedded) -> Result<SpaceName, ApiError> {
@@ -185,12 +139,7 @@ impl Placement<'_> {
         let name = SpaceName::new(&model.model_id).map_err(|error| ApiError::new(Reason::Internal, error))?;
         let dimension = embedded.embeddings[0].vector.dimension();
         let text_model = Some(model.clone());
-        self.new_spaces.push(Space {
-            name: name.clone(),
-            dimension,
-            metric: Metric::Cosine,
-            text_model,
-        });
+        self.new_spaces.push(Space { name: name.clone(), dimension, metric: Metric::Cosine, text_model });
         Ok(name)
     }
 
@@ -200,10 +149,8 @@ impl Placement<'_> {
         vector: &Vector,
         space: Option<&SpaceName>,
     ) -> Result<SpaceName, ApiError> {
-        let name_record = |error: ApiError| ApiError {
-            message: format!("record {:?}: {}", id.as_str(), error.message),
-            ..error
-        };
+        let name_record =
+            |error: ApiError| ApiError { message: format!("record {:?}: {}", id.as_str(), error.message), ..error };
         let space = match self.view.place(vector.dimension(), space) {
             Ok(number) => self.view.space(number).clone(),
             Err(NoPlace::NoSuchDimension { .. }) if self.create_missing => {
@@ -212,10 +159,7 @@ impl Placement<'_> {
             Err(error) => return Err(name_record(error.into())),
         };
         if space.metric == Metric::Cosine && !has_direction(vector) {
-            let message = format_args!(
-                "space {} compares by cosine, which a zero vector does not have",
-                space.name
-            );
+            let message = format_args!("space {} compares by cosine, which a zero vector does not have", space.name);
             return Err(name_record(ApiError::new(Reason::ZeroVector, message)));
         }
         Ok(space.name)
@@ -227,19 +171,10 @@ impl Placement<'_> {
         if self.new_spaces.contains(&space) {
             return Ok(space);
         }
-        let existing: Vec<&Space> = self
-            .view
-            .spaces()
-            .map(|(space, _)| space)
-            .chain(&self.new_spaces)
-            .collect();
+        let existing: Vec<&Space> = self.view.spaces().map(|(space, _)| space).chain(&self.new_spaces).collect();
         if existing.iter().any(|space| space.text_model.is_none()) {
             let existing = describe(existing);
-            return Err(Refusal::SecondRawSpace {
-                got: vector.dimension(),
-                existing,
-            }
-            .into());
+            return Err(Refusal::SecondRawSpace { got: vector.dimension(), existing }.into());
         }
         self.new_spaces.push(space.clone());
         Ok(space)

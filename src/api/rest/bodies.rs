@@ -2,97 +2,157 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::pb::v1 as pb;
+
+/// Answer to everything that fails.
+#[derive(Serialize, ToSchema)]
+pub struct Failure {
+    /// Always false.
+    pub success: bool,
+    /// What was expected and what came.
+    pub message: String,
+    /// The machine-readable reason, such as `DIMENSION_MISMATCH`.
+    pub code: &'static str,
+    /// The field or the resource that is at fault.
+    #[schema(value_type = Object)]
+    pub details: Map<String, Value>,
+}
 
 fn default_collection() -> String {
     "default".to_owned()
 }
 
 /// `?collection=`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct CollectionParams {
+    /// The name of the collection.
     #[serde(default = "default_collection")]
+    #[param(default = "default")]
     pub collection: String,
 }
 
 /// `?collection=&top_k=`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct SearchParams {
+    /// The name of the collection.
     #[serde(default = "default_collection")]
+    #[param(default = "default")]
     pub collection: String,
+    /// The most hits to return: 1 to 10,000. Default: 10. Wins over the body's.
     pub top_k: Option<u32>,
 }
 
 /// `?collection=&limit=&after=`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct PageParams {
+    /// The name of the collection.
     #[serde(default = "default_collection")]
+    #[param(default = "default")]
     pub collection: String,
+    /// Ids of a page: 1 to 10,000. Absent: all ids, streamed.
     pub limit: Option<u32>,
+    /// Begin after this id.
     pub after: Option<String>,
 }
 
 /// `POST /vector`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InsertVector {
+    /// UTF-8, 1 to 512 bytes. An existing record with this id is replaced.
+    #[schema(example = "a")]
     pub id: String,
+    /// 1 to 65,536 finite numbers.
+    #[schema(example = json!([0.1, 0.2, 0.3]))]
     pub vector: Vec<f32>,
+    /// Any JSON object, at most 1 MiB and 24 levels deep; whole numbers keep 64 bits.
+    #[schema(value_type = Option<Object>)]
     pub metadata: Option<Map<String, Value>>,
+    /// The name of a space, where several have the vector's dimension.
     pub space: Option<String>,
 }
 
 /// `POST /upsert-text`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpsertText {
+    /// UTF-8, 1 to 512 bytes. An existing record with this id is replaced.
+    #[schema(example = "1")]
     pub id: String,
+    /// 1 byte to 1 MiB. What lies beyond the model's limit is stored but not embedded.
+    #[schema(example = "The cat sat on the mat")]
     pub text: String,
+    /// The model. Absent: the collection's default, else the service's.
     pub model_id: Option<String>,
+    /// Any JSON object, at most 1 MiB and 24 levels deep; whole numbers keep 64 bits.
+    #[schema(value_type = Option<Object>)]
     pub metadata: Option<Map<String, Value>>,
 }
 
 /// `POST /embed`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmbedText {
+    /// 1 byte to 1 MiB.
+    #[schema(example = "hello")]
     pub text: String,
+    /// The model. Absent: the service's default.
     pub model_id: Option<String>,
 }
 
 /// `POST /search/vector`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchVector {
+    /// Of the dimension of the space that is searched.
+    #[schema(example = json!([0.1, 0.2, 0.3]))]
     pub vector: Vec<f32>,
+    /// The most hits to return: 1 to 10,000. Default: 10.
     pub top_k: Option<u32>,
+    /// A condition on the metadata. Not built yet: refused.
+    #[schema(value_type = Option<Object>)]
     pub filter: Option<Value>,
+    /// The name of a space, where several have the vector's dimension.
     pub space: Option<String>,
 }
 
 /// `POST /search/text`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchText {
+    /// 1 byte to 1 MiB. What lies beyond the model's limit is not embedded.
+    #[schema(example = "a sleeping pet")]
     pub text: String,
+    /// The model, and with it the space. Absent: the collection's default, else the service's.
     pub model_id: Option<String>,
+    /// The most hits to return: 1 to 10,000. Default: 10.
     pub top_k: Option<u32>,
+    /// A condition on the metadata. Not built yet: refused.
+    #[schema(value_type = Option<Object>)]
     pub filter: Option<Value>,
 }
 
 /// `POST /benchmark`.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunBenchmark {
+    /// Vectors to insert: 1 to 100,000. Default: 1,000.
     pub vector_count: u32,
+    /// Components of each: 1 to 4,096. Default: 384.
     pub dimension: u32,
+    /// Searches: 1 to 10,000. Default: 100.
     pub search_count: u32,
+    /// Also close the store, open it again, and compare. Default: false.
     pub test_persistence: bool,
 }
 
 /// Answer to `GET /`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Root {
     pub name: &'static str,
     pub version: &'static str,
@@ -102,7 +162,7 @@ pub struct Root {
 }
 
 /// Answer to a write: how many records it wrote or deleted.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Written {
     pub success: bool,
     pub message: String,
@@ -113,13 +173,14 @@ pub struct Written {
 }
 
 /// Answer to `GET /vector/{id}`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct FoundVector {
     pub id: String,
     pub vector: Vec<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
     pub space: String,
     pub version: u64,
@@ -128,7 +189,7 @@ pub struct FoundVector {
 }
 
 /// Answer to `POST /embed`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct EmbeddedText {
     pub text: String,
     pub embedding: Vec<f32>,
@@ -140,18 +201,19 @@ pub struct EmbeddedText {
 }
 
 /// One hit of a search.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct SearchHit {
     pub id: String,
     pub score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
 }
 
 /// Answer to `POST /search/text`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct TextHits {
     pub results: Vec<SearchHit>,
     pub query: String,
@@ -160,7 +222,7 @@ pub struct TextHits {
 }
 
 /// Answer to `POST /benchmark`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct BenchmarkReport {
     pub params: BenchmarkParams,
     pub insert: BenchmarkInsert,
@@ -169,7 +231,7 @@ pub struct BenchmarkReport {
 }
 
 /// What was measured.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct BenchmarkParams {
     pub vector_count: u32,
     pub dimension: u32,
@@ -178,7 +240,7 @@ pub struct BenchmarkParams {
 }
 
 /// Three ways to insert the same vectors.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct BenchmarkInsert {
     pub single_durable: BenchmarkLatency,
     pub batch: BenchmarkLatency,
@@ -186,7 +248,7 @@ pub struct BenchmarkInsert {
 }
 
 /// Latency and throughput of calls.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct BenchmarkLatency {
     pub calls: u64,
     pub vectors: u64,
@@ -197,7 +259,7 @@ pub struct BenchmarkLatency {
 }
 
 /// A restart of the scratch store.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct BenchmarkPersistence {
     pub close_ms: f64,
     pub open_ms: f64,

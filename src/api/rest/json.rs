@@ -47,29 +47,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let refuse = |error: QueryRejection| {
-            ApiError::new(
-                Reason::InvalidArgument,
-                format_args!("the query string: {}", error.body_text()),
-            )
+            ApiError::new(Reason::InvalidArgument, format_args!("the query string: {}", error.body_text()))
         };
-        Query::from_request_parts(parts, state)
-            .await
-            .map(|Query(params)| Self(params))
-            .map_err(refuse)
+        Query::from_request_parts(parts, state).await.map(|Query(params)| Self(params)).map_err(refuse)
     }
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("nothing");
-    let essence = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("nothing");
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
         return Ok(());
     }
@@ -78,16 +64,13 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state)
-        .await
-        .map_err(|error: BytesRejection| match error.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let message =
-                    format_args!("expected a body of at most {MESSAGE_BYTES_MAX} bytes; send smaller batches");
-                ApiError::new(Reason::MessageTooLarge, message)
-            }
-            _ => ApiError::new(Reason::InvalidArgument, error.body_text()),
-        })
+    Bytes::from_request(request, state).await.map_err(|error: BytesRejection| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let message = format_args!("expected a body of at most {MESSAGE_BYTES_MAX} bytes; send smaller batches");
+            ApiError::new(Reason::MessageTooLarge, message)
+        }
+        _ => ApiError::new(Reason::InvalidArgument, error.body_text()),
+    })
 }
 
 /// serde's message names the field, or the line and column.

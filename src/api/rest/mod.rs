@@ -3,6 +3,7 @@
 //! answer into JSON.
 
 mod bodies;
+mod docs;
 mod json;
 mod pages;
 mod probes;
@@ -19,6 +20,8 @@ use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::Handlers;
 use crate::types::limits::MESSAGE_BYTES_MAX;
 
+pub use bodies::Failure;
+
 /// All routes.
 pub fn routes(handlers: Handlers) -> Router {
     Router::new()
@@ -34,6 +37,9 @@ pub fn routes(handlers: Handlers) -> Router {
         .route("/benchmark", post(routes::benchmark))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::page))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))
         .with_state(handlers)
@@ -41,10 +47,7 @@ pub fn routes(handlers: Handlers) -> Router {
 
 /// What no route takes: UNIMPLEMENTED for gRPC, 404 for everybody else.
 pub async fn fallback(method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .map(HeaderValue::as_bytes)
-        .unwrap_or_default();
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let path = uri.path();
     if content_type.starts_with(b"application/grpc") {
         let error = ApiError::new(Reason::RouteNotFound, format_args!("there is no method {path}"));
@@ -52,14 +55,11 @@ pub async fn fallback(method: Method, uri: Uri, headers: HeaderMap) -> Response 
     }
     let message = format_args!(
         "there is no {method} {path}; there are: GET /, POST /vector, GET and DELETE /vector/{{id}}, GET /vectors, \
-         POST /upsert-text, POST /embed, POST /search/vector, POST /search/text, POST /benchmark, GET /livez, GET /readyz"
+         POST /upsert-text, POST /embed, POST /search/vector, POST /search/text, POST /benchmark, GET /livez, /readyz, /metrics, /openapi.json and /docs"
     );
     ApiError::new(Reason::RouteNotFound, message).into_response()
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    ApiError::new(
-        Reason::MethodNotAllowed,
-        format_args!("{} does not take {method}", uri.path()),
-    )
+    ApiError::new(Reason::MethodNotAllowed, format_args!("{} does not take {method}", uri.path()))
 }

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::api::convert::invalid;
 use crate::api::error::ApiError;
 use crate::api::handlers::Handlers;
-use crate::api::rest::bodies::PageParams;
+use crate::api::rest::bodies::{Failure, PageParams};
 use crate::api::rest::json::Params;
 use crate::pb::v1 as pb;
 
@@ -20,6 +20,13 @@ const STEP_IDS: u32 = 1_000;
 /// Steps that may wait for a slow reader; the stream goes no further ahead.
 const STEPS_WAITING_MAX: usize = 2;
 
+/// All ids in their order, streamed; with `limit` one page of them, and a `Link` header to the next.
+#[utoipa::path(
+    get,
+    path = "/vectors",
+    params(PageParams),
+    responses((status = 200, body = Vec<String>), (status = "default", body = Failure))
+)]
 pub async fn list_ids(
     State(handlers): State<Handlers>,
     Params(params): Params<PageParams>,
@@ -37,9 +44,7 @@ async fn page(handlers: &Handlers, params: PageParams, limit: u32) -> Result<Res
     let link = match page.records.last() {
         Some(last) if !page.next_page_token.is_empty() => {
             let (after, collection) = (encode(&last.id), encode(&collection));
-            Some(format!(
-                "</vectors?limit={limit}&after={after}&collection={collection}>; rel=\"next\""
-            ))
+            Some(format!("</vectors?limit={limit}&after={after}&collection={collection}>; rel=\"next\""))
         }
         _ => None,
     };
@@ -92,11 +97,7 @@ async fn all(handlers: Handlers, params: PageParams) -> Result<Response, ApiErro
         }
     });
     let body = Body::from_stream(ReceiverStream::new(receiver));
-    Ok((
-        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-        body,
-    )
-        .into_response())
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
 }
 
 fn request(params: PageParams, page_size: u32) -> pb::ListRequest {
@@ -110,9 +111,7 @@ fn request(params: PageParams, page_size: u32) -> pb::ListRequest {
 }
 
 fn ids_only() -> Option<prost_types::FieldMask> {
-    Some(prost_types::FieldMask {
-        paths: vec!["id".to_owned()],
-    })
+    Some(prost_types::FieldMask { paths: vec!["id".to_owned()] })
 }
 
 fn ids(page: pb::ListResponse) -> Vec<String> {

@@ -9,7 +9,7 @@ use crate::api::convert::{from_json, to_json};
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::Handlers;
 use crate::api::rest::bodies::{
-    BenchmarkReport, CollectionParams, EmbedText, EmbeddedText, FoundVector, InsertVector, Root, RunBenchmark,
+    BenchmarkReport, CollectionParams, EmbedText, EmbeddedText, Failure, FoundVector, InsertVector, Root, RunBenchmark,
     SearchHit, SearchParams, SearchText, SearchVector, TextHits, UpsertText, Written,
 };
 use crate::api::rest::json::{Json, OptionalJson, Params};
@@ -21,28 +21,30 @@ use crate::types::Vector;
 
 type Answer<T> = Result<Reply<T>, ApiError>;
 
+/// What the server is and holds.
+#[utoipa::path(
+    get,
+    path = "/",
+    responses((status = 200, body = Root), (status = "default", body = Failure))
+)]
 pub async fn root(State(handlers): State<Handlers>) -> Answer<Root> {
     let version = env!("CARGO_PKG_VERSION");
     if !handlers.is_ready() {
-        return Ok(Reply(Root {
-            name: "vectron",
-            version,
-            status: "starting",
-            collections: 0,
-            vectors: 0,
-        }));
+        return Ok(Reply(Root { name: "vectron", version, status: "starting", collections: 0, vectors: 0 }));
     }
     let statistics = handlers.statistics().await?;
     let (collections, vectors) = (statistics.collections.len(), statistics.record_count);
-    Ok(Reply(Root {
-        name: "vectron",
-        version,
-        status: "ok",
-        collections,
-        vectors,
-    }))
+    Ok(Reply(Root { name: "vectron", version, status: "ok", collections, vectors }))
 }
 
+/// Stores a vector. The collection, and at most one space of raw vectors, are made at the first write.
+#[utoipa::path(
+    post,
+    path = "/vector",
+    params(CollectionParams),
+    request_body = InsertVector,
+    responses((status = 200, body = Written), (status = "default", body = Failure))
+)]
 pub async fn insert_vector(
     State(handlers): State<Handlers>,
     Params(params): Params<CollectionParams>,
@@ -57,6 +59,14 @@ pub async fn insert_vector(
     upsert(&handlers, params.collection, String::new(), record).await
 }
 
+/// Embeds a text and stores it. The collection and the model's space are made at the first write.
+#[utoipa::path(
+    post,
+    path = "/upsert-text",
+    params(CollectionParams),
+    request_body = UpsertText,
+    responses((status = 200, body = Written), (status = "default", body = Failure))
+)]
 pub async fn upsert_text(
     State(handlers): State<Handlers>,
     Params(params): Params<CollectionParams>,
@@ -82,31 +92,26 @@ async fn upsert(handlers: &Handlers, collection: String, model_id: String, recor
     };
     let response = handlers.upsert(request).await.map_err(strip_batch_position)?;
     let truncated = !response.truncated_ids.is_empty();
-    let note = if truncated {
-        "; its text is longer than the model's limit: only the beginning was embedded"
-    } else {
-        ""
-    };
+    let note =
+        if truncated { "; its text is longer than the model's limit: only the beginning was embedded" } else { "" };
     let message = format!("stored {id:?}{note}");
-    Ok(Reply(Written {
-        success: true,
-        message,
-        count: response.record_count.into(),
-        truncated,
-    }))
+    Ok(Reply(Written { success: true, message, count: response.record_count.into(), truncated }))
 }
 
+/// Reads a record.
+#[utoipa::path(
+    get,
+    path = "/vector/{id}",
+    params(CollectionParams, ("id" = String, Path, description = "The record's id")),
+    responses((status = 200, body = FoundVector), (status = "default", body = Failure))
+)]
 pub async fn get_vector(
     State(handlers): State<Handlers>,
     Params(params): Params<CollectionParams>,
     id: Result<Path<String>, PathRejection>,
 ) -> Answer<FoundVector> {
     let id = read_path(id)?;
-    let request = pb::GetRequest {
-        collection: params.collection,
-        ids: vec![id.clone()],
-        ..pb::GetRequest::default()
-    };
+    let request = pb::GetRequest { collection: params.collection, ids: vec![id.clone()], ..pb::GetRequest::default() };
     let response = handlers.get(request).await.map_err(strip_batch_position)?;
     let record = response.records.into_iter().next().ok_or_else(|| not_found(&id))?;
     let vector = record.vector.unwrap_or_default();
@@ -122,47 +127,39 @@ pub async fn get_vector(
     }))
 }
 
+/// Deletes a record.
+#[utoipa::path(
+    delete,
+    path = "/vector/{id}",
+    params(CollectionParams, ("id" = String, Path, description = "The record's id")),
+    responses((status = 200, body = Written), (status = "default", body = Failure))
+)]
 pub async fn delete_vector(
     State(handlers): State<Handlers>,
     Params(params): Params<CollectionParams>,
     id: Result<Path<String>, PathRejection>,
 ) -> Answer<Written> {
     let id = read_path(id)?;
-    let keys = vec![pb::RecordKey {
-        id: id.clone(),
-        if_version: None,
-    }];
+    let keys = vec![pb::RecordKey { id: id.clone(), if_version: None }];
     let selector = Some(Selector::Ids(pb::RecordKeys { keys }));
-    let request = pb::DeleteRequest {
-        collection: params.collection,
-        selector,
-        ..pb::DeleteRequest::default()
-    };
-    let count = handlers
-        .delete(request)
-        .await
-        .map_err(strip_batch_position)?
-        .deleted_count;
+    let request = pb::DeleteRequest { collection: params.collection, selector, ..pb::DeleteRequest::default() };
+    let count = handlers.delete(request).await.map_err(strip_batch_position)?.deleted_count;
     if count == 0 {
         return Err(not_found(&id));
     }
-    Ok(Reply(Written {
-        success: true,
-        message: format!("deleted {id:?}"),
-        count,
-        truncated: false,
-    }))
+    Ok(Reply(Written { success: true, message: format!("deleted {id:?}"), count, truncated: false }))
 }
 
+/// Embeds a text and stores nothing.
+#[utoipa::path(
+    post,
+    path = "/embed",
+    request_body = EmbedText,
+    responses((status = 200, body = EmbeddedText), (status = "default", body = Failure))
+)]
 pub async fn embed(State(handlers): State<Handlers>, Json(body): Json<EmbedText>) -> Answer<EmbeddedText> {
-    let embedded = handlers
-        .embed(body.text.clone(), body.model_id.as_deref().unwrap_or_default())
-        .await?;
-    let embedding = embedded
-        .embeddings
-        .into_iter()
-        .next()
-        .expect("one text has one embedding");
+    let embedded = handlers.embed(body.text.clone(), body.model_id.as_deref().unwrap_or_default()).await?;
+    let embedding = embedded.embeddings.into_iter().next().expect("one text has one embedding");
     Ok(Reply(EmbeddedText {
         text: body.text,
         dimensions: embedding.vector.dimension().get(),
@@ -174,6 +171,14 @@ pub async fn embed(State(handlers): State<Handlers>, Json(body): Json<EmbedText>
     }))
 }
 
+/// Finds the records nearest to a vector, best first.
+#[utoipa::path(
+    post,
+    path = "/search/vector",
+    params(SearchParams),
+    request_body = SearchVector,
+    responses((status = 200, body = Vec<SearchHit>), (status = "default", body = Failure))
+)]
 pub async fn search_vector(
     State(handlers): State<Handlers>,
     Params(params): Params<SearchParams>,
@@ -189,16 +194,21 @@ pub async fn search_vector(
     Ok(Reply(to_hits(handlers.search(request).await?)))
 }
 
+/// Finds the records nearest to a text, best first.
+#[utoipa::path(
+    post,
+    path = "/search/text",
+    params(SearchParams),
+    request_body = SearchText,
+    responses((status = 200, body = TextHits), (status = "default", body = Failure))
+)]
 pub async fn search_text(
     State(handlers): State<Handlers>,
     Params(params): Params<SearchParams>,
     Json(body): Json<SearchText>,
 ) -> Answer<TextHits> {
     refuse_filter(body.filter)?;
-    let text = pb::TextQuery {
-        text: body.text.clone(),
-        model_id: body.model_id.unwrap_or_default(),
-    };
+    let text = pb::TextQuery { text: body.text.clone(), model_id: body.model_id.unwrap_or_default() };
     let request = pb::SearchRequest {
         collection: params.collection,
         query: Some(Query::Text(text)),
@@ -211,14 +221,16 @@ pub async fn search_text(
         false => "",
     };
     let message = format!("{} found{note}", response.hits.len());
-    Ok(Reply(TextHits {
-        results: to_hits(response),
-        query: body.text,
-        success: true,
-        message,
-    }))
+    Ok(Reply(TextHits { results: to_hits(response), query: body.text, success: true, message }))
 }
 
+/// Measures this machine on a scratch store with generated vectors; user data are not touched.
+#[utoipa::path(
+    post,
+    path = "/benchmark",
+    request_body = Option<RunBenchmark>,
+    responses((status = 200, body = BenchmarkReport), (status = "default", body = Failure))
+)]
 pub async fn benchmark(
     State(handlers): State<Handlers>,
     OptionalJson(body): OptionalJson<RunBenchmark>,
@@ -244,19 +256,12 @@ fn read_metadata(
 }
 
 fn refuse_filter(filter: Option<Value>) -> Result<(), ApiError> {
-    if filter.is_some() {
-        Err(ApiError::not_implemented("`filter`"))
-    } else {
-        Ok(())
-    }
+    if filter.is_some() { Err(ApiError::not_implemented("`filter`")) } else { Ok(()) }
 }
 
 fn to_vector(components: Vec<f32>, space: Option<String>) -> pb::Vector {
     let components = Some(Components::Floats(pb::FloatArray { values: components }));
-    pb::Vector {
-        components,
-        space: space.unwrap_or_default(),
-    }
+    pb::Vector { components, space: space.unwrap_or_default() }
 }
 
 fn read_components(components: Option<Components>) -> Result<Vec<f32>, ApiError> {
@@ -273,12 +278,7 @@ fn read_components(components: Option<Components>) -> Result<Vec<f32>, ApiError>
 fn to_hits(response: pb::SearchResponse) -> Vec<SearchHit> {
     let to_hit = |hit: pb::Hit| {
         let record = hit.record.unwrap_or_default();
-        SearchHit {
-            id: record.id,
-            score: hit.score,
-            text: record.text,
-            metadata: to_json(record.metadata),
-        }
+        SearchHit { id: record.id, score: hit.score, text: record.text, metadata: to_json(record.metadata) }
     };
     response.hits.into_iter().map(to_hit).collect()
 }
@@ -296,9 +296,5 @@ fn strip_batch_position(error: ApiError) -> ApiError {
     };
     let short = if rest.is_empty() { "id" } else { rest };
     let message = error.message.replacen(field.as_str(), short, 1);
-    ApiError {
-        field: Some(short.to_owned()),
-        message,
-        ..error
-    }
+    ApiError { field: Some(short.to_owned()), message, ..error }
 }

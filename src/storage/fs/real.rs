@@ -17,9 +17,7 @@ pub struct RealFs;
 
 impl Fs for RealFs {
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(
-            fs::File::options().read(true).write(true).create_new(true).open(path)?,
-        ))
+        Ok(Arc::new(fs::File::options().read(true).write(true).create_new(true).open(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {

@@ -38,12 +38,7 @@ enum Work {
 impl Shared {
     pub(super) fn new(recovered: &Recovered, options: LogOptions) -> Self {
         let state = Mutex::new(State::new(recovered));
-        Self {
-            state,
-            for_append: Condvar::new(),
-            for_sync: Condvar::new(),
-            options,
-        }
+        Self { state, for_append: Condvar::new(), for_sync: Condvar::new(), options }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -55,27 +50,17 @@ impl Shared {
             return Err(LogError::Empty);
         }
         // With the records' headers: payloads may be empty, but never free.
-        let append_bytes = payloads
-            .iter()
-            .map(|payload| (RECORD_HEADER_BYTES + payload.len()) as u64)
-            .sum();
+        let append_bytes = payloads.iter().map(|payload| (RECORD_HEADER_BYTES + payload.len()) as u64).sum();
         // Lengths and counts in the format have 32 bits.
         let append_bytes_max = self.options.pending_bytes_max.min(u64::from(u32::MAX));
         if append_bytes > append_bytes_max {
-            return Err(LogError::TooLarge {
-                append_bytes,
-                append_bytes_max,
-            });
+            return Err(LogError::TooLarge { append_bytes, append_bytes_max });
         }
         let mut state = self.lock();
         state.accepts(self.options.epoch)?;
         let (pending_bytes, pending_bytes_max) = (state.pending_bytes, self.options.pending_bytes_max);
         if pending_bytes + append_bytes > pending_bytes_max {
-            return Err(LogError::Full {
-                pending_bytes,
-                append_bytes,
-                pending_bytes_max,
-            });
+            return Err(LogError::Full { pending_bytes, append_bytes, pending_bytes_max });
         }
         let completion = state.enqueue(payloads, append_bytes, durability);
         drop(state);
@@ -133,12 +118,7 @@ impl Shared {
         // Here too, so that the log is poisoned before the batches' promises are dropped.
         let _poison = PoisonOnPanic(self);
         let Marks { durable, fence } = marks;
-        let context = GroupContext {
-            epoch: self.options.epoch,
-            time_us: (self.options.clock)(),
-            durable,
-            fence,
-        };
+        let context = GroupContext { epoch: self.options.epoch, time_us: (self.options.clock)(), durable, fence };
         let written = writer.write(&batches, context);
         let mut state = self.lock();
         state.group_ended(&batches, marks, written.is_ok());
@@ -233,13 +213,8 @@ fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a,
 }
 
 fn wait_until<'a>(condition: &Condvar, state: MutexGuard<'a, State>, due: Instant) -> MutexGuard<'a, State> {
-    let left = due
-        .saturating_duration_since(Instant::now())
-        .max(Duration::from_millis(1));
-    condition
-        .wait_timeout(state, left)
-        .unwrap_or_else(PoisonError::into_inner)
-        .0
+    let left = due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    condition.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
 }
 
 /// A thread that is gone must not leave anybody waiting.

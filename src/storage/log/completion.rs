@@ -68,9 +68,7 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         if let Some(slot) = self.0.take() {
-            slot.set(Err(LogError::Poisoned {
-                reason: "a commit thread ended without an answer".into(),
-            }));
+            slot.set(Err(LogError::Poisoned { reason: "a commit thread ended without an answer".into() }));
         }
     }
 }

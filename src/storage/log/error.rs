@@ -116,21 +116,12 @@ pub enum LogError {
 
 impl LogError {
     pub(super) fn damaged(file: &Path, offset: u64, sequence: Sequence, reason: String) -> Self {
-        Self::Damaged {
-            file: file.to_owned(),
-            offset,
-            sequence,
-            reason,
-        }
+        Self::Damaged { file: file.to_owned(), offset, sequence, reason }
     }
 
     /// For `map_err`: says what was tried, and on what.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |error| Self::Io {
-            action,
-            path: path.to_owned(),
-            error: Arc::new(error),
-        }
+        move |error| Self::Io { action, path: path.to_owned(), error: Arc::new(error) }
     }
 }
 

@@ -32,9 +32,7 @@ impl FileLog {
         create_folder(fs.as_ref(), folder)?;
         let (present, temporary) = files::list(fs.as_ref(), folder)?;
         if !present.is_empty() {
-            return Err(LogError::Exists {
-                folder: folder.to_owned(),
-            });
+            return Err(LogError::Exists { folder: folder.to_owned() });
         }
         files::remove_temporary(fs.as_ref(), folder, &temporary)?;
         create_first_file(fs.as_ref(), folder)?;
@@ -118,12 +116,7 @@ impl Log for FileLog {
     }
 
     fn tail(&self, from: Sequence) -> Result<Tail, LogError> {
-        Ok(Box::new(FileTail::new(
-            self.fs.clone(),
-            self.shared.clone(),
-            self.log_id,
-            from,
-        )?))
+        Ok(Box::new(FileTail::new(self.fs.clone(), self.shared.clone(), self.log_id, from)?))
     }
 
     fn last(&self) -> Sequence {
@@ -139,9 +132,7 @@ impl Log for FileLog {
         while let Some(path) = self.take_oldest_before(sequence) {
             self.fs.remove_file(&path).map_err(LogError::io("remove", &path))?;
             // Before the next one goes: after a power cut the missing files have to be the first ones.
-            self.fs
-                .sync_dir(&self.folder)
-                .map_err(LogError::io("sync", &self.folder))?;
+            self.fs.sync_dir(&self.folder).map_err(LogError::io("sync", &self.folder))?;
         }
         Ok(())
     }

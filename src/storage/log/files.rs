@@ -70,10 +70,7 @@ pub(super) type Header = (PathBuf, FileHeader);
 pub(super) fn read_headers(fs: &dyn Fs, paths: Vec<PathBuf>) -> Result<Vec<Header>, LogError> {
     let mut headers: Vec<Header> = Vec::with_capacity(paths.len());
     for path in paths {
-        let named = path
-            .file_name()
-            .and_then(|name| first_of(name.to_str()?))
-            .unwrap_or_default();
+        let named = path.file_name().and_then(|name| first_of(name.to_str()?)).unwrap_or_default();
         let file = fs.open(&path).map_err(LogError::io("open", &path))?;
         let header = match read_file_header(file.as_ref(), &path)? {
             Ok(header) => header,
@@ -82,19 +79,14 @@ pub(super) fn read_headers(fs: &dyn Fs, paths: Vec<PathBuf>) -> Result<Vec<Heade
         };
         let mut reason = None;
         if header.first != named || named == Sequence::ZERO {
-            reason = Some(format!(
-                "the header of this file names {} as its first sequence",
-                header.first
-            ));
+            reason = Some(format!("the header of this file names {} as its first sequence", header.first));
         } else if let Some((before_path, before)) = headers.last() {
             let before_name = before_path.file_name().unwrap_or_default().display();
             if header.log_id != before.log_id {
                 reason = Some(format!("this file belongs to another log than {before_name}"));
             } else if header.number != before.number.saturating_add(1) {
                 let (number, before) = (header.number, before.number);
-                reason = Some(format!(
-                    "this is file {number}, but {before_name} before it is file {before}"
-                ));
+                reason = Some(format!("this is file {number}, but {before_name} before it is file {before}"));
             }
         }
         if let Some(reason) = reason {
@@ -110,12 +102,7 @@ pub(super) fn measure(fs: &dyn Fs, headers: &[Header]) -> Result<Vec<LogFile>, L
     let measured = headers.iter().map(|(path, header)| {
         let file = fs.open(path).map_err(LogError::io("open", path))?;
         let bytes = file.len().map_err(LogError::io("read the length of", path))?;
-        Ok(LogFile {
-            path: path.clone(),
-            number: header.number,
-            first: header.first,
-            bytes,
-        })
+        Ok(LogFile { path: path.clone(), number: header.number, first: header.first, bytes })
     });
     measured.collect()
 }

@@ -90,22 +90,14 @@ impl FileHeader {
 
     pub(super) fn decode(block: &[u8]) -> Result<Self, Defect> {
         if block.len() != BLOCK_BYTES as usize {
-            return Err(broken(format!(
-                "a file header has {BLOCK_BYTES} bytes, found {}",
-                block.len()
-            )));
+            return Err(broken(format!("a file header has {BLOCK_BYTES} bytes, found {}", block.len())));
         }
         if &block[..8] != FILE_MAGIC {
             return Err(broken("the file header does not begin with VECTRLOG"));
         }
-        let (stored, computed) = (
-            u32_at(block, FILE_CHECKSUM_AT),
-            crc32c::crc32c(&block[..FILE_CHECKSUM_AT]),
-        );
+        let (stored, computed) = (u32_at(block, FILE_CHECKSUM_AT), crc32c::crc32c(&block[..FILE_CHECKSUM_AT]));
         if stored != computed {
-            return Err(broken(format!(
-                "file header has checksum {stored:08x}, its bytes give {computed:08x}"
-            )));
+            return Err(broken(format!("file header has checksum {stored:08x}, its bytes give {computed:08x}")));
         }
         known_format(u32_at(block, 8))?;
         let mut log_id = [0; 16];
@@ -157,19 +149,14 @@ impl GroupHeader {
     /// `bytes` begin with the header and may go on.
     pub(super) fn decode(bytes: &[u8], place: Place) -> Result<Self, Defect> {
         let Some(header) = bytes.first_chunk::<GROUP_HEADER_BYTES>() else {
-            return Err(broken(format!(
-                "a group header has {GROUP_HEADER_BYTES} bytes, found {}",
-                bytes.len()
-            )));
+            return Err(broken(format!("a group header has {GROUP_HEADER_BYTES} bytes, found {}", bytes.len())));
         };
         if &header[..4] != GROUP_MAGIC {
             return Err(broken("a group does not begin with VGRP"));
         }
         let (stored, computed) = (u32_at(header, 4), group_checksum(header, place));
         if stored != computed {
-            return Err(broken(format!(
-                "group header has checksum {stored:08x}, its bytes give {computed:08x}"
-            )));
+            return Err(broken(format!("group header has checksum {stored:08x}, its bytes give {computed:08x}")));
         }
         known_format(u32_at(header, 8))?;
         let header = Self {
@@ -180,10 +167,7 @@ impl GroupHeader {
             fence: u64_at(header, 40),
         };
         if header.durable >= header.first {
-            return Err(broken(format!(
-                "group begins at {}, but marks {} as durable",
-                header.first, header.durable
-            )));
+            return Err(broken(format!("group begins at {}, but marks {} as durable", header.first, header.durable)));
         }
         Ok(header)
     }
@@ -242,9 +226,7 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<DecodedRecord<'_>, Defect> {
     let decoded = parse_record(bytes)?;
     let (stored, computed) = (decoded.checksum, crc32c::crc32c(&bytes[4..decoded.bytes]));
     if stored != computed {
-        return Err(broken(format!(
-            "a record has checksum {stored:08x}, its bytes give {computed:08x}"
-        )));
+        return Err(broken(format!("a record has checksum {stored:08x}, its bytes give {computed:08x}")));
     }
     known_format(u32_at(bytes, 4))?;
     Ok(decoded)
@@ -253,10 +235,7 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<DecodedRecord<'_>, Defect> {
 /// As [`decode_record`], for bytes that were verified before.
 pub(super) fn parse_record(bytes: &[u8]) -> Result<DecodedRecord<'_>, Defect> {
     let Some(header) = bytes.first_chunk::<RECORD_HEADER_BYTES>() else {
-        return Err(broken(format!(
-            "a record header has {RECORD_HEADER_BYTES} bytes, found {}",
-            bytes.len()
-        )));
+        return Err(broken(format!("a record header has {RECORD_HEADER_BYTES} bytes, found {}", bytes.len())));
     };
     let end = RECORD_HEADER_BYTES as u64 + u64::from(u32_at(header, 8));
     if end > bytes.len() as u64 {
@@ -271,12 +250,7 @@ pub(super) fn parse_record(bytes: &[u8]) -> Result<DecodedRecord<'_>, Defect> {
         time_us: u64_at(header, 32).cast_signed(),
         payload: &bytes[RECORD_HEADER_BYTES..end as usize],
     };
-    Ok(DecodedRecord {
-        record,
-        chain: u32_at(header, 12),
-        checksum: u32_at(header, 0),
-        bytes: end as usize,
-    })
+    Ok(DecodedRecord { record, chain: u32_at(header, 12), checksum: u32_at(header, 0), bytes: end as usize })
 }
 
 /// Zero is no format: a checksum over nothing but zeros must not pass for one.

@@ -27,10 +27,7 @@ pub(super) enum Found {
 
 /// The header of a file alone.
 pub(super) fn read_file_header(file: &dyn File, path: &Path) -> Result<Result<FileHeader, Defect>, LogError> {
-    let bytes = file
-        .len()
-        .map_err(LogError::io("read the length of", path))?
-        .min(BLOCK_BYTES);
+    let bytes = file.len().map_err(LogError::io("read the length of", path))?.min(BLOCK_BYTES);
     let mut block = vec![0; bytes as usize];
     file.read_exact_at(&mut block, 0).map_err(LogError::io("read", path))?;
     Ok(FileHeader::decode(&block))
@@ -51,20 +48,8 @@ impl GroupReader {
     pub(super) fn open(fs: &dyn Fs, path: &Path, log_id: LogId, file_number: u64) -> Result<Self, LogError> {
         let file = fs.open(path).map_err(LogError::io("open", path))?;
         let file_bytes = file.len().map_err(LogError::io("read the length of", path))?;
-        let window = Window {
-            file,
-            file_bytes,
-            start: 0,
-            bytes: Vec::new(),
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            log_id,
-            file_number,
-            window,
-            offset: BLOCK_BYTES,
-            records: 0..0,
-        })
+        let window = Window { file, file_bytes, start: 0, bytes: Vec::new() };
+        Ok(Self { path: path.to_owned(), log_id, file_number, window, offset: BLOCK_BYTES, records: 0..0 })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -83,11 +68,7 @@ impl GroupReader {
     /// Forgets what was read: the file may have grown, and zeros become groups.
     pub(super) fn refresh(&mut self) -> Result<(), LogError> {
         self.window.bytes.clear();
-        self.window.file_bytes = self
-            .window
-            .file
-            .len()
-            .map_err(LogError::io("read the length of", &self.path))?;
+        self.window.file_bytes = self.window.file.len().map_err(LogError::io("read the length of", &self.path))?;
         Ok(())
     }
 
@@ -101,17 +82,11 @@ impl GroupReader {
             other => return Ok(other),
         };
         if header.first != next {
-            return Ok(Found::Break(format!(
-                "a group that begins at sequence {}",
-                header.first
-            )));
+            return Ok(Found::Break(format!("a group that begins at sequence {}", header.first)));
         }
         let start = self.offset + GROUP_HEADER_BYTES as u64;
         let records = start..start + header.records_bytes;
-        let bytes = self
-            .window
-            .get(records.clone())
-            .map_err(LogError::io("read", &self.path))?;
+        let bytes = self.window.get(records.clone()).map_err(LogError::io("read", &self.path))?;
         match verify_records(bytes, &header, *chain) {
             Ok(last_checksum) => *chain = last_checksum.or(*chain),
             Err(Defect::NewerFormat(found)) => return Err(newer_format(&self.path, found)),
@@ -133,16 +108,9 @@ impl GroupReader {
     /// The header of the next group, which fits into the file.
     pub(super) fn read_header(&mut self) -> Result<Found, LogError> {
         let left = self.window.file_bytes.saturating_sub(self.offset);
-        let place = Place {
-            log_id: self.log_id,
-            file_number: self.file_number,
-            offset: self.offset,
-        };
+        let place = Place { log_id: self.log_id, file_number: self.file_number, offset: self.offset };
         let end = self.offset + left.min(GROUP_HEADER_BYTES as u64);
-        let bytes = self
-            .window
-            .get(self.offset..end)
-            .map_err(LogError::io("read", &self.path))?;
+        let bytes = self.window.get(self.offset..end).map_err(LogError::io("read", &self.path))?;
         if bytes.iter().all(|&byte| byte == 0) {
             let content_end = self.content_end()?;
             return Ok(if content_end <= self.offset {
@@ -192,11 +160,7 @@ impl GroupReader {
         while offset + GROUP_HEADER_BYTES as u64 <= self.window.file_bytes {
             let header = self.window.get(offset..offset + GROUP_HEADER_BYTES as u64);
             let header = header.map_err(LogError::io("read", &self.path))?;
-            let place = Place {
-                log_id: self.log_id,
-                file_number: self.file_number,
-                offset,
-            };
+            let place = Place { log_id: self.log_id, file_number: self.file_number, offset };
             match GroupHeader::decode(header, place) {
                 Ok(group) => highest = highest.max(group.durable),
                 Err(Defect::NewerFormat(found)) => return Err(newer_format(&self.path, found)),
@@ -233,9 +197,7 @@ fn verify_records(bytes: &[u8], header: &GroupHeader, chain: Option<u32>) -> Res
         let decoded = format::decode_record(rest)?;
         if decoded.record.sequence != expected {
             let found = decoded.record.sequence;
-            return Err(Defect::Broken(format!(
-                "a record with sequence {found} where {expected} should be"
-            )));
+            return Err(Defect::Broken(format!("a record with sequence {found} where {expected} should be")));
         }
         if let Some(chain) = chain.filter(|&chain| chain != decoded.chain) {
             let found = decoded.chain;
@@ -247,21 +209,13 @@ fn verify_records(bytes: &[u8], header: &GroupHeader, chain: Option<u32>) -> Res
         rest = &rest[decoded.bytes..];
     }
     if !rest.is_empty() {
-        return Err(Defect::Broken(format!(
-            "{} bytes behind the last of {} records",
-            rest.len(),
-            header.records
-        )));
+        return Err(Defect::Broken(format!("{} bytes behind the last of {} records", rest.len(), header.records)));
     }
     Ok(last_checksum)
 }
 
 pub(super) fn newer_format(path: &Path, found: u32) -> LogError {
-    LogError::NewerFormat {
-        file: path.to_owned(),
-        found,
-        supported: format::FORMAT,
-    }
+    LogError::NewerFormat { file: path.to_owned(), found, supported: format::FORMAT }
 }
 
 /// A part of the file in memory. The buffer is reused and never larger than the file.
@@ -279,9 +233,7 @@ impl Window {
             return Ok(&[]);
         }
         if range.start < self.start || range.end > self.start + self.bytes.len() as u64 {
-            let wanted = (range.end - range.start)
-                .max(WINDOW_BYTES)
-                .min(self.file_bytes - range.start);
+            let wanted = (range.end - range.start).max(WINDOW_BYTES).min(self.file_bytes - range.start);
             self.bytes.resize(wanted as usize, 0);
             self.start = range.start;
             if let Err(error) = self.file.read_exact_at(&mut self.bytes, range.start) {

@@ -52,17 +52,11 @@ pub(super) fn recover<E>(
 ) -> Result<Recovered, OpenError<E>> {
     let fs = fs.as_ref();
     if !fs.exists(folder).map_err(LogError::io("find", folder))? {
-        return Err(LogError::Missing {
-            folder: folder.to_owned(),
-        }
-        .into());
+        return Err(LogError::Missing { folder: folder.to_owned() }.into());
     }
     let (paths, temporary) = files::list(fs, folder)?;
     if paths.is_empty() {
-        return Err(LogError::Missing {
-            folder: folder.to_owned(),
-        }
-        .into());
+        return Err(LogError::Missing { folder: folder.to_owned() }.into());
     }
     let headers = files::read_headers(fs, paths)?;
     let (first_path, first) = &headers[0];
@@ -101,23 +95,14 @@ pub(super) fn recover<E>(
     let mut torn_tail = None;
     match broken_at {
         Some((index, reason)) => {
-            let torn = Break {
-                folder,
-                headers: &headers,
-                index,
-                offset,
-                sequence: scan.next,
-            };
+            let torn = Break { folder, headers: &headers, index, offset, sequence: scan.next };
             torn.judge(fs, options, reason)?;
             torn_tail = Some(torn.cut_off(fs)?);
             kept = index + 1;
         }
         None if scan.last() < options.known_durable => {
             let path = &headers[kept - 1].0;
-            let reason = format!(
-                "the log ends here, but {} is known to have been durable",
-                options.known_durable
-            );
+            let reason = format!("the log ends here, but {} is known to have been durable", options.known_durable);
             return Err(LogError::damaged(path, offset, scan.next, reason).into());
         }
         None => {}
@@ -126,13 +111,8 @@ pub(super) fn recover<E>(
     files::remove_temporary(fs, folder, &temporary)?;
     make_durable(fs, folder, &scan.unsynced, scan.marked)?;
     let files = files::measure(fs, &headers[..kept])?;
-    let report = OpenReport {
-        records: scan.records,
-        first: first.first,
-        last: scan.last(),
-        files: files.len(),
-        torn_tail,
-    };
+    let report =
+        OpenReport { records: scan.records, first: first.first, last: scan.last(), files: files.len(), torn_tail };
     Ok(Recovered {
         log_id: first.log_id,
         files,
@@ -165,10 +145,7 @@ impl<R> Scan<R> {
     /// Whether a file joins what was read before; a reason if something in between is missing.
     fn begin_file(&mut self, path: &Path, header: &FileHeader) -> Result<Option<String>, LogError> {
         if header.first > self.next {
-            return Ok(Some(format!(
-                "the end of the file, but the next file begins at sequence {}",
-                header.first
-            )));
+            return Ok(Some(format!("the end of the file, but the next file begins at sequence {}", header.first)));
         }
         if header.first < self.next {
             let reason = format!("the file before reaches to sequence {}", self.last());

@@ -110,10 +110,7 @@ impl State {
     pub(super) fn accepts(&self, epoch: u64) -> Result<(), LogError> {
         self.is_open()?;
         if epoch < self.fence {
-            return Err(LogError::Fenced {
-                epoch,
-                fence: self.fence,
-            });
+            return Err(LogError::Fenced { epoch, fence: self.fence });
         }
         Ok(())
     }
@@ -122,12 +119,7 @@ impl State {
         let (promise, completion) = Completion::pair();
         self.pending_bytes += bytes;
         self.queued_buffered += usize::from(durability == Durability::Buffered);
-        self.queue.push_back(Batch {
-            payloads,
-            promise,
-            bytes,
-            durability,
-        });
+        self.queue.push_back(Batch { payloads, promise, bytes, durability });
         completion
     }
 
@@ -163,10 +155,7 @@ impl State {
     }
 
     pub(super) fn marks(&self) -> Marks {
-        Marks {
-            durable: self.durable,
-            fence: self.fence,
-        }
+        Marks { durable: self.durable, fence: self.fence }
     }
 
     /// The append thread has tried a group; `written` says whether its mark, too, need not be tried again.
@@ -190,20 +179,10 @@ impl State {
         }
         let group = self.groups_written;
         let mut kept = Vec::new();
-        for (
-            Batch {
-                promise, durability, ..
-            },
-            committed,
-        ) in batches.into_iter().zip(written.committed)
-        {
+        for (Batch { promise, durability, .. }, committed) in batches.into_iter().zip(written.committed) {
             match durability {
                 Durability::Buffered => kept.push((promise, committed)),
-                Durability::Durable => self.unsynced.push_back(Unsynced {
-                    group,
-                    committed,
-                    promise,
-                }),
+                Durability::Durable => self.unsynced.push_back(Unsynced { group, committed, promise }),
             }
         }
         kept
@@ -220,11 +199,7 @@ impl State {
 
     pub(super) fn begin_sync(&mut self) -> Sync {
         self.syncing = true;
-        Sync {
-            files: std::mem::take(&mut self.dirty),
-            groups: self.groups_written,
-            written: self.written,
-        }
+        Sync { files: std::mem::take(&mut self.dirty), groups: self.groups_written, written: self.written }
     }
 
     /// Returns the promises that hold now: the durable ones of groups written before the sync began.
@@ -234,19 +209,14 @@ impl State {
         self.groups_synced = sync.groups;
         self.durable = sync.written;
         let covered = self.unsynced.partition_point(|unsynced| unsynced.group <= sync.groups);
-        self.unsynced
-            .drain(..covered)
-            .map(|unsynced| (unsynced.promise, unsynced.committed))
-            .collect()
+        self.unsynced.drain(..covered).map(|unsynced| (unsynced.promise, unsynced.committed)).collect()
     }
 
     /// Remembers the first failure and returns the promises that cannot be kept any more.
     pub(super) fn fail(&mut self, error: LogError) -> Vec<Promise> {
         self.failed = Some(error);
         self.queued_buffered = 0;
-        let unsynced = std::mem::take(&mut self.unsynced)
-            .into_iter()
-            .map(|unsynced| unsynced.promise);
+        let unsynced = std::mem::take(&mut self.unsynced).into_iter().map(|unsynced| unsynced.promise);
         let queued = std::mem::take(&mut self.queue).into_iter().map(|batch| batch.promise);
         unsynced.chain(queued).collect()
     }

@@ -37,13 +37,7 @@ struct Place {
 
 impl FileTail {
     pub(super) fn new(fs: Arc<dyn Fs>, shared: Arc<Shared>, log_id: LogId, from: Sequence) -> Result<Self, LogError> {
-        let tail = Self {
-            fs,
-            shared,
-            log_id,
-            next: from.max(Sequence::ZERO.next()),
-            place: None,
-        };
+        let tail = Self { fs, shared, log_id, next: from.max(Sequence::ZERO.next()), place: None };
         tail.file_of(tail.next)?;
         Ok(tail)
     }
@@ -54,10 +48,7 @@ impl FileTail {
         let after = state.files.partition_point(|file| file.first <= sequence);
         match after.checked_sub(1) {
             Some(index) => Ok(state.files[index].clone()),
-            None => Err(LogError::Truncated {
-                asked: sequence,
-                first: state.files[0].first,
-            }),
+            None => Err(LogError::Truncated { asked: sequence, first: state.files[0].first }),
         }
     }
 
@@ -120,12 +111,7 @@ impl Place {
             Found::Break(reason) => reason,
         };
         // It was written, by this process, and is not there any more.
-        Err(LogError::Damaged {
-            file: self.reader.path().to_owned(),
-            offset,
-            sequence: self.group_next,
-            reason,
-        })
+        Err(LogError::Damaged { file: self.reader.path().to_owned(), offset, sequence: self.group_next, reason })
     }
 }
 

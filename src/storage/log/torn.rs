@@ -49,12 +49,7 @@ impl Break<'_> {
             return Ok(());
         }
         let reason = format!("sequences up to {durable} are known to have been durable; found {found}");
-        Err(LogError::damaged(
-            &self.headers[self.index].0,
-            self.offset,
-            self.sequence,
-            reason,
-        ))
+        Err(LogError::damaged(&self.headers[self.index].0, self.offset, self.sequence, reason))
     }
 
     /// Each removal is made durable before the next: a file missing in the middle would be damage.
@@ -72,11 +67,6 @@ impl Break<'_> {
         file.sync_data().map_err(LogError::io("sync", path))?;
         let after_sequence = Sequence(self.sequence.0 - 1);
         tracing::warn!(file = %path.display(), self.offset, bytes_dropped, %after_sequence, "cut off a torn log tail");
-        Ok(TornTail {
-            file: path.clone(),
-            offset: self.offset,
-            bytes_dropped,
-            after_sequence,
-        })
+        Ok(TornTail { file: path.clone(), offset: self.offset, bytes_dropped, after_sequence })
     }
 }

@@ -91,14 +91,8 @@ struct Current {
 pub(super) fn create_first_file(fs: &dyn Fs, folder: &Path) -> Result<(LogId, LogFile), LogError> {
     let log_id = LogId::random();
     let first = Sequence::ZERO.next();
-    let header = FileHeader {
-        log_id,
-        number: 1,
-        first,
-        durable: Sequence::ZERO,
-        fence: 0,
-        chain: log_id.first_chain(),
-    };
+    let header =
+        FileHeader { log_id, number: 1, first, durable: Sequence::ZERO, fence: 0, chain: log_id.first_chain() };
     let (_, file) = create_file(fs, folder, &header).map_err(|error| match error {
         WriteError::Refused(error) | WriteError::Failed(error) => error,
     })?;
@@ -118,28 +112,14 @@ fn create_file(fs: &dyn Fs, folder: &Path, header: &FileHeader) -> Result<(Arc<d
         Err(error) if is_full(&error) => {
             // The next attempt needs the name. If it cannot be freed, that attempt fails and says so.
             let _ = fs.remove_file(&temporary);
-            return Err(WriteError::Refused(LogError::NoSpace {
-                file: path,
-                bytes: BLOCK_BYTES,
-            }));
+            return Err(WriteError::Refused(LogError::NoSpace { file: path, bytes: BLOCK_BYTES }));
         }
         Err(error) => return Err(WriteError::Failed(LogError::io("create", &temporary)(error))),
     };
-    file.sync_data()
-        .map_err(|error| WriteError::Failed(LogError::io("sync", &temporary)(error)))?;
-    fs.rename(&temporary, &path)
-        .map_err(|error| WriteError::Failed(LogError::io("rename", &temporary)(error)))?;
-    fs.sync_dir(folder)
-        .map_err(|error| WriteError::Failed(LogError::io("sync", folder)(error)))?;
-    Ok((
-        file,
-        LogFile {
-            path,
-            number: header.number,
-            first: header.first,
-            bytes: BLOCK_BYTES,
-        },
-    ))
+    file.sync_data().map_err(|error| WriteError::Failed(LogError::io("sync", &temporary)(error)))?;
+    fs.rename(&temporary, &path).map_err(|error| WriteError::Failed(LogError::io("rename", &temporary)(error)))?;
+    fs.sync_dir(folder).map_err(|error| WriteError::Failed(LogError::io("sync", folder)(error)))?;
+    Ok((file, LogFile { path, number: header.number, first: header.first, bytes: BLOCK_BYTES }))
 }
 
 impl Writer {
@@ -184,10 +164,7 @@ impl Writer {
         }
         self.allocate(self.current.offset + group_bytes).map_err(|error| {
             if is_full(&error) {
-                WriteError::Refused(LogError::NoSpace {
-                    file: self.current.open.path.clone(),
-                    bytes: group_bytes,
-                })
+                WriteError::Refused(LogError::NoSpace { file: self.current.open.path.clone(), bytes: group_bytes })
             } else {
                 WriteError::Failed(LogError::io("allocate", &self.current.open.path)(error))
             }
@@ -204,11 +181,7 @@ impl Writer {
             self.group = Vec::new();
         }
         let last = Sequence(self.next.0 - 1);
-        Ok(Written {
-            committed: layout.committed,
-            last,
-            file: self.current.open.clone(),
-        })
+        Ok(Written { committed: layout.committed, last, file: self.current.open.clone() })
     }
 
     /// The file that was begun since the last call, if one was. It stays even if its first group is refused.
@@ -235,41 +208,20 @@ impl Writer {
         for batch in batches {
             let first = next;
             for payload in &batch.payloads {
-                let record = LogRecord {
-                    sequence: next,
-                    epoch,
-                    time_us,
-                    payload,
-                };
+                let record = LogRecord { sequence: next, epoch, time_us, payload };
                 chain = format::encode_record(&mut self.group, &record, chain);
                 next = next.next();
             }
-            committed.push(Committed {
-                first,
-                last: Sequence(next.0 - 1),
-                time_us,
-            });
+            committed.push(Committed { first, last: Sequence(next.0 - 1), time_us });
         }
-        assert_eq!(
-            self.group.len(),
-            GROUP_HEADER_BYTES + records_bytes,
-            "the records fill their length exactly"
-        );
+        assert_eq!(self.group.len(), GROUP_HEADER_BYTES + records_bytes, "the records fill their length exactly");
         self.group.resize(group_bytes, 0);
-        Layout {
-            committed,
-            next,
-            chain,
-            records_bytes: records_bytes as u64,
-        }
+        Layout { committed, next, chain, records_bytes: records_bytes as u64 }
     }
 
     /// The header goes in last: its checksum covers the place, which is known only now.
     fn seal_header(&mut self, layout: &Layout, context: GroupContext) {
-        assert!(
-            context.durable < self.next,
-            "nothing that is not written yet can be durable"
-        );
+        assert!(context.durable < self.next, "nothing that is not written yet can be durable");
         let records = u32::try_from(layout.next.0 - self.next.0).expect("append bounds the number of payloads");
         let header = GroupHeader {
             records,
@@ -278,11 +230,7 @@ impl Writer {
             durable: context.durable,
             fence: context.fence,
         };
-        let place = Place {
-            log_id: self.log_id,
-            file_number: self.current.number,
-            offset: self.current.offset,
-        };
+        let place = Place { log_id: self.log_id, file_number: self.current.number, offset: self.current.offset };
         self.group[..GROUP_HEADER_BYTES].copy_from_slice(&header.encode(place));
     }
 
@@ -298,10 +246,7 @@ impl Writer {
         };
         let (file, begun) = create_file(self.fs.as_ref(), &self.folder, &header)?;
         self.current = Current {
-            open: Arc::new(OpenFile {
-                file,
-                path: begun.path.clone(),
-            }),
+            open: Arc::new(OpenFile { file, path: begun.path.clone() }),
             number: begun.number,
             first: begun.first,
             offset: BLOCK_BYTES,

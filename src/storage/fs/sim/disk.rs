@@ -57,9 +57,7 @@ pub(super) struct Disk {
 
 impl Default for Disk {
     fn default() -> Self {
-        Self {
-            nodes: vec![Node::Folder(Folder::default())],
-        }
+        Self { nodes: vec![Node::Folder(Folder::default())] }
     }
 }
 
@@ -93,10 +91,7 @@ impl Disk {
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let (node, (folder, from), (target, to)) = (self.find(from)?, self.parent(from)?, self.parent(to)?);
         if folder != target {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "renaming into another folder is not simulated",
-            ));
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "renaming into another folder is not simulated"));
         }
         self.folder(folder)?.change(NameChange::Rename { from, to, node });
         Ok(())
@@ -144,12 +139,7 @@ impl Disk {
     pub(super) fn read(&self, node: NodeId, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
         let range = start..start.saturating_add(buffer.len());
-        buffer.copy_from_slice(
-            self.content(node)?
-                .bytes
-                .get(range)
-                .ok_or(io::ErrorKind::UnexpectedEof)?,
-        );
+        buffer.copy_from_slice(self.content(node)?.bytes.get(range).ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
@@ -158,10 +148,7 @@ impl Disk {
     }
 
     pub(super) fn write(&mut self, node: NodeId, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.content_mut(node)?.change(Change::Write {
-            offset,
-            bytes: bytes.to_vec(),
-        });
+        self.content_mut(node)?.change(Change::Write { offset, bytes: bytes.to_vec() });
         Ok(())
     }
 
@@ -190,19 +177,11 @@ impl Disk {
         let nodes = self.nodes.iter().map(|node| match node {
             Node::Folder(folder) => {
                 let names = folder.survivors(&mut luck);
-                Node::Folder(Folder {
-                    synced: names.clone(),
-                    names,
-                    unsynced: Vec::new(),
-                })
+                Node::Folder(Folder { synced: names.clone(), names, unsynced: Vec::new() })
             }
             Node::File(file) => {
                 let bytes = file.survivors(&mut luck);
-                Node::File(File {
-                    synced: bytes.clone(),
-                    bytes,
-                    unsynced: Vec::new(),
-                })
+                Node::File(File { synced: bytes.clone(), bytes, unsynced: Vec::new() })
             }
         });
         Self { nodes: nodes.collect() }
@@ -371,10 +350,7 @@ struct Luck {
 
 impl Luck {
     fn new(seed: u64) -> Self {
-        let mut luck = Self {
-            state: seed,
-            keep_in_eight: 0,
-        };
+        let mut luck = Self { state: seed, keep_in_eight: 0 };
         luck.keep_in_eight = [0, 1, 4, 7, 8][luck.below(5) as usize];
         luck
     }

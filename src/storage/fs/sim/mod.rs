@@ -91,12 +91,7 @@ impl SimFs {
     /// seeds.
     pub fn crash(&self, seed: u64) -> Self {
         let disk = self.lock().disk.crash(seed);
-        Self {
-            state: Arc::new(Mutex::new(State {
-                disk,
-                ..State::default()
-            })),
-        }
+        Self { state: Arc::new(Mutex::new(State { disk, ..State::default() })) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -154,16 +149,13 @@ fn power_is_off() -> io::Error {
 
 impl fmt::Debug for SimFs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimFs")
-            .field("calls_total", &self.calls_total())
-            .finish_non_exhaustive()
+        f.debug_struct("SimFs").field("calls_total", &self.calls_total()).finish_non_exhaustive()
     }
 }
 
 impl Fs for SimFs {
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.change(Call::CreateNew, |disk| disk.create_new(path))
-            .map(|node| self.file(node))
+        self.change(Call::CreateNew, |disk| disk.create_new(path)).map(|node| self.file(node))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {

@@ -54,9 +54,7 @@ fn a_file_whose_name_was_not_synced_may_be_gone() {
     let (fs, _file) = disk_with_synced_file(b"");
     let second = fs.create_new(Path::new("/d/second")).unwrap();
     second.sync_data().unwrap();
-    let found = (0..100)
-        .filter(|&seed| fs.crash(seed).exists(Path::new("/d/second")).unwrap())
-        .count();
+    let found = (0..100).filter(|&seed| fs.crash(seed).exists(Path::new("/d/second")).unwrap()).count();
     assert!((1..100).contains(&found), "{found}");
 }
 

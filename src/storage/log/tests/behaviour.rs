@@ -13,18 +13,8 @@ fn what_was_appended_is_there_after_reopening() {
 
     let options = LogOptions { epoch: 7, ..quiet() };
     let log = FileLog::create(fs.clone(), &folder, options.clone()).unwrap();
-    let committed = log
-        .append(vec![payloads[0].clone(), payloads[1].clone()], Durability::Durable)
-        .unwrap()
-        .wait();
-    assert_eq!(
-        committed.unwrap(),
-        Committed {
-            first: Sequence(1),
-            last: Sequence(2),
-            time_us: 1_700_000_000_000_000
-        }
-    );
+    let committed = log.append(vec![payloads[0].clone(), payloads[1].clone()], Durability::Durable).unwrap().wait();
+    assert_eq!(committed.unwrap(), Committed { first: Sequence(1), last: Sequence(2), time_us: 1_700_000_000_000_000 });
     append(&log, payloads[2].clone(), Durability::Buffered);
     append(&log, payloads[3].clone(), Durability::Durable);
     assert_eq!((log.last(), log.durable()), (Sequence(4), Sequence(4)));
@@ -40,20 +30,14 @@ fn what_was_appended_is_there_after_reopening() {
     assert_eq!(found, payloads);
     assert_eq!((report.records, report.last, report.torn_tail), (4, Sequence(4), None));
     assert_eq!(append(&log, "more", Durability::Durable).first, Sequence(5));
-    let on_disk: u64 = std::fs::read_dir(&folder)
-        .unwrap()
-        .map(|file| file.unwrap().metadata().unwrap().len())
-        .sum();
+    let on_disk: u64 = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert_eq!(log.bytes(), on_disk);
 }
 
 #[test]
 fn files_are_rotated_and_the_first_ones_dropped() {
     let fs = SimFs::new();
-    let options = LogOptions {
-        segment_bytes_max: 32 * 1024,
-        ..quiet()
-    };
+    let options = LogOptions { segment_bytes_max: 32 * 1024, ..quiet() };
     let log = create(&fs, options.clone());
     append_numbered(&log, 40);
     append(&log, vec![9; 100_000], Durability::Durable); // larger than a file should be: one of its own
@@ -67,41 +51,17 @@ fn files_are_rotated_and_the_first_ones_dropped() {
     assert_eq!(log_files(&fs)[0], folder().join("00000000000000000022.log"));
     log.truncate_before(Sequence(28)).unwrap();
     assert_eq!(log_files(&fs).len(), 5);
-    assert!(matches!(
-        log.tail(Sequence(21)),
-        Err(LogError::Truncated {
-            first: Sequence(22),
-            ..
-        })
-    ));
+    assert!(matches!(log.tail(Sequence(21)), Err(LogError::Truncated { first: Sequence(22), .. })));
     drop(log);
 
     let (payloads, report) = replay(&fs, options.clone()).unwrap();
-    assert_eq!(
-        (report.first, report.last, report.records),
-        (Sequence(22), Sequence(42), 21)
-    );
+    assert_eq!((report.first, report.last, report.records), (Sequence(22), Sequence(42), 21));
     assert_eq!(payloads[0], numbered(22));
-    let needed = LogOptions {
-        first_needed: Sequence(22),
-        ..options.clone()
-    };
+    let needed = LogOptions { first_needed: Sequence(22), ..options.clone() };
     assert_eq!(replay(&fs, needed).unwrap().1.records, 21);
-    let needed = LogOptions {
-        first_needed: Sequence(21),
-        ..options
-    };
+    let needed = LogOptions { first_needed: Sequence(21), ..options };
     let refused = replay(&fs, needed).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            LogError::Damaged {
-                sequence: Sequence(21),
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, LogError::Damaged { sequence: Sequence(21), .. }), "{refused}");
 }
 
 #[test]
@@ -117,24 +77,13 @@ fn the_last_file_is_never_dropped() {
 #[test]
 fn a_tail_follows_what_is_appended() {
     let fs = SimFs::new();
-    let log = create(
-        &fs,
-        LogOptions {
-            segment_bytes_max: 40 * 1024,
-            mark_delay: Duration::ZERO,
-            ..quiet()
-        },
-    );
+    let log = create(&fs, LogOptions { segment_bytes_max: 40 * 1024, mark_delay: Duration::ZERO, ..quiet() });
     let mut tail = log.tail(Sequence(1)).unwrap();
     assert_eq!(tail.next().unwrap(), None);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for number in 1..=500 {
-                let durability = if number % 7 == 0 {
-                    Durability::Durable
-                } else {
-                    Durability::Buffered
-                };
+                let durability = if number % 7 == 0 { Durability::Durable } else { Durability::Buffered };
                 append(&log, numbered(number), durability);
             }
         });
@@ -152,10 +101,7 @@ fn a_tail_follows_what_is_appended() {
         let mut tail = log.tail(Sequence(from)).unwrap();
         for number in from..=500 {
             let record = tail.next().unwrap().unwrap();
-            assert_eq!(
-                (record.sequence, record.payload),
-                (Sequence(number), &numbered(number)[..])
-            );
+            assert_eq!((record.sequence, record.payload), (Sequence(number), &numbered(number)[..]));
         }
         assert_eq!(tail.next().unwrap(), None);
     }
@@ -165,10 +111,7 @@ fn a_tail_follows_what_is_appended() {
 fn a_tail_begins_in_the_middle_of_a_group() {
     let fs = SimFs::new();
     let log = create(&fs, quiet());
-    log.append(numbered_up_to(10), Durability::Buffered)
-        .unwrap()
-        .wait()
-        .unwrap();
+    log.append(numbered_up_to(10), Durability::Buffered).unwrap().wait().unwrap();
     let mut tail = log.tail(Sequence(7)).unwrap();
     log.close();
     for number in 7..=10 {
@@ -214,45 +157,26 @@ fn many_threads_share_groups_and_leave_no_gap() {
 #[test]
 fn an_idle_log_writes_one_mark_and_closing_writes_the_last() {
     let fs = SimFs::new();
-    let log = create(
-        &fs,
-        LogOptions {
-            mark_delay: Duration::from_millis(20),
-            ..LogOptions::default()
-        },
-    );
+    let log = create(&fs, LogOptions { mark_delay: Duration::from_millis(20), ..LogOptions::default() });
     append(&log, "a", Durability::Durable);
     std::thread::sleep(Duration::from_millis(300));
     let marks = |fs: &SimFs| {
         let bytes = content(fs, &log_files(fs)[0]);
-        bytes
-            .chunks(4096)
-            .skip(1)
-            .filter(|block| block.starts_with(b"VGRP") && block[12..16] == [0; 4])
-            .count()
+        bytes.chunks(4096).skip(1).filter(|block| block.starts_with(b"VGRP") && block[12..16] == [0; 4]).count()
     };
     assert_eq!(marks(&fs), 1);
     append(&log, "b", Durability::Buffered);
     log.close();
     log.close();
     assert_eq!(marks(&fs), 2);
-    assert!(matches!(
-        log.append(vec![vec![]], Durability::Durable),
-        Err(LogError::Closed)
-    ));
+    assert!(matches!(log.append(vec![vec![]], Durability::Durable), Err(LogError::Closed)));
     assert_eq!(log.durable(), Sequence(2));
 }
 
 #[test]
 fn buffered_records_are_synced_by_themselves_soon_after() {
     let fs = SimFs::new();
-    let log = create(
-        &fs,
-        LogOptions {
-            sync_delay: Duration::from_millis(5),
-            ..quiet()
-        },
-    );
+    let log = create(&fs, LogOptions { sync_delay: Duration::from_millis(5), ..quiet() });
     append(&log, "a", Durability::Buffered);
     let mut waited_ms = 0;
     while log.durable() < Sequence(1) {
@@ -286,10 +210,7 @@ fn a_fenced_writer_is_refused_also_after_a_restart() {
     for seed in 0..20 {
         let (log, payloads, _) = open(&fs.crash(seed), LogOptions { epoch: 4, ..quiet() });
         assert_eq!(payloads, [b"a", b"b"], "seed {seed}");
-        assert!(matches!(
-            log.append(vec![vec![]], Durability::Durable),
-            Err(LogError::Fenced { epoch: 4, fence: 5 })
-        ));
+        assert!(matches!(log.append(vec![vec![]], Durability::Durable), Err(LogError::Fenced { epoch: 4, fence: 5 })));
     }
     drop(log);
     let (log, _, _) = open(&fs, LogOptions { epoch: 5, ..quiet() });
@@ -299,18 +220,9 @@ fn a_fenced_writer_is_refused_also_after_a_restart() {
 #[test]
 fn appends_that_can_never_fit_are_refused() {
     let fs = SimFs::new();
-    let log = create(
-        &fs,
-        LogOptions {
-            pending_bytes_max: 1000,
-            ..quiet()
-        },
-    );
+    let log = create(&fs, LogOptions { pending_bytes_max: 1000, ..quiet() });
     assert!(matches!(log.append(vec![], Durability::Durable), Err(LogError::Empty)));
-    assert!(matches!(
-        log.append(vec![vec![0; 1000]], Durability::Durable),
-        Err(LogError::TooLarge { .. })
-    ));
+    assert!(matches!(log.append(vec![vec![0; 1000]], Durability::Durable), Err(LogError::TooLarge { .. })));
     append(&log, vec![0; 960], Durability::Durable);
 }
 
@@ -354,8 +266,5 @@ fn a_refused_record_stops_the_replay_and_is_named() {
         _ => Ok(()),
     });
     let error = refused.err().unwrap();
-    assert_eq!(
-        error.to_string(),
-        "cannot replay the record with sequence 2: an operation this version does not know"
-    );
+    assert_eq!(error.to_string(), "cannot replay the record with sequence 2: an operation this version does not know");
 }

@@ -28,10 +28,7 @@ struct Known {
 }
 
 fn options() -> LogOptions {
-    LogOptions {
-        segment_bytes_max: 28 * 1024,
-        ..quiet()
-    }
+    LogOptions { segment_bytes_max: 28 * 1024, ..quiet() }
 }
 
 fn payload(number: u64) -> Vec<u8> {
@@ -49,11 +46,7 @@ fn run_script(fs: &SimFs, pace: Pace) -> Known {
     let mut pending = Vec::new();
     for number in 0..APPENDS {
         let batch: Vec<_> = (0..1 + number % 3).map(|part| payload(number * 3 + part)).collect();
-        let durability = if number % 5 < 2 {
-            Durability::Buffered
-        } else {
-            Durability::Durable
-        };
+        let durability = if number % 5 < 2 { Durability::Buffered } else { Durability::Durable };
         let Ok(completion) = log.append(batch.clone(), durability) else {
             break;
         };
@@ -86,19 +79,9 @@ fn check(fs: &SimFs, known: &Known, scene: &str) {
     match replay(fs, options()) {
         Ok((payloads, report)) => {
             let (first, last) = (report.first.0, report.last.0);
-            assert!(
-                last >= known.durable,
-                "{scene}: {last} is the last, {} was acknowledged",
-                known.durable
-            );
-            assert!(
-                last == 0 || known.ends.contains(&last),
-                "{scene}: {last} is in the middle of an append"
-            );
-            assert!(
-                first == 1 || first <= known.truncated_before,
-                "{scene}: the log begins at {first}"
-            );
+            assert!(last >= known.durable, "{scene}: {last} is the last, {} was acknowledged", known.durable);
+            assert!(last == 0 || known.ends.contains(&last), "{scene}: {last} is in the middle of an append");
+            assert!(first == 1 || first <= known.truncated_before, "{scene}: the log begins at {first}");
             assert_eq!(payloads, known.payloads[first as usize - 1..last as usize], "{scene}");
         }
         Err(LogError::Missing { .. }) => assert!(!known.created, "{scene}: the log is gone"),
@@ -178,11 +161,7 @@ fn life_goes_on_after_a_power_cut() {
             append(&log, numbered(number), Durability::Durable);
             expected.push(numbered(number));
         }
-        assert_eq!(
-            replay(&fs.crash(seed + 1), options()).unwrap().0,
-            expected,
-            "seed {seed}"
-        );
+        assert_eq!(replay(&fs.crash(seed + 1), options()).unwrap().0, expected, "seed {seed}");
     }
 }
 
@@ -190,42 +169,25 @@ fn life_goes_on_after_a_power_cut() {
 /// left behind its end must never come back.
 #[test]
 fn power_cut_after_power_cut() {
-    let restless = || LogOptions {
-        sync_delay: Duration::ZERO,
-        mark_delay: Duration::ZERO,
-        ..options()
-    };
+    let restless = || LogOptions { sync_delay: Duration::ZERO, mark_delay: Duration::ZERO, ..options() };
     for seed in 0..150 {
         let mut fs = SimFs::new();
         drop(create(&fs, restless()));
-        let mut known = Known {
-            created: true,
-            truncated_before: 1,
-            ..Known::default()
-        };
+        let mut known = Known { created: true, truncated_before: 1, ..Known::default() };
         for life in 0..6 {
             let (log, payloads, report) = open(&fs, restless());
             assert_eq!(report.first, Sequence(1));
             assert!(report.last.0 >= known.durable, "seed {seed}, life {life}");
-            assert_eq!(
-                payloads[..],
-                known.payloads[..payloads.len()],
-                "seed {seed}, life {life}"
-            );
+            assert_eq!(payloads[..], known.payloads[..payloads.len()], "seed {seed}, life {life}");
             known.payloads = payloads;
             known.durable = report.last.0; // opening has synced it
             known.ends.retain(|&end| end <= report.last.0);
             fs.stop_at(fs.calls_total() + 1 + (seed * 7 + life * 13) % 40);
             let mut pending = Vec::new();
             for number in 0..20 {
-                let durability = if number % 3 == 0 {
-                    Durability::Durable
-                } else {
-                    Durability::Buffered
-                };
-                let batch: Vec<_> = (0..1 + number % 2)
-                    .map(|part| payload(seed + life * 100 + number + part))
-                    .collect();
+                let durability = if number % 3 == 0 { Durability::Durable } else { Durability::Buffered };
+                let batch: Vec<_> =
+                    (0..1 + number % 2).map(|part| payload(seed + life * 100 + number + part)).collect();
                 let Ok(completion) = log.append(batch.clone(), durability) else {
                     break;
                 };

@@ -25,18 +25,10 @@ fn one_flipped_bit_anywhere_is_refused_or_harmless_in_a_log_that_was_closed() {
         flipped[at] ^= 1 << (at % 7);
         match replay(&disk_with(&[(path.clone(), flipped)]), quiet()) {
             Ok((payloads, _)) => {
-                assert_eq!(
-                    payloads, expected,
-                    "a record was lost or changed without an error, byte {at}"
-                );
+                assert_eq!(payloads, expected, "a record was lost or changed without an error, byte {at}");
                 harmless += 1;
             }
-            Err(LogError::Damaged {
-                file,
-                offset,
-                sequence,
-                reason,
-            }) => {
+            Err(LogError::Damaged { file, offset, sequence, reason }) => {
                 let block = at / BLOCK;
                 assert_eq!((&file, offset), (path, (block * BLOCK) as u64), "byte {at}: {reason}");
                 assert_eq!(sequence, Sequence(block.max(1) as u64), "byte {at}: {reason}");
@@ -52,13 +44,7 @@ fn one_flipped_bit_anywhere_is_refused_or_harmless_in_a_log_that_was_closed() {
 #[test]
 fn one_flipped_bit_before_the_last_mark_is_refused_in_a_log_that_was_not_closed() {
     let fs = SimFs::new();
-    let log = create(
-        &fs,
-        LogOptions {
-            segment_bytes_max: 16 * 1024,
-            ..quiet()
-        },
-    );
+    let log = create(&fs, LogOptions { segment_bytes_max: 16 * 1024, ..quiet() });
     append_numbered(&log, 10);
     let files = contents(&fs); // four files: 1-3, 4-6, 7-9, 10
     drop(log);
@@ -74,9 +60,7 @@ fn one_flipped_bit_before_the_last_mark_is_refused_in_a_log_that_was_not_closed(
                     assert_eq!(payloads, numbered_up_to(kept), "byte {at} of file {index}");
                 }
                 Ok((payloads, _)) => assert_eq!(payloads, numbered_up_to(10), "byte {at} of file {index}"),
-                Err(LogError::Damaged {
-                    file, sequence: named, ..
-                }) => {
+                Err(LogError::Damaged { file, sequence: named, .. }) => {
                     assert_eq!((&file, named), (path, Sequence(sequence)), "byte {at} of file {index}");
                 }
                 Err(other) => panic!("byte {at} of file {index}: {other}"),
@@ -106,10 +90,7 @@ fn damage_changes_nothing_on_the_disk() {
 #[test]
 fn a_missing_file_is_damage_unless_it_is_the_last() {
     let fs = SimFs::new();
-    let options = LogOptions {
-        segment_bytes_max: 16 * 1024,
-        ..quiet()
-    };
+    let options = LogOptions { segment_bytes_max: 16 * 1024, ..quiet() };
     let log = create(&fs, options.clone());
     append_numbered(&log, 12);
     drop(log);
@@ -118,19 +99,13 @@ fn a_missing_file_is_damage_unless_it_is_the_last() {
         let mut files = files.clone();
         files.remove(missing);
         let refused = replay(&disk_with(&files), options.clone()).unwrap_err();
-        assert!(
-            matches!(refused, LogError::Damaged { offset: 0, .. }),
-            "file {missing}: {refused}"
-        );
+        assert!(matches!(refused, LogError::Damaged { offset: 0, .. }), "file {missing}: {refused}");
     }
 }
 
 #[test]
 fn files_of_another_log_and_files_with_another_name_are_damage() {
-    let options = LogOptions {
-        segment_bytes_max: 16 * 1024,
-        ..quiet()
-    };
+    let options = LogOptions { segment_bytes_max: 16 * 1024, ..quiet() };
     let [one, other] = [(); 2].map(|()| {
         let fs = SimFs::new();
         let log = create(&fs, options.clone());
@@ -141,21 +116,9 @@ fn files_of_another_log_and_files_with_another_name_are_damage() {
     let mixed = [one[0].clone(), other[1].clone(), one[2].clone()];
     let refused = replay(&disk_with(&mixed), quiet()).unwrap_err();
     assert!(refused.to_string().contains("another log"), "{refused}");
-    let renamed = [
-        one[0].clone(),
-        (folder().join("00000000000000000005.log"), one[1].1.clone()),
-    ];
+    let renamed = [one[0].clone(), (folder().join("00000000000000000005.log"), one[1].1.clone())];
     let refused = replay(&disk_with(&renamed), quiet()).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            LogError::Damaged {
-                sequence: Sequence(5),
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, LogError::Damaged { sequence: Sequence(5), .. }), "{refused}");
 }
 
 #[test]
@@ -167,25 +130,13 @@ fn a_record_in_the_wrong_place_does_not_verify() {
     let mut files = contents(&fs);
     files[0].1.copy_within(2 * BLOCK..3 * BLOCK, 5 * BLOCK);
     let refused = replay(&disk_with(&files), quiet()).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            LogError::Damaged {
-                sequence: Sequence(5),
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, LogError::Damaged { sequence: Sequence(5), .. }), "{refused}");
 }
 
 /// A backup was taken, both copies went on, and then parts of them were mixed: log, place and sequence agree.
 #[test]
 fn two_histories_of_one_log_do_not_join() {
-    let options = || LogOptions {
-        segment_bytes_max: 16 * 1024,
-        ..quiet()
-    };
+    let options = || LogOptions { segment_bytes_max: 16 * 1024, ..quiet() };
     let fs = SimFs::new();
     let log = create(&fs, options());
     append_numbered(&log, 1);
@@ -204,29 +155,10 @@ fn two_histories_of_one_log_do_not_join() {
     let mut mixed = one.clone();
     mixed[1].1[2 * BLOCK..3 * BLOCK].copy_from_slice(&other[1].1[2 * BLOCK..3 * BLOCK]);
     let refused = replay(&disk_with(&mixed), quiet()).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            LogError::Damaged {
-                sequence: Sequence(4),
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, LogError::Damaged { sequence: Sequence(4), .. }), "{refused}");
     let mixed = [one[0].clone(), other[1].clone(), other[2].clone()];
     let refused = replay(&disk_with(&mixed), quiet()).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            LogError::Damaged {
-                sequence: Sequence(3),
-                offset: 0,
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, LogError::Damaged { sequence: Sequence(3), offset: 0, .. }), "{refused}");
 }
 
 #[test]
@@ -236,19 +168,9 @@ fn a_mark_that_does_not_continue_the_log_is_not_passed_over() {
     append_numbered(&log, 2);
     let mut files = contents(&fs);
     let log_id = LogId(files[0].1[16..32].try_into().unwrap());
-    let place = Place {
-        log_id,
-        file_number: 1,
-        offset: 3 * BLOCK as u64,
-    };
+    let place = Place { log_id, file_number: 1, offset: 3 * BLOCK as u64 };
     let mut mark_with = |first| {
-        let mark = GroupHeader {
-            records: 0,
-            records_bytes: 0,
-            first: Sequence(first),
-            durable: Sequence(2),
-            fence: 0,
-        };
+        let mark = GroupHeader { records: 0, records_bytes: 0, first: Sequence(first), durable: Sequence(2), fence: 0 };
         files[0].1[3 * BLOCK..][..48].copy_from_slice(&mark.encode(place));
         replay(&disk_with(&files), quiet()).unwrap().1.torn_tail
     };
@@ -259,32 +181,17 @@ fn a_mark_that_does_not_continue_the_log_is_not_passed_over() {
 #[test]
 fn the_header_of_a_file_without_groups_is_a_mark_too() {
     let fs = SimFs::new();
-    let options = LogOptions {
-        segment_bytes_max: 16 * 1024,
-        ..quiet()
-    };
+    let options = LogOptions { segment_bytes_max: 16 * 1024, ..quiet() };
     let log = create(&fs, options);
     append_numbered(&log, 3);
     fs.fail_next(crate::storage::fs::Call::Allocate, std::io::ErrorKind::StorageFull);
     fs.fail_next(crate::storage::fs::Call::Allocate, std::io::ErrorKind::StorageFull);
-    log.append(vec![vec![]], Durability::Durable)
-        .unwrap()
-        .wait()
-        .unwrap_err();
+    log.append(vec![vec![]], Durability::Durable).unwrap().wait().unwrap_err();
     let mut files = contents(&fs);
     assert_eq!((files.len(), files[1].1.len()), (2, BLOCK));
     files[0].1[3 * BLOCK + 50] ^= 1;
     let refused = replay(&disk_with(&files), quiet()).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            LogError::Damaged {
-                sequence: Sequence(3),
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, LogError::Damaged { sequence: Sequence(3), .. }), "{refused}");
 }
 
 #[test]
@@ -303,11 +210,7 @@ fn a_newer_format_is_refused_by_name() {
     newer[BLOCK - 4..].copy_from_slice(&checksum.to_le_bytes());
     let newer_file = [&newer, &bytes[BLOCK..]].concat();
 
-    let place = Place {
-        log_id,
-        file_number: 1,
-        offset: 2 * BLOCK as u64,
-    };
+    let place = Place { log_id, file_number: 1, offset: 2 * BLOCK as u64 };
     let mut newer_group = bytes.clone();
     newer_group[2 * BLOCK + 8] = 7;
     let key = [&log_id.0[..], &1u64.to_le_bytes(), &place.offset.to_le_bytes()].concat();

@@ -40,33 +40,21 @@ fn a_failed_write_poisons() {
     fs.fail_next(Call::Write, ErrorKind::Other);
     let completion = log.append(vec![b"x".to_vec()], Durability::Buffered).unwrap();
     let error = completion.wait().unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("cannot write /data/log/00000000000000000001.log"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("cannot write /data/log/00000000000000000001.log"), "{error}");
     assert!(is_poisoned(log.health()));
 }
 
 #[test]
 fn a_full_disk_refuses_the_group_and_nothing_else() {
     let fs = SimFs::new();
-    let options = LogOptions {
-        segment_bytes_max: 128 * 1024,
-        ..quiet()
-    };
+    let options = LogOptions { segment_bytes_max: 128 * 1024, ..quiet() };
     let log = create(&fs, options.clone());
     append_numbered(&log, 1);
     let refuse = |payload_bytes: usize, call: Call, times: usize| {
         for _ in 0..times {
             fs.fail_next(call, ErrorKind::StorageFull);
         }
-        let refused = log
-            .append(vec![vec![0; payload_bytes]], Durability::Durable)
-            .unwrap()
-            .wait()
-            .unwrap_err();
+        let refused = log.append(vec![vec![0; payload_bytes]], Durability::Durable).unwrap().wait().unwrap_err();
         assert!(matches!(refused, LogError::NoSpace { .. }), "{refused}");
         log.health().unwrap();
     };
@@ -100,26 +88,12 @@ fn a_full_queue_refuses_and_recovers() {
     let (let_go, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     let clock = Arc::new(move || held.lock().unwrap().recv().map_or(0, |()| 0));
-    let log = create(
-        &fs,
-        LogOptions {
-            pending_bytes_max: 1000,
-            clock,
-            ..quiet()
-        },
-    );
+    let log = create(&fs, LogOptions { pending_bytes_max: 1000, clock, ..quiet() });
     let first = log.append(vec![vec![1; 400]], Durability::Buffered).unwrap();
     let second = log.append(vec![vec![2; 400]], Durability::Buffered).unwrap();
     let refused = log.append(vec![vec![3; 400]], Durability::Buffered).unwrap_err();
     assert!(
-        matches!(
-            refused,
-            LogError::Full {
-                pending_bytes: 880,
-                append_bytes: 440,
-                pending_bytes_max: 1000
-            }
-        ),
+        matches!(refused, LogError::Full { pending_bytes: 880, append_bytes: 440, pending_bytes_max: 1000 }),
         "{refused}"
     );
     drop(let_go);
@@ -131,13 +105,7 @@ fn a_full_queue_refuses_and_recovers() {
 #[test]
 fn a_thread_that_panics_leaves_nobody_waiting() {
     let fs = SimFs::new();
-    let log = create(
-        &fs,
-        LogOptions {
-            clock: Arc::new(|| panic!("a broken clock")),
-            ..quiet()
-        },
-    );
+    let log = create(&fs, LogOptions { clock: Arc::new(|| panic!("a broken clock")), ..quiet() });
     let completion = log.append(vec![b"x".to_vec()], Durability::Durable).unwrap();
     assert!(is_poisoned(completion.wait()));
     assert!(is_poisoned(log.health()));

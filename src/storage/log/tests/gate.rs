@@ -137,10 +137,7 @@ fn a_durable_append_that_is_written_during_a_sync_waits_for_the_next_one() {
     first.wait().unwrap();
     second.wait().unwrap();
     for seed in 0..50 {
-        assert!(
-            replay(&fs.disk.crash(seed), quiet()).unwrap().0.len() >= 2,
-            "seed {seed}"
-        );
+        assert!(replay(&fs.disk.crash(seed), quiet()).unwrap().0.len() >= 2, "seed {seed}");
     }
 }
 
@@ -150,9 +147,7 @@ fn durable_appends_gather_in_one_group_while_a_sync_runs() {
     fs.gate.set_closed(true);
     let first = enqueue(&log, 1, Durability::Durable);
     fs.gate.wait_for_a_sync();
-    let gathered: Vec<_> = (2..=20)
-        .map(|number| enqueue(&log, number, Durability::Durable))
-        .collect();
+    let gathered: Vec<_> = (2..=20).map(|number| enqueue(&log, number, Durability::Durable)).collect();
     fs.gate.set_closed(false);
     first.wait().unwrap();
     for completion in gathered {

@@ -8,7 +8,6 @@ mod damage;
 mod faults;
 mod gate;
 mod model;
-mod speed;
 mod torn;
 
 use std::path::{Path, PathBuf};
@@ -104,10 +103,7 @@ fn content(fs: &SimFs, path: &Path) -> Vec<u8> {
 
 /// All log files with their bytes.
 fn contents(fs: &SimFs) -> Vec<(PathBuf, Vec<u8>)> {
-    log_files(fs)
-        .into_iter()
-        .map(|path| (path.clone(), content(fs, &path)))
-        .collect()
+    log_files(fs).into_iter().map(|path| (path.clone(), content(fs, &path))).collect()
 }
 
 /// A disk with just these files, all synced.

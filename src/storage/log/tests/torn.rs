@@ -18,10 +18,7 @@ fn the_file_is_cut_at_every_byte_of_the_last_three_groups() {
         let whole = (1..=12).rev().find(|&number| group_end(number) <= cut).unwrap();
         assert_eq!(payloads, numbered_up_to(whole as u64), "cut at {cut}");
         let left = &bytes[group_start(whole + 1).min(cut)..cut];
-        let torn_bytes = left
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |last| last as u64 + 1);
+        let torn_bytes = left.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1);
         let torn = (torn_bytes > 0).then(|| TornTail {
             file: path.clone(),
             offset: group_start(whole + 1) as u64,
@@ -36,11 +33,7 @@ fn the_file_is_cut_at_every_byte_of_the_last_three_groups() {
             assert_eq!(report.torn_tail, None, "cut at {cut}");
             append_numbered(&log, 2);
             drop(log);
-            assert_eq!(
-                replay(&fs, quiet()).unwrap().0,
-                numbered_up_to(whole as u64 + 2),
-                "cut at {cut}"
-            );
+            assert_eq!(replay(&fs, quiet()).unwrap().0, numbered_up_to(whole as u64 + 2), "cut at {cut}");
         }
     }
 }
@@ -48,13 +41,7 @@ fn the_file_is_cut_at_every_byte_of_the_last_three_groups() {
 #[test]
 fn files_after_a_torn_one_are_removed() {
     let fs = SimFs::new();
-    let log = create(
-        &fs,
-        LogOptions {
-            segment_bytes_max: 16 * 1024,
-            ..quiet()
-        },
-    );
+    let log = create(&fs, LogOptions { segment_bytes_max: 16 * 1024, ..quiet() });
     for number in 1..=9 {
         append(&log, numbered(number), Durability::Buffered);
     }
@@ -65,10 +52,7 @@ fn files_after_a_torn_one_are_removed() {
     let (payloads, report) = replay(&fs, quiet()).unwrap();
     assert_eq!(payloads, numbered_up_to(2));
     let torn = report.torn_tail.unwrap();
-    assert_eq!(
-        (torn.file, torn.offset, torn.after_sequence),
-        (files[0].0.clone(), 3 * 4096, Sequence(2))
-    );
+    assert_eq!((torn.file, torn.offset, torn.after_sequence), (files[0].0.clone(), 3 * 4096, Sequence(2)));
     assert_eq!(log_files(&fs), [files[0].0.clone()]);
 }
 
@@ -77,10 +61,7 @@ fn a_group_that_is_half_good_goes_as_a_whole() {
     let fs = SimFs::new();
     let log = create(&fs, quiet());
     append_numbered(&log, 1);
-    log.append(numbered_up_to(5), Durability::Buffered)
-        .unwrap()
-        .wait()
-        .unwrap();
+    log.append(numbered_up_to(5), Durability::Buffered).unwrap().wait().unwrap();
     let mut files = contents(&fs);
     let end = 2 * 4096 + 48 + 5 * 48;
     files[0].1[end - 1] ^= 1; // the last byte of the last record
@@ -97,28 +78,15 @@ fn a_copy_of_a_group_header_in_a_payload_is_not_taken_for_one() {
     append_numbered(&log, 2);
     let bytes = content(&fs, &log_files(&fs)[0]);
     let log_id = LogId(bytes[16..32].try_into().unwrap());
-    let header = GroupHeader {
-        records: 0,
-        records_bytes: 0,
-        first: Sequence(1001),
-        durable: Sequence(1000),
-        fence: 0,
-    };
+    let header = GroupHeader { records: 0, records_bytes: 0, first: Sequence(1001), durable: Sequence(1000), fence: 0 };
     // The payload's second block lies at offset 4 x 4096; the third record begins at 3 x 4096 + 48.
     let with_copy_for = |offset| {
-        let place = Place {
-            log_id,
-            file_number: 1,
-            offset,
-        };
+        let place = Place { log_id, file_number: 1, offset };
         let mut payload = vec![0; 4096 - 48 - 40];
         payload.extend(header.encode(place));
         payload
     };
-    let copies = [
-        bytes[2 * 4096..][..48].to_vec(),
-        with_copy_for(2 * 4096)[4096 - 88..].to_vec(),
-    ];
+    let copies = [bytes[2 * 4096..][..48].to_vec(), with_copy_for(2 * 4096)[4096 - 88..].to_vec()];
     for copy in copies {
         let mut payload = vec![0; 4096 - 48 - 40];
         payload.extend(copy);
@@ -133,13 +101,7 @@ fn a_copy_of_a_group_header_in_a_payload_is_not_taken_for_one() {
 
     // The proof that it would have mattered: the same header, made for the very place, is believed.
     files[0].1[4 * 4096..][..48].copy_from_slice(&with_copy_for(4 * 4096)[4096 - 88..]);
-    assert!(matches!(
-        replay(&disk_with(&files), quiet()),
-        Err(LogError::Damaged {
-            sequence: Sequence(3),
-            ..
-        })
-    ));
+    assert!(matches!(replay(&disk_with(&files), quiet()), Err(LogError::Damaged { sequence: Sequence(3), .. })));
 }
 
 #[test]
@@ -149,30 +111,12 @@ fn a_tail_that_the_caller_knows_to_be_durable_is_not_cut() {
     append_numbered(&log, 5);
     let mut files = contents(&fs);
     files[0].1[5 * 4096 + 50] ^= 1;
-    let known = |sequence| LogOptions {
-        known_durable: Sequence(sequence),
-        ..quiet()
-    };
+    let known = |sequence| LogOptions { known_durable: Sequence(sequence), ..quiet() };
     assert_eq!(replay(&disk_with(&files), known(4)).unwrap().0, numbered_up_to(4));
-    assert!(matches!(
-        replay(&disk_with(&files), known(5)),
-        Err(LogError::Damaged {
-            sequence: Sequence(5),
-            ..
-        })
-    ));
+    assert!(matches!(replay(&disk_with(&files), known(5)), Err(LogError::Damaged { sequence: Sequence(5), .. })));
     files[0].1.truncate(5 * 4096);
     let missing = replay(&disk_with(&files), known(5)).unwrap_err();
-    assert!(
-        matches!(
-            missing,
-            LogError::Damaged {
-                sequence: Sequence(5),
-                ..
-            }
-        ),
-        "{missing}"
-    );
+    assert!(matches!(missing, LogError::Damaged { sequence: Sequence(5), .. }), "{missing}");
 }
 
 /// The process was killed, so that what it had written is there without being durable. Then the power goes.
@@ -180,13 +124,7 @@ fn a_tail_that_the_caller_knows_to_be_durable_is_not_cut() {
 fn what_opening_has_replayed_survives_a_power_cut() {
     for buffered in [1, 2, 5] {
         let fs = SimFs::new();
-        let log = create(
-            &fs,
-            LogOptions {
-                segment_bytes_max: 16 * 1024,
-                ..quiet()
-            },
-        );
+        let log = create(&fs, LogOptions { segment_bytes_max: 16 * 1024, ..quiet() });
         append_numbered(&log, 2);
         log.fence(0).unwrap(); // a group with a mark for both of them
         for number in 3..3 + buffered {
@@ -197,11 +135,7 @@ fn what_opening_has_replayed_survives_a_power_cut() {
         assert_eq!(payloads, numbered_up_to(2 + buffered));
         assert_eq!(log.durable(), Sequence(2 + buffered));
         for seed in 0..30 {
-            assert_eq!(
-                replay(&fs.crash(seed), quiet()).unwrap().0,
-                payloads,
-                "seed {seed}, {buffered} buffered"
-            );
+            assert_eq!(replay(&fs.crash(seed), quiet()).unwrap().0, payloads, "seed {seed}, {buffered} buffered");
         }
     }
 }
@@ -210,13 +144,7 @@ fn what_opening_has_replayed_survives_a_power_cut() {
 #[test]
 fn the_removal_of_many_files_after_a_tear_may_stop_anywhere() {
     let fs = SimFs::new();
-    let log = create(
-        &fs,
-        LogOptions {
-            segment_bytes_max: 8 * 1024,
-            ..quiet()
-        },
-    );
+    let log = create(&fs, LogOptions { segment_bytes_max: 8 * 1024, ..quiet() });
     for number in 1..=8 {
         append(&log, numbered(number), Durability::Buffered);
     }
