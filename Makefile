@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test lint fmt build weights tools python-client bench clean
+.PHONY: help run test lint fmt build weights tools python-client bench bench-wordnet clean
 
 export VECTRON_MODEL_CACHE ?= $(CURDIR)/model_cache
 BUF := tools/node_modules/.bin/buf
@@ -39,7 +39,11 @@ fmt: tools ## format everything
 	$(BUF) format --write
 
 bench: ## measure the kernels
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench kernels
+
+bench-wordnet: weights $(VENV)/ready ## the main job at full size; DATA is a folder with the WordNet files
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check numpy
+	$(VENV)/bin/python benches/wordnet.py $(or $(DATA),../shared/data)
 
 tools: tools/node_modules/.package-lock.json
 

@@ -137,7 +137,9 @@ async fn channel_in_memory_carries_what_the_socket_carries_and_more() {
     let text = format!("start {}", " ".repeat(1 << 20 >> 1));
     let many = request(&vec![text.as_str(); 40]);
     assert_eq!(in_memory.embed(many.clone()).await.unwrap().into_inner().embeddings.len(), 40);
-    assert_eq!(served.grpc().embed(many).await.unwrap_err().code(), tonic::Code::OutOfRange);
+    let refused = served.grpc().embed(many).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert!(refused.message().contains("16777216"), "{refused}");
 }
 
 #[tokio::test]

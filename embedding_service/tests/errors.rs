@@ -57,7 +57,8 @@ async fn unknown_model_is_refused_with_those_there_are() {
     {
         let (http, answer) = served.post(path, body).await;
         assert_eq!((http, answer["code"].as_str()), (404, Some("MODEL_NOT_FOUND")), "{answer}");
-        assert_eq!(answer["details"]["models"][0], "minilm");
+        assert_eq!(answer["details"]["model"], "gpt");
+        assert!(answer["message"].as_str().unwrap().contains("minilm"), "{answer}");
     }
     let (http, answer) = served.post("/embed?model_id=minilm", r#"{"text": "x", "model_id": "gpt"}"#).await;
     assert_eq!((http, answer["code"].as_str()), (400, Some("INVALID_ARGUMENT")), "{answer}");
@@ -117,12 +118,12 @@ async fn mistakes_in_rest_bodies_say_what_is_expected() {
     for kind in ["text/plain", "application/x-www-form-urlencoded"] {
         let (http, answer) = served.post_as(kind, "/embed", r#"{"text": "x"}"#).await;
         assert_eq!((http, answer["code"].as_str()), (415, Some("UNSUPPORTED_MEDIA_TYPE")));
-        assert!(answer["message"].as_str().unwrap().contains("send `content-type: application/json`"), "{answer}");
+        assert!(answer["message"].as_str().unwrap().contains("expected `content-type: application/json`"), "{answer}");
     }
 
     let (http, answer) = served.post("/embed", "{\n  \"text\": nope\n}").await;
     assert_eq!((http, answer["code"].as_str()), (400, Some("MALFORMED_JSON")));
-    assert_eq!((answer["details"]["line"].as_u64(), answer["details"]["column"].as_u64()), (Some(2), Some(12)));
+    assert!(answer["message"].as_str().unwrap().contains("line 2 column 12"), "{answer}");
 
     for (body, says) in [
         (r#"{"txt": "x"}"#, "unknown field `txt`, expected one of `text`, `normalize`, `model_id`"),

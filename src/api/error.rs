@@ -1,20 +1,15 @@
 //! The one table of errors: each reason with its gRPC code and its HTTP status.
 //!
-//! A gRPC error is a `google.rpc.Status` with `ErrorInfo` (domain `vectron`) and, where it fits, `BadRequest`,
-//! `ResourceInfo` and `RetryInfo`. A REST error is `{success: false, message, code, details}`.
+//! How an error looks on the wire is the same for every service of ours: `vectron_embedding::port::Failure`.
 
-use std::collections::HashMap;
 use std::fmt::Display;
 use std::time::Duration;
 
-use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use http::StatusCode;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use vectron_embedding::port::Failure;
 
-use crate::api::rest::Failure;
 use crate::collection::{NoPlace, Refusal};
 use crate::database::DatabaseError;
 use crate::embedding::EmbedError;
@@ -58,10 +53,6 @@ reasons! {
     DimensionMismatch = "DIMENSION_MISMATCH", InvalidArgument, BAD_REQUEST;
     /// Several spaces do.
     AmbiguousSpace = "AMBIGUOUS_SPACE", InvalidArgument, BAD_REQUEST;
-    /// The body is no JSON, or not the expected one.
-    MalformedJson = "MALFORMED_JSON", InvalidArgument, BAD_REQUEST;
-    /// The body is not said to be JSON.
-    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", InvalidArgument, UNSUPPORTED_MEDIA_TYPE;
     /// The message is over the limit.
     MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, PAYLOAD_TOO_LARGE;
     /// There is no such collection.
@@ -72,10 +63,6 @@ reasons! {
     ModelNotFound = "MODEL_NOT_FOUND", NotFound, NOT_FOUND;
     /// There is no such record.
     RecordNotFound = "RECORD_NOT_FOUND", NotFound, NOT_FOUND;
-    /// There is no such path.
-    RouteNotFound = "ROUTE_NOT_FOUND", Unimplemented, NOT_FOUND;
-    /// The path has no such method.
-    MethodNotAllowed = "METHOD_NOT_ALLOWED", Unimplemented, METHOD_NOT_ALLOWED;
     /// A part of the contract that is not built yet.
     NotImplemented = "NOT_IMPLEMENTED", Unimplemented, NOT_IMPLEMENTED;
     /// The name is taken.
@@ -152,40 +139,22 @@ impl ApiError {
     }
 }
 
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        let ApiError { reason, message, field, resource, retry_after } = error;
+        Failure { field: field.map(Box::from), resource, retry_after, ..Failure::new(reason.codes(), message) }
+    }
+}
+
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
-        let (name, code, _) = error.reason.codes();
-        let mut details = ErrorDetails::with_error_info(name, "vectron", HashMap::new());
-        if let Some(field) = error.field {
-            details.add_bad_request_violation(field, error.message.clone());
-        }
-        if let Some((kind, resource)) = error.resource {
-            details.set_resource_info(kind, resource, "", error.message.clone());
-        }
-        if let Some(retry_after) = error.retry_after {
-            details.set_retry_info(Some(retry_after));
-        }
-        Status::with_error_details(code, error.message, details)
+        Failure::from(error).into()
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (name, _, status) = self.reason.codes();
-        let mut details = serde_json::Map::new();
-        if let Some(field) = self.field {
-            details.insert("field".to_owned(), json!(field));
-        }
-        if let Some((kind, resource)) = self.resource {
-            details.insert(kind.to_owned(), json!(resource));
-        }
-        let body = Failure { success: false, message: self.message, code: name, details };
-        let mut response = (status, Json(body)).into_response();
-        if let Some(retry_after) = self.retry_after {
-            let seconds = retry_after.as_secs_f64().ceil() as u64;
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
+        Failure::from(self).into_response()
     }
 }
 
@@ -285,17 +254,5 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), Reason::ALL.len());
         assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')));
-    }
-
-    #[test]
-    fn a_status_carries_reason_field_and_retry() {
-        let error = ApiError::field(Reason::InvalidTopK, "top_k", "expected 1 to 10000, but got 0")
-            .with_retry_after(Duration::from_secs(2));
-        let status = Status::from(error);
-        assert_eq!(status.code(), Code::InvalidArgument);
-        let info = status.get_details_error_info().unwrap();
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_TOP_K", "vectron"));
-        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "top_k");
-        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(2)));
     }
 }

@@ -7,11 +7,11 @@ pub mod convert;
 mod error;
 mod grpc;
 mod handlers;
-mod limits;
 pub mod metrics;
 mod rest;
 
 use tonic_health::server::HealthReporter;
+use vectron_embedding::port;
 
 pub use error::{ApiError, Reason};
 pub use handlers::{Handlers, SearchPool};
@@ -30,7 +30,7 @@ pub async fn router(handlers: Handlers) -> (axum::Router, HealthReporter) {
     let router = rest::routes(handlers)
         .merge(grpc.reset_fallback())
         .fallback(rest::fallback)
-        .layer(axum::middleware::map_response(limits::name_the_message_limit))
+        .layer(axum::middleware::map_response(port::name_message_limit))
         .layer(axum::middleware::from_fn(metrics::count));
     (router, reporter)
 }

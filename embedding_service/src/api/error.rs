@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use http::StatusCode;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 
-use super::limits::{BODY_BYTES_MAX, PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
-use crate::port;
-
-const DOMAIN: &str = "vectron";
+use super::limits::{PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
+use crate::port::Failure;
 
 /// What went wrong. Says what was expected and what came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,37 +112,6 @@ pub enum ApiError {
         /// Which RPC.
         rpc: &'static str,
     },
-    /// A REST body that is not sent as JSON.
-    #[error("send `content-type: application/json`; got {}", got.as_deref().unwrap_or("no content type"))]
-    ContentType {
-        /// What came.
-        got: Option<String>,
-    },
-    /// A REST body that is not the expected JSON. The reason names line and column.
-    #[error("the body is not the expected JSON: {reason}")]
-    Body {
-        /// What is wrong.
-        reason: String,
-        /// In which line.
-        line: usize,
-        /// In which column.
-        column: usize,
-    },
-    /// A REST query that is not the expected one.
-    #[error("the query is not the expected one: {reason}")]
-    Query {
-        /// What is wrong.
-        reason: String,
-    },
-    /// A REST body that is too long.
-    #[error("the body has more than 16 MiB ({BODY_BYTES_MAX} bytes)")]
-    BodyTooLong,
-    /// A REST body that broke off.
-    #[error("the body could not be read: {reason}")]
-    BodyBroken {
-        /// Why.
-        reason: String,
-    },
     /// Our own mistake.
     #[error("the service made a mistake: {what}; its log has more")]
     Internal {
@@ -185,13 +150,6 @@ impl ApiError {
             Self::QueueFull { .. } => ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
             Self::Stopping => ("NOT_READY", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Self::NotBuilt { .. } => ("NOT_IMPLEMENTED", Code::Unimplemented, StatusCode::NOT_IMPLEMENTED),
-            Self::ContentType { .. } => {
-                ("UNSUPPORTED_MEDIA_TYPE", Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE)
-            }
-            Self::Body { .. } => ("MALFORMED_JSON", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::Query { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::BodyTooLong => ("MESSAGE_TOO_LARGE", Code::OutOfRange, StatusCode::PAYLOAD_TOO_LARGE),
-            Self::BodyBroken { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::Internal { .. } => ("INTERNAL", Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -221,63 +179,25 @@ impl ApiError {
     }
 }
 
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        let resource = match &error {
+            ApiError::UnknownModel { id, .. } => Some(("model", id.clone())),
+            _ => None,
+        };
+        let (field, retry_after) = (error.field().map(Box::from), error.retry_after());
+        Failure { field, resource, retry_after, ..Failure::new(error.codes(), error.to_string()) }
+    }
+}
+
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
-        let (reason, code, _) = error.codes();
-        let message = error.to_string();
-        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, [] as [(String, String); 0]);
-        if let (Some(field), Code::InvalidArgument) = (error.field(), code) {
-            details.add_bad_request_violation(field, &message);
-        }
-        if let ApiError::UnknownModel { id, .. } = &error {
-            details.set_resource_info("model", id, "", &message);
-        }
-        if let Some(delay) = error.retry_after() {
-            details.set_retry_info(Some(delay));
-        }
-        Status::with_error_details(code, message, details)
+        Failure::from(error).into()
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (reason, _, status) = self.codes();
-        let mut details = serde_json::Map::new();
-        if let Some(field) = self.field() {
-            details.insert("field".to_owned(), json!(field));
-        }
-        if let Self::UnknownModel { known, .. } = &self {
-            details.insert("models".to_owned(), json!(known));
-        }
-        if let Self::Body { line, column, .. } = &self {
-            details.insert("line".to_owned(), json!(line));
-            details.insert("column".to_owned(), json!(column));
-        }
-        if let Some(delay) = self.retry_after() {
-            details.insert("retry_after_s".to_owned(), json!(delay.as_secs()));
-        }
-        let mut response = port::rest_error(status, reason, &self.to_string(), details.into());
-        if let Some(delay) = self.retry_after() {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs()));
-        }
-        response
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grpc_error_carries_reason_field_and_hint() {
-        let status = Status::from(ApiError::EmptyText { field: "texts[3]".to_owned() });
-        assert_eq!(status.code(), Code::InvalidArgument);
-        let info = status.get_details_error_info().unwrap();
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("EMPTY_TEXT", "vectron"));
-        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "texts[3]");
-
-        let status = Status::from(ApiError::QueueFull { wanted: 1, queued: 2, queued_max: 2, unit: "tokens" });
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
+        Failure::from(self).into_response()
     }
 }

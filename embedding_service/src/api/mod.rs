@@ -19,6 +19,7 @@ pub use limits::{BODY_BYTES_MAX, MESSAGE_BYTES_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
 use crate::pb::DESCRIPTOR_SET;
 use crate::pb::v1::auth_service_server::AuthServiceServer;
 use crate::pb::v1::embedding_service_server::EmbeddingServiceServer;
+use crate::port;
 
 /// Everything that the port answers. A gRPC message may have up to `message_bytes_max` bytes.
 pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, message_bytes_max: usize) -> Router {
@@ -40,4 +41,5 @@ pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, messag
         .add_service(reflection().build_v1().expect(ours))
         .add_service(reflection().build_v1alpha().expect(ours))
         .into_axum_router()
+        .layer(axum::middleware::map_response(port::name_message_limit))
 }

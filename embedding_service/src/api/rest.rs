@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bytes::Bytes;
-use http::{StatusCode, header};
-use serde::de::DeserializeOwned;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -16,7 +14,7 @@ use super::error::ApiError;
 use super::handlers::{Embed, Handlers};
 use super::limits::BODY_BYTES_MAX;
 use crate::model::{Sha256Hex, SlotState};
-use crate::port;
+use crate::port::{self, Params};
 
 /// For those who asked for something else.
 const ENDPOINTS: [&str; 6] =
@@ -29,7 +27,7 @@ struct Rest {
 }
 
 pub(super) fn router(handlers: Handlers, stopping: watch::Receiver<bool>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/health", get(health))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -38,8 +36,8 @@ pub(super) fn router(handlers: Handlers, stopping: watch::Receiver<bool>) -> Rou
         .route("/batch-embed", post(batch_embed))
         .fallback(|request| port::not_found(request, &ENDPOINTS))
         .method_not_allowed_fallback(|request| port::method_not_allowed(request, &ENDPOINTS))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Rest { handlers, stopping })
+        .with_state(Rest { handlers, stopping });
+    port::limit_bodies(router, BODY_BYTES_MAX)
 }
 
 #[derive(Serialize)]
@@ -133,6 +131,7 @@ async fn models(State(rest): State<Rest>) -> Json<Models> {
     Json(Models { default: models.default().spec().id.clone(), models: by_id })
 }
 
+/// `?model_id=`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ModelQuery {
@@ -162,8 +161,8 @@ struct EmbedAnswer {
 
 async fn embed(
     State(rest): State<Rest>,
-    ModelOfQuery(query): ModelOfQuery,
-    JsonBody(body): JsonBody<EmbedBody>,
+    Params(ModelQuery { model_id: query }): Params<ModelQuery>,
+    port::Json(body): port::Json<EmbedBody>,
 ) -> Result<Json<EmbedAnswer>, ApiError> {
     let model_id = one_model(query, body.model_id)?;
     let text_hash = Sha256Hex::of(body.text.as_bytes()).as_str().to_owned();
@@ -203,8 +202,8 @@ struct BatchEmbedAnswer {
 
 async fn batch_embed(
     State(rest): State<Rest>,
-    ModelOfQuery(query): ModelOfQuery,
-    JsonBody(body): JsonBody<BatchEmbedBody>,
+    Params(ModelQuery { model_id: query }): Params<ModelQuery>,
+    port::Json(body): port::Json<BatchEmbedBody>,
 ) -> Result<Json<BatchEmbedAnswer>, ApiError> {
     let model_id = one_model(query, body.model_id)?;
     let request = Embed { texts: body.texts, model_id, normalize: body.normalize };
@@ -226,62 +225,9 @@ fn one_model(query: Option<String>, body: Option<String>) -> Result<String, ApiE
     }
 }
 
-/// `?model_id=`.
-struct ModelOfQuery(Option<String>);
-
-impl<S: Sync> axum::extract::FromRequestParts<S> for ModelOfQuery {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, ApiError> {
-        let query = Query::<ModelQuery>::try_from_uri(&parts.uri);
-        let Query(query) = query.map_err(|rejection| ApiError::Query { reason: rejection.body_text() })?;
-        Ok(Self(query.model_id))
-    }
-}
-
-/// A JSON body. Unlike axum's own, every refusal is one of our errors.
-struct JsonBody<T>(T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let kind = request.headers().get(header::CONTENT_TYPE);
-        let kind = kind.map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
-        if !kind.as_deref().is_some_and(is_json) {
-            return Err(ApiError::ContentType { got: kind.map(|kind| format!("`{kind}`")) });
-        }
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::BodyTooLong
-            } else {
-                ApiError::BodyBroken { reason: rejection.body_text() }
-            }
-        })?;
-        serde_json::from_slice(&body).map(Self).map_err(|error| ApiError::Body {
-            reason: error.to_string(),
-            line: error.line(),
-            column: error.column(),
-        })
-    }
-}
-
-fn is_json(kind: &str) -> bool {
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn json_is_told_from_forms() {
-        assert!(is_json("application/json; charset=utf-8"));
-        assert!(is_json("application/problem+json"));
-        assert!(!is_json("application/x-www-form-urlencoded"));
-        assert!(!is_json("text/json"));
-    }
 
     #[test]
     fn model_is_taken_from_query_or_body() {

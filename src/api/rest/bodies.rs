@@ -6,20 +6,6 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::pb::v1 as pb;
 
-/// Answer to everything that fails.
-#[derive(Serialize, ToSchema)]
-pub struct Failure {
-    /// Always false.
-    pub success: bool,
-    /// What was expected and what came.
-    pub message: String,
-    /// The machine-readable reason, such as `DIMENSION_MISMATCH`.
-    pub code: &'static str,
-    /// The field or the resource that is at fault.
-    #[schema(value_type = Object)]
-    pub details: Map<String, Value>,
-}
-
 fn default_collection() -> String {
     "default".to_owned()
 }

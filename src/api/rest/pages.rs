@@ -7,12 +7,12 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use vectron_embedding::port::{FailureBody, Params};
 
 use crate::api::convert::invalid;
 use crate::api::error::ApiError;
 use crate::api::handlers::Handlers;
-use crate::api::rest::bodies::{Failure, PageParams};
-use crate::api::rest::json::Params;
+use crate::api::rest::bodies::PageParams;
 use crate::pb::v1 as pb;
 
 /// Ids of one step of the stream.
@@ -25,7 +25,7 @@ const STEPS_WAITING_MAX: usize = 2;
     get,
     path = "/vectors",
     params(PageParams),
-    responses((status = 200, body = Vec<String>), (status = "default", body = Failure))
+    responses((status = 200, body = Vec<String>), (status = "default", body = FailureBody))
 )]
 pub async fn list_ids(
     State(handlers): State<Handlers>,

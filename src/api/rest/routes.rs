@@ -4,15 +4,15 @@ use axum::Json as Reply;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde_json::{Map, Value};
+use vectron_embedding::port::{FailureBody, Json, OptionalJson, Params};
 
 use crate::api::convert::{from_json, to_json};
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::Handlers;
 use crate::api::rest::bodies::{
-    BenchmarkReport, CollectionParams, EmbedText, EmbeddedText, Failure, FoundVector, InsertVector, Root, RunBenchmark,
+    BenchmarkReport, CollectionParams, EmbedText, EmbeddedText, FoundVector, InsertVector, Root, RunBenchmark,
     SearchHit, SearchParams, SearchText, SearchVector, TextHits, UpsertText, Written,
 };
-use crate::api::rest::json::{Json, OptionalJson, Params};
 use crate::pb::v1 as pb;
 use crate::pb::v1::delete_request::Selector;
 use crate::pb::v1::search_request::Query;
@@ -25,7 +25,7 @@ type Answer<T> = Result<Reply<T>, ApiError>;
 #[utoipa::path(
     get,
     path = "/",
-    responses((status = 200, body = Root), (status = "default", body = Failure))
+    responses((status = 200, body = Root), (status = "default", body = FailureBody))
 )]
 pub async fn root(State(handlers): State<Handlers>) -> Answer<Root> {
     let version = env!("CARGO_PKG_VERSION");
@@ -43,7 +43,7 @@ pub async fn root(State(handlers): State<Handlers>) -> Answer<Root> {
     path = "/vector",
     params(CollectionParams),
     request_body = InsertVector,
-    responses((status = 200, body = Written), (status = "default", body = Failure))
+    responses((status = 200, body = Written), (status = "default", body = FailureBody))
 )]
 pub async fn insert_vector(
     State(handlers): State<Handlers>,
@@ -65,7 +65,7 @@ pub async fn insert_vector(
     path = "/upsert-text",
     params(CollectionParams),
     request_body = UpsertText,
-    responses((status = 200, body = Written), (status = "default", body = Failure))
+    responses((status = 200, body = Written), (status = "default", body = FailureBody))
 )]
 pub async fn upsert_text(
     State(handlers): State<Handlers>,
@@ -103,7 +103,7 @@ async fn upsert(handlers: &Handlers, collection: String, model_id: String, recor
     get,
     path = "/vector/{id}",
     params(CollectionParams, ("id" = String, Path, description = "The record's id")),
-    responses((status = 200, body = FoundVector), (status = "default", body = Failure))
+    responses((status = 200, body = FoundVector), (status = "default", body = FailureBody))
 )]
 pub async fn get_vector(
     State(handlers): State<Handlers>,
@@ -132,7 +132,7 @@ pub async fn get_vector(
     delete,
     path = "/vector/{id}",
     params(CollectionParams, ("id" = String, Path, description = "The record's id")),
-    responses((status = 200, body = Written), (status = "default", body = Failure))
+    responses((status = 200, body = Written), (status = "default", body = FailureBody))
 )]
 pub async fn delete_vector(
     State(handlers): State<Handlers>,
@@ -155,7 +155,7 @@ pub async fn delete_vector(
     post,
     path = "/embed",
     request_body = EmbedText,
-    responses((status = 200, body = EmbeddedText), (status = "default", body = Failure))
+    responses((status = 200, body = EmbeddedText), (status = "default", body = FailureBody))
 )]
 pub async fn embed(State(handlers): State<Handlers>, Json(body): Json<EmbedText>) -> Answer<EmbeddedText> {
     let embedded = handlers.embed(body.text.clone(), body.model_id.as_deref().unwrap_or_default()).await?;
@@ -177,7 +177,7 @@ pub async fn embed(State(handlers): State<Handlers>, Json(body): Json<EmbedText>
     path = "/search/vector",
     params(SearchParams),
     request_body = SearchVector,
-    responses((status = 200, body = Vec<SearchHit>), (status = "default", body = Failure))
+    responses((status = 200, body = Vec<SearchHit>), (status = "default", body = FailureBody))
 )]
 pub async fn search_vector(
     State(handlers): State<Handlers>,
@@ -200,7 +200,7 @@ pub async fn search_vector(
     path = "/search/text",
     params(SearchParams),
     request_body = SearchText,
-    responses((status = 200, body = TextHits), (status = "default", body = Failure))
+    responses((status = 200, body = TextHits), (status = "default", body = FailureBody))
 )]
 pub async fn search_text(
     State(handlers): State<Handlers>,
@@ -229,7 +229,7 @@ pub async fn search_text(
     post,
     path = "/benchmark",
     request_body = Option<RunBenchmark>,
-    responses((status = 200, body = BenchmarkReport), (status = "default", body = Failure))
+    responses((status = 200, body = BenchmarkReport), (status = "default", body = FailureBody))
 )]
 pub async fn benchmark(
     State(handlers): State<Handlers>,

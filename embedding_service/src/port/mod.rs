@@ -2,7 +2,11 @@
 //!
 //! The tonic server hosts everything, so that deadlines (`grpc-timeout`) and HTTP/2 settings hold for gRPC; it accepts
 //! HTTP/1.1 too, for REST. What both doors have in common is here and knows nothing of what is served: tracing, an
-//! answer after a panic, an answer where nothing is found, the form of a REST error, draining at the end.
+//! answer after a panic, an answer where nothing is found, the form of an error, reading JSON, draining at the end.
+
+mod failure;
+mod json;
+mod message_limit;
 
 use std::future::Future;
 use std::io;
@@ -14,7 +18,6 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -22,10 +25,12 @@ use tokio_stream::Stream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpIncoming};
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
+
+pub use failure::{Failure, FailureBody};
+pub use json::{Json, OptionalJson, Params, limit_bodies};
+pub use message_limit::name_message_limit;
 
 /// How connections are kept and ended.
 #[derive(Debug, Clone)]
@@ -146,36 +151,29 @@ impl Door {
         let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if kind.starts_with(b"application/grpc") { Self::Grpc } else { Self::Rest }
     }
-}
 
-/// An error as REST answers it: `{success: false, message, code, details}`.
-pub fn rest_error(status: StatusCode, code: &str, message: &str, details: serde_json::Value) -> Response {
-    let body = json!({ "success": false, "message": message, "code": code, "details": details });
-    (status, axum::Json(body)).into_response()
-}
-
-/// The answer where nothing is found: gRPC UNIMPLEMENTED, or JSON 404 that lists `endpoints`.
-pub async fn not_found(request: Request, endpoints: &[&str]) -> Response {
-    let path = request.uri().path();
-    match Door::of(request.headers()) {
-        Door::Grpc => grpc_error(Code::Unimplemented, "ROUTE_NOT_FOUND", &format!("there is no method {path}")),
-        Door::Rest => {
-            let message = format!("there is no {path}; there is {}", endpoints.join(", "));
-            rest_error(StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND", &message, json!({ "endpoints": endpoints }))
+    fn answer(self, failure: Failure) -> Response {
+        match self {
+            Self::Grpc => tonic::Status::from(failure).into_http(),
+            Self::Rest => failure.into_response(),
         }
     }
 }
 
-/// The answer where an endpoint does not take the method: JSON 405.
-pub async fn method_not_allowed(request: Request, endpoints: &[&str]) -> Response {
+/// The answer where nothing is found: gRPC UNIMPLEMENTED, or JSON 404 that lists `endpoints`.
+pub async fn not_found(request: Request, endpoints: &[&str]) -> Response {
+    let door = Door::of(request.headers());
     let (method, path) = (request.method(), request.uri().path());
-    let message = format!("{path} does not take {method}; there is {}", endpoints.join(", "));
-    rest_error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", &message, json!({ "endpoints": endpoints }))
+    door.answer(Failure::not_found(match door {
+        Door::Grpc => format!("there is no method {path}"),
+        Door::Rest => format!("there is no {method} {path}; there is {}", endpoints.join(", ")),
+    }))
 }
 
-fn grpc_error(code: Code, reason: &str, message: &str) -> Response {
-    let details = ErrorDetails::with_error_info(reason, "vectron", [] as [(String, String); 0]);
-    Status::with_error_details(code, message, details).into_http()
+/// The answer where an endpoint does not take the method: JSON 405.
+pub async fn method_not_allowed(request: Request, endpoints: &[&str]) -> Failure {
+    let (method, path) = (request.method(), request.uri().path());
+    Failure::method_not_allowed(format!("{path} does not take {method}; there is {}", endpoints.join(", ")))
 }
 
 /// Marks a response as made after a panic, for the layer that knows the door.
@@ -196,9 +194,5 @@ async fn answer_panic(request: Request, next: Next) -> Response {
     if response.extensions().get::<Panicked>().is_none() {
         return response;
     }
-    let message = "the service made a mistake; its log has more";
-    match door {
-        Door::Grpc => grpc_error(Code::Internal, "INTERNAL", message),
-        Door::Rest => rest_error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", message, json!({})),
-    }
+    door.answer(Failure::internal("the service made a mistake; its log has more"))
 }

@@ -1,0 +1,143 @@
+//! An error as both doors tell it, whichever service it comes from.
+//!
+//! gRPC: a `google.rpc.Status` with `ErrorInfo` (domain `vectron`) and, where it fits, `BadRequest`, `ResourceInfo` and
+//! `RetryInfo`. REST: an HTTP status and `{success: false, message, code, details}`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use utoipa::ToSchema;
+
+const DOMAIN: &str = "vectron";
+
+/// An error as both doors tell it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// The machine-readable reason, in UPPER_SNAKE_CASE.
+    pub reason: &'static str,
+    /// The gRPC code.
+    pub code: Code,
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// What was expected and what came.
+    pub message: String,
+    /// The field that is at fault.
+    pub field: Option<Box<str>>,
+    /// Kind and name of what is missing or in the way.
+    pub resource: Option<(&'static str, String)>,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+}
+
+/// Answer to everything that fails.
+#[derive(Serialize, ToSchema)]
+pub struct FailureBody {
+    /// Always false.
+    success: bool,
+    /// What was expected and what came.
+    message: String,
+    /// The machine-readable reason, such as `DIMENSION_MISMATCH`.
+    code: &'static str,
+    /// The field or the resource that is at fault, where there is one.
+    #[schema(value_type = Object)]
+    details: Map<String, Value>,
+}
+
+impl Failure {
+    /// A failure that is all in its message.
+    pub fn new((reason, code, status): (&'static str, Code, StatusCode), message: impl Into<String>) -> Self {
+        Self { reason, code, status, message: message.into(), field: None, resource: None, retry_after: None }
+    }
+
+    /// A message or body that is over its limit; `what` names the limit.
+    pub(super) fn too_large(what: &str) -> Self {
+        let codes = ("MESSAGE_TOO_LARGE", Code::ResourceExhausted, StatusCode::PAYLOAD_TOO_LARGE);
+        Self::new(codes, format!("{what}; send less at once"))
+    }
+
+    /// A path that nothing answers.
+    pub(super) fn not_found(message: String) -> Self {
+        Self::new(("ROUTE_NOT_FOUND", Code::Unimplemented, StatusCode::NOT_FOUND), message)
+    }
+
+    /// A path that does not take the method.
+    pub(super) fn method_not_allowed(message: String) -> Self {
+        Self::new(("METHOD_NOT_ALLOWED", Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED), message)
+    }
+
+    /// Our own mistake.
+    pub(super) fn internal(message: &str) -> Self {
+        Self::new(("INTERNAL", Code::Internal, StatusCode::INTERNAL_SERVER_ERROR), message)
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let mut details = ErrorDetails::with_error_info(failure.reason, DOMAIN, HashMap::new());
+        if let Some(field) = failure.field {
+            details.add_bad_request_violation(field, &failure.message);
+        }
+        if let Some((kind, name)) = failure.resource {
+            details.set_resource_info(kind, name, "", &failure.message);
+        }
+        if let Some(retry_after) = failure.retry_after {
+            details.set_retry_info(Some(retry_after));
+        }
+        Status::with_error_details(failure.code, failure.message, details)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut details = Map::new();
+        if let Some(field) = self.field {
+            details.insert("field".to_owned(), String::from(field).into());
+        }
+        if let Some((kind, name)) = self.resource {
+            details.insert(kind.to_owned(), name.into());
+        }
+        // Whole seconds, rounded up: what the header can say.
+        let retry_after_s = self.retry_after.map(|retry_after| retry_after.as_secs_f64().ceil() as u64);
+        if let Some(seconds) = retry_after_s {
+            details.insert("retry_after_s".to_owned(), seconds.into());
+        }
+        let body = FailureBody { success: false, message: self.message, code: self.reason, details };
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(seconds) = retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_carries_reason_field_resource_and_hint() {
+        let failure = Failure {
+            field: Some("texts[3]".into()),
+            resource: Some(("model", "x".to_owned())),
+            retry_after: Some(Duration::from_millis(1500)),
+            ..Failure::new(("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS), "too much")
+        };
+        let status = Status::from(failure.clone());
+        assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "too much"));
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("OVERLOADED", "vectron"));
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "texts[3]");
+        assert_eq!(status.get_details_resource_info().unwrap().resource_name, "x");
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_millis(1500)));
+        let response = failure.into_response();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers()["retry-after"], "2");
+    }
+}
