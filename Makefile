@@ -2,9 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test lint fmt build weights tools python-client bench bench-wordnet clean
+.PHONY: help run test lint breaking fmt build weights tools python-client bench bench-wordnet clean
 
-export VECTRON_MODEL_CACHE ?= $(CURDIR)/model_cache
 BUF := tools/node_modules/.bin/buf
 VENV := .venv
 CARGO := cargo
@@ -28,11 +27,14 @@ test: weights ## run every test, with the real model and a generated Python clie
 python-client: build $(VENV)/ready ## generate a Python client from proto/ and run it against a server
 	$(VENV)/bin/python tests/python_client/run.py
 
-lint: tools ## formatting, clippy, the contract, licences of dependencies
+lint: tools ## formatting, clippy, the contract
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
+
+breaking: tools ## compare the contract with another revision: make breaking AGAINST='.git#branch=main'
+	$(BUF) breaking --against '$(AGAINST)'
 
 fmt: tools ## format everything
 	$(CARGO) fmt --all
@@ -43,12 +45,14 @@ bench: ## measure the kernels
 
 bench-wordnet: weights $(VENV)/ready ## the main job at full size; DATA is a folder with the WordNet files
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check numpy
-	$(VENV)/bin/python benches/wordnet.py $(or $(DATA),../shared/data)
+	$(VENV)/bin/python benches/wordnet.py $(or $(DATA),$(error say where the files are: make bench-wordnet DATA=folder))
 
-tools: tools/node_modules/.package-lock.json
+tools: tools/node_modules/.bin/buf
 
-tools/node_modules/.package-lock.json: tools/package-lock.json
-	cd tools && npm ci --no-fund --no-audit
+# `npm ci` wants every platform's package to be in the registry; `install` takes what this machine needs.
+tools/node_modules/.bin/buf: tools/package-lock.json
+	cd tools && npm install --no-save --no-fund --no-audit
+	touch $@
 
 $(VENV)/ready: tests/python_client/requirements.txt
 	python3 -m venv $(VENV)

@@ -31,12 +31,12 @@ pub enum Command {
 /// What `serve` takes.
 #[derive(clap::Args)]
 pub struct Serve {
+    /// What is logged. (First, since the headings of the configuration would hold for it too.)
+    #[command(flatten)]
+    pub telemetry: TelemetryOptions,
     /// How it runs.
     #[command(flatten)]
     pub config: Config,
-    /// What is logged.
-    #[command(flatten)]
-    pub telemetry: TelemetryOptions,
 }
 
 impl Cli {

@@ -18,21 +18,15 @@ pub struct Config {
     #[arg(long, env = "VECTRON_SEARCH_THREADS", default_value_t = 0, value_name = "COUNT")]
     pub search_threads: usize,
 
-    /// Use the embedding service at this URL (http://host:port), in place of the one in this process.
+    /// Use the embedding service at this URL (http://host:port); then none runs in this process.
     #[arg(long, env = "VECTRON_EMBEDDING_URL", value_name = "URL")]
     pub embedding_url: Option<String>,
 
     /// Address and port of the embedding service in this process.
-    #[arg(
-        long,
-        env = "VECTRON_EMBEDDING_LISTEN",
-        default_value = "127.0.0.1:8000",
-        value_name = "ADDRESS",
-        conflicts_with = "embedding_url"
-    )]
+    #[arg(long, env = "VECTRON_EMBEDDING_LISTEN", default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
     pub embedding_listen: SocketAddr,
 
-    /// The longest that the store waits for embeddings of one batch, in seconds.
+    /// The longest that the store waits for the embeddings of 512 texts, in seconds.
     #[arg(long, env = "VECTRON_EMBEDDING_TIMEOUT_S", default_value_t = 120, value_name = "SECONDS")]
     pub embedding_timeout_s: u64,
 

@@ -1,6 +1,7 @@
 //! Arguments → configuration → log → server; nothing else.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use vectron::cli::Cli;
@@ -22,7 +23,11 @@ fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     }
     let serve = Cli::parse().into_serve();
     telemetry::init(&serve.telemetry)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(server::run(serve.config))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(server::run(serve.config));
+    // Every log is closed by now; a benchmark, or the replay of a log, is not worth waiting for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
 #[expect(clippy::print_stderr, reason = "the last words of a process are for the person who started it")]

@@ -41,6 +41,7 @@ struct Embedded {
 
 /// Serves until SIGTERM or Ctrl-C.
 pub async fn run(config: Config) -> Result<(), AnyError> {
+    raise_file_limit();
     // Listened for from here on: whoever reads the first line of the log may send one.
     let mut signal = pin!(shutdown::signal());
     let listener = port::bind(config.listen, "--listen").await?;
@@ -88,7 +89,9 @@ pub async fn run(config: Config) -> Result<(), AnyError> {
         task::spawn_blocking(move || service.shutdown()).await?;
     }
     if let Some(database) = database {
-        task::spawn_blocking(move || database.close()).await?;
+        if !task::spawn_blocking(move || database.close()).await? {
+            return Err("stopped, but not every log could be synced".into());
+        }
         tracing::info!("stopped; every log is synced");
     }
     Ok(())
@@ -121,7 +124,7 @@ fn serve_embedding(service: EmbeddingService, listener: TcpListener) -> Serving 
 fn embedding_client(config: &Config, embedded: Option<&Embedded>) -> Result<EmbeddingClient, AnyError> {
     let timeout = Duration::from_secs(config.embedding_timeout_s);
     match (embedded, &config.embedding_url) {
-        (Some(embedded), _) => Ok(EmbeddingClient::new(embedded.service.in_memory_channel(), timeout)),
+        (Some(embedded), _) => Ok(EmbeddingClient::in_process(embedded.service.in_memory_channel(), timeout)),
         (None, Some(url)) => Ok(EmbeddingClient::connect(url, timeout)?),
         (None, None) => unreachable!("the service is in this process unless a URL names another"),
     }
@@ -198,6 +201,16 @@ async fn announce(address: SocketAddr, client: EmbeddingClient) {
 fn print_lines(lines: &[String]) {
     for line in lines {
         println!("{line}");
+    }
+}
+
+/// Each collection keeps a log open, and each client a connection; the usual soft limit of 1,024 is for other times.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the number of open files stays limited: {error}");
     }
 }
 

@@ -178,7 +178,12 @@ async fn collections_are_created_described_changed_and_dropped() {
     let mut client = server.collections().await;
     let again = pb::Collection { name: "c".into(), ..Default::default() };
     let request = pb::CreateCollectionRequest { collection: Some(again), ..Default::default() };
-    assert_refused(client.create_collection(request).await, Code::AlreadyExists, "COLLECTION_EXISTS", &["\"c\""]);
+    assert_refused(
+        client.create_collection(request).await,
+        Code::AlreadyExists,
+        "COLLECTION_EXISTS",
+        &["a collection \"c\" already"],
+    );
 
     // A text goes to the space of its model; a vector to the space of its dimension.
     let mut vectors = server.vectors().await;
@@ -280,7 +285,7 @@ async fn every_mistake_has_its_code_and_changes_nothing() {
             vec![good(), pb::RecordInput { if_version: Some(7), ..input("a", &[1.0, 1.0]) }],
             Code::Aborted,
             "VERSION_MISMATCH",
-            vec!["\"a\"", "version 7", "has 2"],
+            vec!["record \"a\" was", "version 7", "has 2"],
         ),
         (vec![good(), pb::RecordInput { if_version: Some(0), ..good() }], invalid, "INVALID_ARGUMENT", vec!["twice"]),
         (vec![], invalid, "INVALID_ARGUMENT", vec!["1 to 10000", "0"]),
@@ -309,6 +314,11 @@ async fn every_mistake_has_its_code_and_changes_nothing() {
     ] {
         assert_refused(client.search(request).await, code, reason, &[]);
     }
+    let long_model = pb::UpsertRequest { model_id: "x".repeat(20_000), ..upsert(vec![text("words")]) };
+    assert_refused(client.upsert(long_model).await, invalid, "INVALID_ARGUMENT", &["model_id", "1 to 128"]);
+    let mask = prost_types::FieldMask { paths: vec!["x".repeat(20_000)] };
+    let long_mask = pb::SearchRequest { read_mask: Some(mask), ..search(&[1.0, 1.0]) };
+    assert_refused(client.search(long_mask).await, invalid, "INVALID_ARGUMENT", &["read_mask"]);
     let too_large = pb::RecordInput { text: Some("x".repeat(70 << 20)), ..good() };
     assert_refused(
         client.upsert(upsert(vec![too_large])).await,
@@ -463,4 +473,35 @@ async fn an_unknown_method_is_unimplemented() {
         .await
         .unwrap();
     assert_eq!(response.headers()["grpc-status"].to_str().unwrap(), "12");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_given_up_before_it_is_built() {
+    let data = data_folder();
+    let server = Server::start(data.path(), Texts::Away);
+    create(&server, vec![space("raw", 1, pb::Metric::DotProduct)]).await;
+    let mut client = server.vectors().await;
+    let text = Some("x".repeat(1 << 20));
+    client.upsert(upsert(vec![pb::RecordInput { text, ..input("a", &[1.0]) }])).await.unwrap();
+    let ids = vec!["a".to_owned(); 5_000];
+    let started = std::time::Instant::now();
+    let get = client.get(pb::GetRequest { collection: "c".into(), ids, ..Default::default() }).await;
+    assert_refused(get, Code::ResourceExhausted, "MESSAGE_TOO_LARGE", &["67108864", "fewer ids"]);
+    assert!(started.elapsed().as_secs() < 5, "5 GiB were not copied");
+}
+
+#[tokio::test]
+async fn a_first_write_that_is_refused_makes_no_collection() {
+    let data = data_folder();
+    let server = Server::start(data.path(), Texts::Away);
+    let mut client = server.vectors().await;
+    let first = |if_version| pb::UpsertRequest {
+        create_missing: true,
+        ..upsert(vec![pb::RecordInput { if_version, ..input("a", &[1.0]) }])
+    };
+    assert_refused(client.upsert(first(Some(5))).await, Code::Aborted, "VERSION_MISMATCH", &["version 5"]);
+    let listed = server.collections().await.list_collections(pb::ListCollectionsRequest::default()).await.unwrap();
+    assert_eq!(listed.into_inner().collections, []);
+    assert_eq!(std::fs::read_dir(data.path().join("collections")).unwrap().count(), 0);
+    assert_eq!(client.upsert(first(Some(0))).await.unwrap().into_inner().record_count, 1);
 }

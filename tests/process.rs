@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Server, Texts, command, data_folder, run_to_end};
+use common::{Server, Texts, command, data_folder, run_to_end, vectron};
 use serde_json::json;
 use vectron::pb::v1 as pb;
 
@@ -75,7 +75,12 @@ async fn kill_minus_nine_during_a_load_loses_no_acknowledged_batch_and_halves_no
                 })
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(150 + 70 * round)).await;
+        // Under way, however slow the machine is; then at a moment that differs from round to round.
+        let before = acknowledged.lock().unwrap().len();
+        while acknowledged.lock().unwrap().len() < before + 8 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(7 * round)).await;
         server.kill();
         for writer in writers {
             writer.await.unwrap();
@@ -86,7 +91,6 @@ async fn kill_minus_nine_during_a_load_loses_no_acknowledged_batch_and_halves_no
         let ids: std::collections::HashSet<usize> =
             ids.as_array().unwrap().iter().map(|id| id.as_str().unwrap().parse().unwrap()).collect();
         let acknowledged = acknowledged.lock().unwrap();
-        assert!(acknowledged.len() > 3 * (round as usize + 1), "there was a load: {}", acknowledged.len());
         for first in acknowledged.iter() {
             assert!(
                 (*first..first + BATCH).all(|id| ids.contains(&id)),
@@ -118,11 +122,8 @@ fn a_port_that_is_taken_is_named() {
     let data = data_folder();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let mut taken_port = std::process::Command::new(env!("CARGO_BIN_EXE_vectron"));
-    taken_port
-        .current_dir(data.path())
-        .args(["--listen", &address, "--embedding-url", common::AWAY, "--data"])
-        .arg(data.path().join("d"));
+    let mut taken_port = vectron(data.path());
+    taken_port.args(["--listen", &address, "--embedding-url", common::AWAY, "--data"]).arg(data.path().join("d"));
     let (status, said) = run_to_end(taken_port);
     assert_eq!(status.code(), Some(1));
     assert!(said.contains(&address) && said.contains("in use") && said.contains("--listen"), "{said}");
@@ -222,11 +223,9 @@ async fn without_an_embedding_service_vectors_are_served_and_texts_are_refused()
 #[tokio::test]
 async fn missing_weights_while_offline_are_told_with_what_to_do() {
     let data = data_folder();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vectron"));
-    command.current_dir(data.path());
+    let mut command = vectron(data.path());
     command.args(["--listen", "127.0.0.1:0", "--embedding-listen", "127.0.0.1:0", "--offline"]);
     command.args(["--data", "d", "--model-cache", "empty", "--hub-home", "none"]);
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
     let server = Server::run(command, Texts::Away);
     assert_eq!(server.post("/vector", json!({"id": "v", "vector": [1, 2]})).await.0, 200);
     let (status, answer) = server.post("/upsert-text", json!({"id": "t", "text": "hello"})).await;
@@ -242,9 +241,8 @@ async fn a_store_uses_an_embedding_service_elsewhere_and_finds_it_again() {
     let (data, other) = (data_folder(), data_folder());
     let embedding = Server::start(other.path(), Texts::Embedded);
     let url = format!("http://{}", embedding.embedding_address.clone().unwrap());
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_vectron"));
-    command.current_dir(data.path()).args(["--listen", "127.0.0.1:0", "--data", "d", "--embedding-url", &url]);
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let mut command = vectron(data.path());
+    command.args(["--listen", "127.0.0.1:0", "--data", "d", "--embedding-url", &url]);
     let server = Server::run(command, Texts::Away);
     assert_eq!(server.post("/upsert-text", json!({"id": "t", "text": "a quick fox"})).await.0, 200);
     assert_eq!(server.post("/search/text", json!({"text": "animal"})).await.1["results"][0]["id"], json!("t"));
@@ -255,15 +253,25 @@ async fn a_store_uses_an_embedding_service_elsewhere_and_finds_it_again() {
 
 #[test]
 fn help_teaches_and_wrong_arguments_are_told() {
-    let help = std::process::Command::new(env!("CARGO_BIN_EXE_vectron")).arg("--help").output().unwrap();
+    let data = data_folder();
+    let help = vectron(data.path()).arg("--help").stdout(std::process::Stdio::piped()).output().unwrap();
     let text = String::from_utf8(help.stdout).unwrap();
     assert!(help.status.success());
     for part in ["serve", "--listen", "--data", "--embedding-url", "--offline", "Examples:", "search/text"] {
         assert!(text.contains(part), "no {part} in --help");
     }
-    let mut wrong = std::process::Command::new(env!("CARGO_BIN_EXE_vectron"));
-    wrong.args(["--listen", "nowhere"]);
-    let (status, said) = run_to_end(wrong);
-    assert_eq!(status.code(), Some(2));
-    assert!(said.contains("nowhere") && said.contains("--listen"), "{said}");
+    for (arguments, code, says) in [
+        (["--listen", "nowhere"], 2, "--listen"),
+        (["--embedding-url", "localhost:8000"], 1, "http://127.0.0.1:8000"),
+        (["--embedding-url", "https://localhost:8000"], 1, "http://127.0.0.1:8000"),
+    ] {
+        let mut wrong = vectron(data.path());
+        wrong.args(arguments);
+        if arguments[0] != "--listen" {
+            wrong.args(["--listen", "127.0.0.1:0"]);
+        }
+        let (status, said) = run_to_end(wrong);
+        assert_eq!(status.code(), Some(code), "{said}");
+        assert!(said.contains(arguments[1]) && said.contains(says), "{said}");
+    }
 }

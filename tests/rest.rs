@@ -255,6 +255,15 @@ async fn every_mistake_is_told_and_changes_nothing() {
         wrong("/search/text?collection=nope", json!({"text": "x"}), 404, "COLLECTION_NOT_FOUND", &["nope"]),
         wrong("/search/text", json!({"text": "x", "model_id": "nope"}), 404, "MODEL_NOT_FOUND", &["nope"]),
         wrong("/search/text", json!({"text": "x", "filter": {}}), 501, "NOT_IMPLEMENTED", &["filter"]),
+        wrong(
+            "/vector?colection=other",
+            json!({"id": "b", "vector": [1, 2, 3]}),
+            400,
+            "INVALID_ARGUMENT",
+            &["colection"],
+        ),
+        wrong("/embed?model=minilm", json!({"text": "x"}), 400, "INVALID_ARGUMENT", &["model"]),
+        wrong("/vector", json!({"id": "b", "vector": [1e19, 1, 1]}), 400, "INVALID_VECTOR", &["9e18", "9.99"]),
         wrong("/benchmark", json!({"dimension": 5000}), 400, "INVALID_ARGUMENT", &["1 to 4096", "5000"]),
         wrong("/nope", json!({}), 404, "ROUTE_NOT_FOUND", &["/nope", "/search/text"]),
         wrong("/vectors", json!({}), 405, "METHOD_NOT_ALLOWED", &["/vectors", "POST"]),
@@ -292,9 +301,9 @@ async fn bodies_that_are_no_json_are_told_apart() {
     assert!(body["message"].as_str().unwrap().contains("line 1 column"), "{body}");
     let (status, body) = answer(post("application/json", "[".repeat(100_000))).await;
     assert_eq!((status, &body["code"]), (400, &json!("MALFORMED_JSON")));
-    let (status, body) = answer(post("application/json", " ".repeat((64 << 20) + 1))).await;
+    let (status, body) = answer(post("application/json", " ".repeat((16 << 20) + 1))).await;
     assert_eq!((status, &body["code"]), (413, &json!("MESSAGE_TOO_LARGE")));
-    assert!(body["message"].as_str().unwrap().contains("67108864"), "{body}");
+    assert!(body["message"].as_str().unwrap().contains("16777216"), "{body}");
     assert_eq!(server.post("/vector?collection=c", json!({"id": "a", "vector": [1]})).await.0, 200, "it still serves");
 }
 

@@ -153,9 +153,8 @@ fn list(model: &ModelSpec, registry: &Registry, source: &WeightsSource) -> Comma
 }
 
 fn pull(model: &ModelSpec, _: &Registry, source: &WeightsSource) -> CommandResult {
-    source.obtain(model)?;
-    let folder = source.find(model).map_or_else(String::new, |folder| format!(" in {}", folder.display()));
-    println!("{}\tverified{folder}", model.id);
+    let files = source.obtain(model)?;
+    println!("{}\tverified in {}", model.id, files.folder.display());
     Ok(())
 }
 
@@ -164,5 +163,6 @@ fn verify(model: &ModelSpec, registry: &Registry, source: &WeightsSource) -> Com
         println!("{}\tno weights on disk", model.id);
         return Ok(());
     }
-    pull(model, registry, source)
+    let on_disk = WeightsSource { hub: None, ..source.clone() };
+    pull(model, registry, &on_disk)
 }

@@ -1,23 +1,23 @@
 //! One call from texts to embeddings: tokens, queue, results.
 //!
 //! Two bounds hold: the bytes of the texts of all calls in flight, and the tokens that wait in the queue. Beyond
-//! either a call is refused at once. A caller that drops its call frees both.
+//! either a call is refused at once. A caller that drops its call frees both, as soon as nothing works on its texts.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::batch::{Call, Limits, Queue, Refused};
-use crate::encoder::Tokens;
+use crate::batch::{Call, Limits, Queue, Refused, RefusedText, Texts, TokenizeQueue, Tokenized};
 use crate::model::LoadedModel;
 
-/// Texts of up to this many bytes are tokenized at once, in some ten microseconds; more on a thread that may block.
-const INLINE_BYTES_MAX: usize = 4 << 10;
+/// A single text of up to this many bytes is tokenized at once, in less than 100 microseconds; more on a thread for it.
+const INLINE_BYTES_MAX: usize = 256;
 
 /// Takes calls, hands them to the queue, and collects the results.
 pub(crate) struct Engine {
     queue: Arc<Queue<LoadedModel>>,
+    tokenizing: Arc<TokenizeQueue>,
     bytes: Arc<Semaphore>,
     bytes_max: usize,
 }
@@ -61,29 +61,44 @@ pub(crate) enum EngineError {
 impl Engine {
     pub(crate) fn new(limits: Limits, bytes_max: usize) -> Self {
         let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-        Self { queue: Arc::new(Queue::new(limits)), bytes: Arc::new(Semaphore::new(bytes_max)), bytes_max }
+        Self {
+            queue: Arc::new(Queue::new(limits)),
+            tokenizing: Arc::new(TokenizeQueue::new()),
+            bytes: Arc::new(Semaphore::new(bytes_max)),
+            bytes_max,
+        }
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue<LoadedModel>> {
         &self.queue
     }
 
-    pub(crate) async fn embed(
-        &self,
-        model: &Arc<LoadedModel>,
-        texts: Vec<String>,
-        normalize: bool,
-    ) -> Result<Answer, EngineError> {
+    pub(crate) fn tokenizing(&self) -> &Arc<TokenizeQueue> {
+        &self.tokenizing
+    }
+
+    /// Takes texts in where the budget of bytes has room for them; it is held from here to the answer.
+    pub(crate) fn admit(&self, texts: Vec<String>) -> Result<Texts, EngineError> {
         // A single call is at most a message; with less room than that it gets all there is.
         let bytes: usize = texts.iter().map(String::len).sum();
         let wanted = bytes.min(self.bytes_max);
-        let Ok(_held) = self.bytes.try_acquire_many(u32::try_from(wanted).unwrap_or(u32::MAX)) else {
-            let queued = self.bytes_max - self.bytes.available_permits();
-            return Err(EngineError::Full { wanted, queued, queued_max: self.bytes_max, unit: "bytes" });
-        };
+        match self.bytes.clone().try_acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX)) {
+            Ok(held) => Ok(Texts { texts, held }),
+            Err(_) => {
+                let queued = self.bytes_max - self.bytes.available_permits();
+                Err(EngineError::Full { wanted, queued, queued_max: self.bytes_max, unit: "bytes" })
+            }
+        }
+    }
 
+    pub(crate) async fn embed(
+        &self,
+        model: &Arc<LoadedModel>,
+        texts: Texts,
+        normalize: bool,
+    ) -> Result<Answer, EngineError> {
         let started = Instant::now();
-        let texts = tokenize(model, texts, bytes).await?;
+        let Tokenized { texts, held: _held } = self.tokenize(model, texts).await?;
         let tokenize_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
 
         let mut embeddings: Vec<TextEmbedding> = texts
@@ -108,21 +123,21 @@ impl Engine {
         }
         Ok(Answer { embeddings, tokenize_us, queue_us, inference_us })
     }
+
+    async fn tokenize(&self, model: &Arc<LoadedModel>, texts: Texts) -> Result<Tokenized, EngineError> {
+        if let [text] = &texts.texts[..]
+            && text.len() <= INLINE_BYTES_MAX
+        {
+            let tokens = model.encoder.tokenize(text).map_err(|error| RefusedText { index: 0, error })?;
+            return Ok(Tokenized { texts: vec![tokens], held: texts.held });
+        }
+        let answer = self.tokenizing.push(model.clone(), texts).ok_or(EngineError::Stopping)?;
+        Ok(answer.await.map_err(|_| EngineError::Lost)??)
+    }
 }
 
-async fn tokenize(model: &Arc<LoadedModel>, texts: Vec<String>, bytes: usize) -> Result<Vec<Tokens>, EngineError> {
-    if bytes <= INLINE_BYTES_MAX {
-        return tokenize_here(model, &texts);
+impl From<RefusedText> for EngineError {
+    fn from(RefusedText { index, error }: RefusedText) -> Self {
+        Self::TextRefused { index, reason: error.to_string() }
     }
-    let model = model.clone();
-    tokio::task::spawn_blocking(move || tokenize_here(&model, &texts)).await.unwrap_or(Err(EngineError::Lost))
-}
-
-fn tokenize_here(model: &LoadedModel, texts: &[String]) -> Result<Vec<Tokens>, EngineError> {
-    let mut tokenized = Vec::with_capacity(texts.len());
-    for (index, text) in texts.iter().enumerate() {
-        let tokens = model.encoder.tokenize(text);
-        tokenized.push(tokens.map_err(|error| EngineError::TextRefused { index, reason: error.to_string() })?);
-    }
-    Ok(tokenized)
 }

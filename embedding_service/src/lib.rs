@@ -5,15 +5,15 @@
 //!
 //! - `encoder`: text → tokens → embedding, on the CPU;
 //! - `model`: which models there are, where their weights come from, which are in memory;
-//! - `batch`: the queue between callers and worker threads;
+//! - `batch`: the queues between callers and the threads that tokenize and run models;
 //! - `engine`: one call from texts to embeddings;
 //! - `port`, `telemetry`, `shutdown`: what any service of ours needs, shared with `vectron`;
 //! - `api`: gRPC and REST over the same handlers;
 //! - `service`: all of it, running.
 
-pub mod api;
-pub mod batch;
-pub mod encoder;
+mod api;
+mod batch;
+mod encoder;
 mod engine;
 pub mod model;
 pub mod pb;

@@ -101,4 +101,7 @@ fn mistakes_in_settings_are_named() {
     let (code, _, stderr) = run(cache.path(), &["--log", "info,=="]);
     assert_eq!(code, 1);
     assert!(stderr.contains("--log `info,==`"), "{stderr}");
+    let (code, _, stderr) = run(cache.path(), &["--embedding-queue-bytes", "0"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("--embedding-queue-bytes") && stderr.contains("expected 1 or more"), "{stderr}");
 }

@@ -24,8 +24,8 @@ async fn mistakes_in_texts_are_refused_by_both_doors() {
     let cases: [(&str, Vec<&str>, &str); 4] = [
         ("NO_TEXTS", vec![], "expected 1 to 2048, got none"),
         ("TOO_MANY_TEXTS", many, "expected 1 to 2048, got 2049"),
-        ("EMPTY_TEXT", vec!["x", ""], "texts[1] is empty: expected 1 byte to 1 MiB"),
-        ("TEXT_TOO_LONG", vec![&over], "texts[0] has 1048577 bytes: expected 1 byte to 1 MiB"),
+        ("INVALID_TEXT", vec!["x", ""], "texts[1] is empty: expected 1 byte to 1 MiB"),
+        ("INVALID_TEXT", vec![&over], "texts[0] has 1048577 bytes: expected 1 byte to 1 MiB"),
     ];
     for (expected, texts, says) in cases {
         let status = served.grpc().embed(request(&texts)).await.unwrap_err();
@@ -128,6 +128,8 @@ async fn mistakes_in_rest_bodies_say_what_is_expected() {
     for (body, says) in [
         (r#"{"txt": "x"}"#, "unknown field `txt`, expected one of `text`, `normalize`, `model_id`"),
         (r#"{"normalize": true}"#, "missing field `text`"),
+        (r#"["x", null, null]"#, "expected an object, got an array"),
+        (r#""x""#, "expected an object, got a string"),
         (r#"{"text": 3}"#, "invalid type: integer `3`, expected a string"),
     ] {
         let (http, answer) = served.post("/embed", body).await;
@@ -158,6 +160,55 @@ async fn what_does_not_exist_is_answered_in_the_callers_language() {
     let status = client.unary(request, path, codec).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "ROUTE_NOT_FOUND"));
     assert!(status.message().contains("/no.such.Service/Method"), "{status:?}");
+}
+
+#[tokio::test]
+async fn unknown_method_of_a_known_service_is_named() {
+    let served = Served::start().await;
+    let mut client = tonic::client::Grpc::new(served.channel());
+    client.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static("/vectron.embedding.v1.EmbeddingService/Enbed");
+    let codec = tonic_prost::ProstCodec::<pb::GetModelRequest, pb::GetModelResponse>::default();
+    let status = client.unary(tonic::Request::new(pb::GetModelRequest::default()), path, codec).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "ROUTE_NOT_FOUND"));
+    assert!(status.message().contains("EmbeddingService/Enbed"), "{status:?}");
+}
+
+#[tokio::test]
+async fn message_of_another_kind_is_the_callers_mistake() {
+    let served = Served::start().await;
+    let mut client = tonic::client::Grpc::new(served.channel());
+    client.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static("/vectron.embedding.v1.EmbeddingService/Embed");
+    // Its field 1 is a number where Embed has texts.
+    let other = pb::ListModelsRequest { page_size: 7, ..Default::default() };
+    let codec = tonic_prost::ProstCodec::<pb::ListModelsRequest, pb::EmbedResponse>::default();
+    let status = client.unary(tonic::Request::new(other), path, codec).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "MALFORMED_MESSAGE"), "{status:?}");
+}
+
+#[tokio::test]
+async fn deadline_that_passes_is_named_and_texts_count_while_the_model_loads() {
+    // A hub that never answers: the model is loading for some seconds.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let served = Served::start_with(&vectron_embedding::Options {
+        offline: false,
+        hub_endpoint: format!("http://{}", silent.local_addr().unwrap()),
+        embedding_queue_bytes: 10,
+        ..options(cache.path())
+    })
+    .await;
+    let path = "/vectron.embedding.v1.EmbeddingService/Embed";
+    // A message of one text of six bytes, as gRPC frames it.
+    let waiting = served.post_grpc(path, "200m", b"\0\0\0\0\x08\x0a\x06abcdef");
+    let second = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        served.grpc().embed(request(&["abcdef"])).await.unwrap_err()
+    };
+    let (first, second) = tokio::join!(waiting, second);
+    assert_eq!((first.code(), reason(&first).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"), "{first:?}");
+    assert_eq!((second.code(), reason(&second).as_str()), (Code::ResourceExhausted, "OVERLOADED"), "{second:?}");
 }
 
 #[tokio::test]

@@ -101,8 +101,11 @@ async fn service_that_was_shut_down_refuses() {
     served.embed(&["load it"]).await;
     let service = served.service.clone();
     tokio::task::spawn_blocking(move || service.shutdown()).await.unwrap();
-    let status = served.grpc().embed(request(&["x"])).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unavailable, "the service is stopping"));
+    for texts in [&["x"][..], &["x", "y"]] {
+        let status = served.grpc().embed(request(texts)).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, "the service is stopping"));
+    }
+    assert_eq!(served.get("/readyz").await, (503, "stopping\n".into()));
 }
 
 #[tokio::test]

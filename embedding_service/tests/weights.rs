@@ -153,3 +153,55 @@ fn serve_files(content: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> So
     });
     address
 }
+
+#[test]
+fn damaged_folder_is_passed_over_where_another_is_whole() {
+    let cache = cache_with_weights();
+    fs::rename(cache.path().join("minilm"), cache.path().join("sentence-transformers_all-MiniLM-L6-v2")).unwrap();
+    put_damaged(cache.path());
+    let options = options(cache.path());
+    let registry = options.registry().unwrap();
+    let files = options.weights_source().obtain(registry.get("minilm").unwrap()).unwrap();
+    assert_eq!(files.folder, cache.path().join("sentence-transformers_all-MiniLM-L6-v2"));
+}
+
+#[test]
+fn damaged_file_is_fetched_again() {
+    let cache = cache_with_weights();
+    put_damaged(cache.path());
+    let hub = serve_files(|name| (name == "config.json").then(|| fs::read(weights().join(name)).unwrap()));
+    pull(cache.path(), hub).unwrap();
+    let hub = serve_files(|_| None);
+    put_damaged(cache.path());
+    let error = pull(cache.path(), hub).unwrap_err();
+    for part in ["config.json is damaged", "the hub answered 404", "remove ", "models pull minilm"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn two_that_fetch_at_once_both_have_the_files() {
+    let cache = tempfile::tempdir().unwrap();
+    // The other one is done before the first answer.
+    let folder = cache.path().join("minilm");
+    let hub = serve_files(move |_| {
+        for name in FILES {
+            fs::copy(weights().join(name), folder.join(name)).unwrap();
+        }
+        None
+    });
+    pull(cache.path(), hub).unwrap();
+}
+
+/// A minilm whose config.json is another's.
+fn put_damaged(cache: &Path) {
+    let folder = cache.join("minilm");
+    fs::create_dir_all(&folder).unwrap();
+    for name in FILES {
+        if !folder.join(name).exists() {
+            fs::write(folder.join(name), "").unwrap();
+        }
+    }
+    fs::remove_file(folder.join("config.json")).unwrap();
+    fs::write(folder.join("config.json"), "{}").unwrap();
+}

@@ -3,6 +3,7 @@
 //! How an error looks on the wire is the same for every service of ours: `vectron_embedding::port::Failure`.
 
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -168,6 +169,7 @@ impl From<LogError> for ApiError {
                 Reason::CollectionDamaged
             }
             LogError::Closed => Reason::NotReady,
+            LogError::Io { error, .. } if error.kind() == ErrorKind::StorageFull => Reason::NoSpaceLeft,
             _ => Reason::Internal,
         };
         let error = ApiError::new(reason, error);
@@ -200,7 +202,7 @@ impl From<Refusal> for ApiError {
         let reason = match &refusal {
             Refusal::VersionMismatch { .. } => Reason::VersionMismatch,
             Refusal::RequestIdReused { .. } => Reason::RequestIdReused,
-            Refusal::SpaceConflict { .. } => Reason::SpaceExists,
+            Refusal::SpaceConflict { .. } | Refusal::ModelHasSpace { .. } => Reason::SpaceExists,
             Refusal::SecondRawSpace { .. } => Reason::DimensionMismatch,
             Refusal::TooManySpaces => Reason::LimitReached,
         };

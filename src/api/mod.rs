@@ -11,7 +11,6 @@ pub mod metrics;
 mod rest;
 
 use tonic_health::server::HealthReporter;
-use vectron_embedding::port;
 
 pub use error::{ApiError, Reason};
 pub use handlers::{Handlers, SearchPool};
@@ -30,7 +29,6 @@ pub async fn router(handlers: Handlers) -> (axum::Router, HealthReporter) {
     let router = rest::routes(handlers)
         .merge(grpc.reset_fallback())
         .fallback(rest::fallback)
-        .layer(axum::middleware::map_response(port::name_message_limit))
         .layer(axum::middleware::from_fn(metrics::count));
     (router, reporter)
 }

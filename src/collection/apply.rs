@@ -10,7 +10,7 @@ use crate::collection::op::{Change, Created, Operation, RecordRemoved, RecordWri
 use crate::collection::request::{RequestTable, Seen};
 use crate::collection::view::{Location, View, describe};
 use crate::types::limits::SPACES_MAX;
-use crate::types::{Dimension, RecordId, Sequence, Space};
+use crate::types::{Dimension, RecordId, Sequence, Space, SpaceName};
 
 /// How an operation was decided.
 pub type Outcome = Result<Applied, Refusal>;
@@ -64,6 +64,14 @@ pub enum Refusal {
         name: String,
         /// How they differ.
         existing: String,
+    },
+    /// The model has a space already.
+    #[error("the texts of model {model_id:?} have a space already: {space}")]
+    ModelHasSpace {
+        /// The model.
+        model_id: String,
+        /// Its space.
+        space: SpaceName,
     },
     /// A first write would add a second space of raw vectors.
     #[error(
@@ -199,17 +207,31 @@ impl View {
         let mut added = 0;
         for space in spaces {
             match self.space_named(space.name.as_str()).map(|number| self.space(number)) {
-                None => added += 1,
+                None => {
+                    self.check_model_is_new(space)?;
+                    added += 1;
+                }
                 Some(existing) if existing == space => {}
                 Some(existing) => {
                     return Err(Refusal::SpaceConflict {
                         name: space.name.to_string(),
-                        existing: format!("{existing:?}, not {space:?}"),
+                        existing: format!("{existing}, not {space}"),
                     });
                 }
             }
         }
         if self.spaces.len() + added > SPACES_MAX { Err(Refusal::TooManySpaces) } else { Ok(()) }
+    }
+
+    /// Texts pick their space by the model, so a second one could never be chosen.
+    fn check_model_is_new(&self, space: &Space) -> Result<(), Refusal> {
+        let Some(model) = &space.text_model else { return Ok(()) };
+        match self.space_of_model(&model.model_id) {
+            None => Ok(()),
+            Some(number) => {
+                Err(Refusal::ModelHasSpace { model_id: model.model_id.clone(), space: self.space(number).name.clone() })
+            }
+        }
     }
 
     fn add_spaces(&mut self, spaces: Vec<Space>) {

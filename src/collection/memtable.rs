@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::collection::op::Content;
 use crate::index::flat::{self, Rows};
-use crate::types::{Dimension, RecordId, Sequence};
+use crate::types::{Dimension, RecordId, Sequence, norm};
 
 /// Rows of a block: as many as a word has bits, so that a mask says which are live.
 const BLOCK_ROWS: usize = 64;
@@ -22,8 +22,8 @@ const PAGE_BLOCKS: usize = 64;
 pub struct Table {
     dimension: Dimension,
     pages: Vec<Arc<Page>>,
-    /// Dead rows, to be used again. Only the writer needs them, so a clone shares them until one is written to.
-    free: Arc<Vec<u32>>,
+    /// Dead rows, to be used again.
+    free: imbl::Vector<u32>,
     row_count: u32,
     live_count: usize,
 }
@@ -64,7 +64,7 @@ pub struct Row<'a> {
 impl Table {
     /// No rows.
     pub fn new(dimension: Dimension) -> Self {
-        Self { dimension, pages: Vec::new(), free: Arc::default(), row_count: 0, live_count: 0 }
+        Self { dimension, pages: Vec::new(), free: imbl::Vector::new(), row_count: 0, live_count: 0 }
     }
 
     /// Rows that are live.
@@ -80,7 +80,7 @@ impl Table {
     /// Adds a row and returns its number.
     pub fn insert(&mut self, row: Row<'_>) -> u32 {
         assert_eq!(row.components.len(), self.dimension.get(), "a table holds vectors of its space alone");
-        let number = match Arc::make_mut(&mut self.free).pop() {
+        let number = match self.free.pop_back() {
             Some(number) => number,
             None => self.grow(),
         };
@@ -104,7 +104,7 @@ impl Table {
         // The text and the metadata go at once; the vector's place waits for the next record.
         Arc::make_mut(&mut live_block.block).contents[number as usize % BLOCK_ROWS] = Arc::default();
         self.live_count -= 1;
-        Arc::make_mut(&mut self.free).push(number);
+        self.free.push_back(number);
     }
 
     /// A live row.
@@ -146,7 +146,7 @@ impl Table {
 impl Block {
     /// Writes over row `index`, or adds it where it is the next.
     fn set(&mut self, index: usize, row: Row<'_>) {
-        let inverse_norm = (1.0 / flat::norm(row.components)) as f32;
+        let inverse_norm = (1.0 / norm(row.components)) as f32;
         if index == self.ids.len() {
             self.ids.push(row.id.clone());
             self.versions.push(row.version);

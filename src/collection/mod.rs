@@ -74,11 +74,6 @@ impl Collection {
         self.writer.log.bytes()
     }
 
-    /// Where it lies.
-    pub fn folder(&self) -> &std::path::Path {
-        &self.folder
-    }
-
     /// Applies what is queued, syncs it, and ends the threads. Later writes are refused; reads go on.
     pub fn close(&self) {
         self.writer.stop();

@@ -1,6 +1,7 @@
 //! Making a collection, and bringing one back from its log.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -13,7 +14,7 @@ use crate::collection::view::View;
 use crate::collection::write::{self, Shared, Writer};
 use crate::collection::{Change, Collection, Outcome, Refusal};
 use crate::storage::fs::Fs;
-use crate::storage::log::{Durability, FileLog, LogError, LogOptions, OpenError, TornTail};
+use crate::storage::log::{Durability, FileLog, LogError, LogOptions, LogRecord, OpenError, TornTail};
 use crate::types::Sequence;
 
 /// Why a collection could not be made or opened.
@@ -46,6 +47,21 @@ pub enum RecoverError {
     Thread(#[from] std::io::Error),
 }
 
+impl RecoverError {
+    /// Whether the machine lacks something, so that the log itself may be whole.
+    pub fn is_of_the_machine(&self) -> bool {
+        use std::io::ErrorKind;
+        match self {
+            RecoverError::Thread(_) => true,
+            RecoverError::Log(LogError::Io { error, .. }) => {
+                // 24 and 23: too many open files, in the process and in the system.
+                matches!(error.raw_os_error(), Some(23 | 24)) || error.kind() == ErrorKind::OutOfMemory
+            }
+            _ => false,
+        }
+    }
+}
+
 impl Collection {
     /// Makes a collection in a folder that does not exist yet, durably.
     pub fn create(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions, created: Created) -> Result<Self, RecoverError> {
@@ -64,7 +80,7 @@ impl Collection {
         let log_folder = log_folder(folder);
         let mut view = View::default();
         let mut requests = RequestTable::default();
-        let replay = |record: crate::storage::log::LogRecord<'_>| {
+        let replay = |record: LogRecord<'_>| {
             let operation = Operation::decode(record.payload.to_vec().into())?;
             let _: Outcome = view.apply(record.sequence, operation, &mut requests);
             Ok::<(), DecodeError>(())
@@ -91,8 +107,9 @@ fn start(folder: &Path, log: FileLog, view: View, requests: RequestTable<Outcome
         visible: watch::Sender::new(view.sequence()),
         view: ArcSwap::from_pointee(view),
         requests: Mutex::new(requests),
+        unapplied_bytes: AtomicU64::new(0),
     });
-    let (writer, queue) = Writer::new(Arc::new(log));
+    let (writer, queue) = Writer::new(Arc::new(log), shared.clone());
     let applier = thread::Builder::new().name("vectron-apply".to_owned()).spawn({
         let shared = shared.clone();
         move || write::apply_all(&queue, &shared)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::collection::memtable::Row;
 use crate::collection::view::{SpaceNumber, View};
 use crate::index::{Nearest, flat};
-use crate::types::{Metric, RecordId, Vector};
+use crate::types::{Metric, RecordId, Vector, norm};
 
 /// A search within one space.
 pub struct Search {
@@ -76,6 +76,12 @@ impl Found {
         &self.view
     }
 
+    /// How many hits there are.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.hits.len()
+    }
+
     /// The hits with their scores, best first, ties by id.
     pub fn hits(&self) -> impl Iterator<Item = (f32, Row<'_>)> {
         let table = &self.view.tables[usize::from(self.space.0)];
@@ -85,5 +91,5 @@ impl Found {
 
 /// Whether the vector is long enough to have a cosine.
 pub fn has_direction(vector: &Vector) -> bool {
-    flat::norm(vector.components()) >= f64::from(f32::MIN_POSITIVE)
+    norm(vector.components()) >= f64::from(f32::MIN_POSITIVE)
 }

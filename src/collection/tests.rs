@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::storage::fs::RealFs;
 use crate::storage::log::LogOptions;
-use crate::types::{Dimension, Metadata, Metric, RecordId, Space, SpaceName, Value, Vector};
+use crate::types::{Dimension, Metadata, Metric, RecordId, Space, SpaceName, TextModel, Value, Vector};
 
 fn space(name: &str, dimension: usize, metric: Metric) -> Space {
     let dimension = Dimension::new(dimension).unwrap();
@@ -196,10 +196,41 @@ fn a_raw_vector_is_placed_by_name_or_by_its_only_dimension() {
     };
     assert_eq!(place(2, None), Ok("a".to_owned()));
     assert_eq!(place(3, Some("c")), Ok("c".to_owned()));
-    assert!(matches!(place(3, None), Err(NoPlace::Ambiguous { .. })));
+    assert!(matches!(place(3, None), Err(NoPlace::Ambiguous { .. })), "two raw spaces");
     assert!(matches!(place(4, None), Err(NoPlace::NoSuchDimension { .. })));
     assert!(matches!(place(2, Some("b")), Err(NoPlace::WrongDimension { .. })));
     assert!(matches!(place(2, Some("z")), Err(NoPlace::NoSuchSpace { .. })));
+}
+
+#[test]
+fn raw_vectors_stay_in_their_space_when_texts_of_the_same_dimension_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let text_model = Some(TextModel { model_id: "m".to_owned(), fingerprint: "f".to_owned() });
+    let texts = Space { text_model, ..space("m", 2, Metric::Cosine) };
+    let place = |spaces: Vec<Space>, name: &str| {
+        let view = create(&folder.path().join(name), spaces).view();
+        view.place(Dimension::new(2).unwrap(), None).map(|number| view.space(number).name.to_string())
+    };
+    assert_eq!(place(vec![texts.clone()], "1"), Ok("m".to_owned()));
+    assert_eq!(place(vec![space("raw-2", 2, Metric::Cosine), texts.clone()], "2"), Ok("raw-2".to_owned()));
+    assert_eq!(place(vec![texts, space("raw-2", 2, Metric::Cosine)], "3"), Ok("raw-2".to_owned()));
+}
+
+#[test]
+fn a_model_has_one_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let text_model =
+        |fingerprint: &str| Some(TextModel { model_id: "m".to_owned(), fingerprint: fingerprint.to_owned() });
+    let collection =
+        create(&folder.path().join("c"), vec![Space { text_model: text_model("f"), ..space("a", 2, Metric::Cosine) }]);
+    let update = |space: Space| {
+        let change = Change::Updated(Updated { spaces: vec![space], ..Updated::default() });
+        run(&collection, Operation { change, request_key: None })
+    };
+    let second = update(Space { text_model: text_model("f"), ..space("b", 2, Metric::Cosine) });
+    assert!(matches!(second, Err(Refusal::ModelHasSpace { .. })), "{second:?}");
+    let changed = update(Space { text_model: text_model("g"), ..space("a", 2, Metric::Cosine) }).unwrap_err();
+    assert!(changed.to_string().contains("fingerprint f, not dimension 2"), "{changed}");
 }
 
 #[test]

@@ -128,7 +128,8 @@ impl View {
         self.find(|space| space.text_model.as_ref().is_some_and(|model| model.model_id == model_id))
     }
 
-    /// The space for a raw vector: the named one, else the only one of its dimension.
+    /// The space for a raw vector: the named one, else the only raw one of its dimension, else the only one. So raw
+    /// vectors go on to the space that they went to before texts came.
     pub fn place(&self, dimension: Dimension, space: Option<&SpaceName>) -> Result<SpaceNumber, NoPlace> {
         if let Some(name) = space {
             let Some(number) = self.space_named(name.as_str()) else {
@@ -140,10 +141,13 @@ impl View {
             }
             return Ok(number);
         }
-        let fitting: Vec<&Space> = self.spaces.iter().filter(|space| space.dimension == dimension).collect();
-        match fitting[..] {
-            [] => Err(NoPlace::NoSuchDimension { got: dimension, existing: describe(&self.spaces) }),
-            [_] => Ok(self.find(|space| space.dimension == dimension).expect("one space was just found")),
+        let fits = |space: &&Space| space.dimension == dimension;
+        let is_raw = |space: &&Space| space.text_model.is_none();
+        let fitting: Vec<&Space> = self.spaces.iter().filter(fits).collect();
+        let raw: Vec<&Space> = fitting.iter().copied().filter(is_raw).collect();
+        match (&raw[..], &fitting[..]) {
+            (_, []) => Err(NoPlace::NoSuchDimension { got: dimension, existing: describe(&self.spaces) }),
+            ([only], _) | ([], [only]) => Ok(self.space_named(only.name.as_str()).expect("it was just found")),
             _ => Err(NoPlace::Ambiguous { got: dimension, existing: describe(fitting) }),
         }
     }
@@ -166,9 +170,20 @@ impl View {
     }
 }
 
+/// Spaces that a message names; more are counted.
+const DESCRIBED_SPACES_MAX: usize = 10;
+
 /// For messages: each space with its dimension.
 pub fn describe<'a>(spaces: impl IntoIterator<Item = &'a Space>) -> String {
-    let described: Vec<String> =
-        spaces.into_iter().map(|space| format!("{} (dimension {})", space.name, space.dimension)).collect();
-    if described.is_empty() { "no spaces yet".to_owned() } else { described.join(", ") }
+    let spaces: Vec<&Space> = spaces.into_iter().collect();
+    if spaces.is_empty() {
+        return "no spaces yet".to_owned();
+    }
+    let named = spaces.iter().take(DESCRIBED_SPACES_MAX);
+    let mut described: Vec<String> =
+        named.map(|space| format!("{} (dimension {})", space.name, space.dimension)).collect();
+    if spaces.len() > DESCRIBED_SPACES_MAX {
+        described.push(format!("and {} more", spaces.len() - DESCRIBED_SPACES_MAX));
+    }
+    described.join(", ")
 }

@@ -5,6 +5,7 @@
 //! So a durable write is invisible until it is synced, and a buffered one behind it appears after it. Dropping the
 //! receiver of an answer cancels nothing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use arc_swap::ArcSwap;
@@ -14,7 +15,7 @@ use crate::collection::apply::Outcome;
 use crate::collection::op::Operation;
 use crate::collection::request::RequestTable;
 use crate::collection::view::View;
-use crate::storage::log::{Completion, Log, LogError};
+use crate::storage::log::{Completion, Durability, Log, LogError};
 use crate::types::Sequence;
 
 /// The answer to a write, when it comes. (The channel needs no runtime: the engine stays synchronous.)
@@ -26,41 +27,56 @@ pub(super) struct Shared {
     pub requests: Mutex<RequestTable<Outcome>>,
     /// The sequence of `view`, for readers that wait for one.
     pub visible: watch::Sender<Sequence>,
+    /// Bytes of operations that are not applied yet.
+    pub unapplied_bytes: AtomicU64,
 }
 
 /// An operation that has entered the log.
 pub(super) struct Submitted {
     operation: Operation,
+    /// Its size in the log, which is about its size in memory.
+    bytes: u64,
     completion: Completion,
     answer: oneshot::Sender<Result<Outcome, LogError>>,
 }
+
+/// Bytes of operations that have entered the log and are not applied yet. Beyond it a write is refused.
+const UNAPPLIED_BYTES_MAX: u64 = 256 << 20;
 
 /// The way into the log. The lock makes the order of the queue the order of the log; it is held for an append, which
 /// does not wait, and never across `.await`.
 pub(super) struct Writer {
     pub log: Arc<dyn Log>,
+    shared: Arc<Shared>,
     queue: Mutex<Option<mpsc::Sender<Submitted>>>,
 }
 
 impl Writer {
-    pub fn new(log: Arc<dyn Log>) -> (Self, mpsc::Receiver<Submitted>) {
-        // Unbounded here, since the log bounds the bytes that are under way and refuses more.
+    pub fn new(log: Arc<dyn Log>, shared: Arc<Shared>) -> (Self, mpsc::Receiver<Submitted>) {
+        // The channel has no bound of its own: `UNAPPLIED_BYTES_MAX` is the bound.
         let (sender, receiver) = mpsc::channel();
-        (Self { log, queue: Mutex::new(Some(sender)) }, receiver)
+        (Self { log, shared, queue: Mutex::new(Some(sender)) }, receiver)
     }
 
-    pub fn submit(
-        &self,
-        operation: Operation,
-        durability: crate::storage::log::Durability,
-    ) -> Result<Answer, LogError> {
+    pub fn submit(&self, operation: Operation, durability: Durability) -> Result<Answer, LogError> {
         let payload = operation.encode();
+        let bytes = payload.len() as u64;
         let (answer, receiver) = oneshot::channel();
         let queue = lock(&self.queue);
         let sender = queue.as_ref().ok_or(LogError::Closed)?;
+        let unapplied_bytes = self.shared.unapplied_bytes.load(Ordering::Relaxed);
+        // One operation alone is always let in, however large.
+        if unapplied_bytes > 0 && unapplied_bytes + bytes > UNAPPLIED_BYTES_MAX {
+            return Err(LogError::Full {
+                pending_bytes: unapplied_bytes,
+                append_bytes: bytes,
+                pending_bytes_max: UNAPPLIED_BYTES_MAX,
+            });
+        }
         let completion = self.log.append(vec![payload], durability)?;
+        self.shared.unapplied_bytes.fetch_add(bytes, Ordering::Relaxed);
         // The applier goes only after the sender was dropped, which takes this lock.
-        sender.send(Submitted { operation, completion, answer }).map_err(|_| LogError::Closed)?;
+        sender.send(Submitted { operation, bytes, completion, answer }).map_err(|_| LogError::Closed)?;
         Ok(receiver)
     }
 
@@ -95,11 +111,12 @@ pub(super) fn apply_all(queue: &mpsc::Receiver<Submitted>, shared: &Shared) {
 type Answered = (oneshot::Sender<Result<Outcome, LogError>>, Result<Outcome, LogError>);
 
 fn apply_one(submitted: Submitted, view: &mut View, shared: &Shared) -> Answered {
-    let Submitted { operation, completion, answer } = submitted;
+    let Submitted { operation, bytes, completion, answer } = submitted;
     let outcome = completion.wait().map(|committed| {
         assert_eq!(committed.first, committed.last, "one operation is one record");
         view.apply(committed.first, operation, &mut lock(&shared.requests))
     });
+    shared.unapplied_bytes.fetch_sub(bytes, Ordering::Relaxed);
     (answer, outcome)
 }
 

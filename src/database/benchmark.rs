@@ -9,6 +9,7 @@ use crate::collection::{Change, Collection, Content, Created, Operation, RecordW
 use crate::storage::log::{Durability, LogError};
 use crate::types::{CollectionName, Dimension, RecordId, Vector};
 
+const FOLDER: &str = "benchmark_temp";
 /// Vectors of one batch.
 const BATCH_VECTORS: usize = 100;
 /// Durable writes of one vector each: every one waits for the disk, so more would only take longer.
@@ -93,10 +94,15 @@ impl Drop for Scratch {
     }
 }
 
+/// Removes what a benchmark left that was killed.
+pub(super) fn remove_leftovers(data: &Path) {
+    let _ = std::fs::remove_dir_all(data.join(FOLDER));
+}
+
 /// Runs the benchmark in `<data>/benchmark_temp`, which is empty before and gone afterwards.
 pub fn run(data: &Path, parameters: Parameters) -> Result<Report, DatabaseError> {
-    let scratch = Scratch(data.join("benchmark_temp"));
-    let _ = std::fs::remove_dir_all(&scratch.0);
+    let scratch = Scratch(data.join(FOLDER));
+    remove_leftovers(data);
     let (database, _) = Database::open(&scratch.0)?;
     let vectors = generate(parameters.vector_count, parameters.dimension, 1);
     let single = vectors.len().min(SINGLE_DURABLE_MAX);

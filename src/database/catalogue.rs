@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::collection::{REVISION, RequestKey, RequestTable, Seen};
 use crate::pb::storage as pb;
 use crate::storage::fs::Fs;
-use crate::storage::log::{Durability, FileLog, Log, LogError, LogOptions, OpenError, TornTail};
+use crate::storage::log::{Durability, FileLog, Log, LogError, LogOptions, LogRecord, OpenError, TornTail};
 use crate::types::{CollectionName, Sequence};
 
 /// Which collections there are.
@@ -72,7 +72,7 @@ impl Catalogue {
         collection_count: usize,
     ) -> Result<(Self, Option<TornTail>), CatalogueError> {
         let mut names = Names::default();
-        let replay = |record: crate::storage::log::LogRecord<'_>| {
+        let replay = |record: LogRecord<'_>| {
             let (change, key) = decode(record.payload)?;
             names.apply(change, key.as_ref());
             Ok::<(), String>(())
@@ -120,6 +120,10 @@ impl Catalogue {
 
     pub fn close(&self) {
         self.log.close();
+    }
+
+    pub fn health(&self) -> Result<(), LogError> {
+        self.log.health()
     }
 }
 

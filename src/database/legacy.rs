@@ -32,6 +32,7 @@ pub struct LegacyError {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct LegacyRecord {
     id: String,
     vector: Vec<f32>,

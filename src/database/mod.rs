@@ -21,10 +21,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use uuid::Uuid;
 
-use crate::collection::{Collection, Created, RecoverError, RequestKey, Seen};
+use crate::collection::{Applied, Collection, Created, Operation, RecoverError, RequestKey, Seen};
 use crate::storage::fs::{Fs, RealFs};
 use crate::storage::lock::{DirectoryLock, LockError};
-use crate::storage::log::{LogError, LogOptions, TornTail};
+use crate::storage::log::{Durability, LogError, LogOptions, TornTail};
 use crate::types::CollectionName;
 use crate::types::limits::COLLECTIONS_MAX;
 pub use catalogue::CatalogueError;
@@ -54,6 +54,14 @@ pub enum Entry {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// How a collection came to be there.
+enum Made<T> {
+    /// Now, filled.
+    New(Arc<Collection>, T),
+    /// By an earlier call with the same request id.
+    Before(Arc<Collection>),
 }
 
 /// What was found when the folder was opened.
@@ -116,6 +124,14 @@ pub enum DatabaseError {
         /// What is wrong.
         reason: String,
     },
+    /// The machine has no more files, threads or memory for it.
+    #[error("collection {name} cannot be opened: {error}; raise the limits of the process (ulimit -n, ulimit -u)")]
+    CannotOpen {
+        /// The name.
+        name: CollectionName,
+        /// What was refused.
+        error: Box<RecoverError>,
+    },
     /// There are as many collections as a server takes.
     #[error("a server has at most {COLLECTIONS_MAX} collections")]
     TooMany,
@@ -134,10 +150,15 @@ fn existing_collections(existing: &[String]) -> String {
 impl Database {
     /// Opens the folder, or makes it. Every log is replayed before this returns.
     pub fn open(folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
-        let fs: Arc<dyn Fs> = Arc::new(RealFs);
+        Self::open_on(Arc::new(RealFs), folder)
+    }
+
+    /// As `open`, with the logs on another file system; the lock is on the real one.
+    fn open_on(fs: Arc<dyn Fs>, folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
         let io = |error| DatabaseError::Io { path: folder.to_owned(), error };
         fs.create_dir_all(&folder.join("collections")).map_err(io)?;
         let lock = DirectoryLock::acquire(folder)?;
+        benchmark::remove_leftovers(folder);
         let collection_count = collection_folders(&*fs, folder)?.len();
         let (catalogue, torn) = Catalogue::open(fs.clone(), &folder.join("catalogue"), collection_count)?;
         let is_first_start = catalogue.is_new();
@@ -151,7 +172,7 @@ impl Database {
         let mut report = OpenReport::default();
         report.torn.extend(torn.map(|torn| ("the catalogue".to_owned(), torn)));
         database.remove_leftovers()?;
-        database.open_collections(&mut report);
+        database.open_collections(&mut report)?;
         if is_first_start {
             report.imported = legacy::import(&database)?;
         }
@@ -200,20 +221,41 @@ impl Database {
         created: Created,
         key: Option<RequestKey>,
     ) -> Result<Arc<Collection>, DatabaseError> {
-        self.create_filled(name, created, key, |_| Ok(()))
+        match self.create_filled(name, created, key, |_| Ok(()))? {
+            Made::New(collection, ()) => Ok(collection),
+            Made::Before(collection) => Ok(collection),
+        }
+    }
+
+    /// Makes a collection with its first operation, before anybody can see it: both happen, or neither. Where another
+    /// writer was faster, AlreadyExists.
+    pub fn create_with(
+        &self,
+        name: &CollectionName,
+        first: Operation,
+        durability: Durability,
+    ) -> Result<Applied, DatabaseError> {
+        let fill = |collection: &Collection| {
+            let answer = collection.submit(first, durability)?;
+            Ok(answer.blocking_recv().map_err(|_| LogError::Closed)???)
+        };
+        match self.create_filled(name, Created::default(), None, fill)? {
+            Made::New(_, applied) => Ok(applied),
+            Made::Before(_) => Err(DatabaseError::AlreadyExists { name: name.clone() }),
+        }
     }
 
     /// As `create`; the collection is filled before anybody can see it.
-    fn create_filled(
+    fn create_filled<T>(
         &self,
         name: &CollectionName,
         created: Created,
         key: Option<RequestKey>,
-        fill: impl FnOnce(&Collection) -> Result<(), RecoverError>,
-    ) -> Result<Arc<Collection>, DatabaseError> {
+        fill: impl FnOnce(&Collection) -> Result<T, RecoverError>,
+    ) -> Result<Made<T>, DatabaseError> {
         let mut catalogue = self.catalogue();
         match key.as_ref().map(|key| catalogue.seen(key)) {
-            Some(Seen::Answered(_)) => return self.get(name.as_str()),
+            Some(Seen::Answered(_)) => return self.get(name.as_str()).map(Made::Before),
             Some(Seen::Reused) => return Err(reused(key)),
             Some(Seen::Never) | None => {}
         }
@@ -226,37 +268,27 @@ impl Database {
         let id = Uuid::new_v4();
         let folder = self.collection_folder(id);
         let made = Collection::create(self.fs.clone(), &folder, LogOptions::default(), created)
-            .and_then(|collection| fill(&collection).map(|()| collection));
-        let recorded = made.map_err(DatabaseError::from).and_then(|collection| {
-            self.sync_folder(&self.folder.join("collections"))?;
-            catalogue.append(CatalogueChange::Created { id, name: name.clone() }, key)?;
-            Ok(collection)
-        });
-        match recorded {
-            Ok(collection) => {
-                let collection = Arc::new(collection);
-                self.entries_mut().insert(name.clone(), Entry::Open(collection.clone()));
-                Ok(collection)
-            }
+            .and_then(|collection| fill(&collection).map(|filled| (collection, filled)))
+            .map_err(DatabaseError::from)
+            .and_then(|made| self.sync_folder(&self.folder.join("collections")).map(|()| made));
+        let (collection, filled) = match made {
+            Ok(made) => made,
             Err(error) => {
-                // The catalogue does not name the folder; if this fails too, the next start removes it.
-                let _ = self.fs.remove_dir_all(&folder);
-                Err(error)
+                self.remove_folder(id);
+                return Err(error);
             }
+        };
+        if let Err(error) = catalogue.append(CatalogueChange::Created { id, name: name.clone() }, key) {
+            // Unless it surely is not in the catalogue, the next start decides: an unnamed folder is removed then.
+            if was_not_written(&error) {
+                drop(collection);
+                self.remove_folder(id);
+            }
+            return Err(error.into());
         }
-    }
-
-    /// The collection of that name, made if it is missing.
-    pub fn get_or_create(&self, name: &CollectionName) -> Result<Arc<Collection>, DatabaseError> {
-        match self.get(name.as_str()) {
-            Err(DatabaseError::NotFound { .. }) => {}
-            found => return found,
-        }
-        match self.create(name, Created::default(), None) {
-            // Another writer was faster.
-            Err(DatabaseError::AlreadyExists { .. }) => self.get(name.as_str()),
-            created => created,
-        }
+        let collection = Arc::new(collection);
+        self.entries_mut().insert(name.clone(), Entry::Open(collection.clone()));
+        Ok(Made::New(collection, filled))
     }
 
     /// Drops a collection with everything in it, and returns how many records that were. A damaged one can be dropped.
@@ -274,7 +306,12 @@ impl Database {
             Ok(collection) => collection.view().record_count() as u64,
             Err(_) => 0,
         };
-        catalogue.append(CatalogueChange::Dropped { id, record_count }, key)?;
+        if let Err(error) = catalogue.append(CatalogueChange::Dropped { id, record_count }, key) {
+            if !was_not_written(&error) {
+                self.set_aside(name, &error);
+            }
+            return Err(error.into());
+        }
         let entry = self.entries_mut().remove(name);
         if let Some(Entry::Open(collection)) = entry {
             collection.close();
@@ -283,14 +320,37 @@ impl Database {
         Ok(record_count)
     }
 
-    /// Closes every collection: what was accepted is applied and synced.
-    pub fn close(&self) {
-        for (_, entry) in self.list(None, usize::MAX) {
-            if let Entry::Open(collection) = entry {
-                collection.close();
+    /// A drop that failed half way may be found done at the next start. Until then nothing more may be acknowledged.
+    fn set_aside(&self, name: &str, error: &LogError) {
+        let reason = format!("dropping it has failed ({error}); the next start tells whether it is gone");
+        let Some(entry) =
+            self.entries_mut().get_mut(name).map(|entry| std::mem::replace(entry, Entry::Damaged { reason }))
+        else {
+            return;
+        };
+        if let Entry::Open(collection) = entry {
+            collection.close();
+        }
+    }
+
+    /// Closes every collection: what was accepted is applied and synced. False where a log could not be synced.
+    pub fn close(&self) -> bool {
+        let mut is_synced = true;
+        for (name, entry) in self.list(None, usize::MAX) {
+            let Entry::Open(collection) = entry else { continue };
+            collection.close();
+            if let Err(error) = collection.health() {
+                tracing::error!("collection {name}: {error}");
+                is_synced = false;
             }
         }
-        self.catalogue().close();
+        let catalogue = self.catalogue();
+        catalogue.close();
+        if let Err(error) = catalogue.health() {
+            tracing::error!("the catalogue: {error}");
+            is_synced = false;
+        }
+        is_synced
     }
 
     /// Where it lies.
@@ -298,7 +358,8 @@ impl Database {
         &self.folder
     }
 
-    fn open_collections(&self, report: &mut OpenReport) {
+    /// A collection with a damaged log is set aside; where the machine cannot open any more, nothing is served.
+    fn open_collections(&self, report: &mut OpenReport) -> Result<(), DatabaseError> {
         let known = self.catalogue().collections();
         for (name, id) in known {
             let opened = Collection::open(self.fs.clone(), &self.collection_folder(id), LogOptions::default());
@@ -307,6 +368,9 @@ impl Database {
                     report.torn.extend(torn.map(|torn| (format!("collection {name}"), torn)));
                     Entry::Open(Arc::new(collection))
                 }
+                Err(error) if error.is_of_the_machine() => {
+                    return Err(DatabaseError::CannotOpen { name, error: Box::new(error) });
+                }
                 Err(error) => {
                     report.damaged.push((name.clone(), error.to_string()));
                     Entry::Damaged { reason: error.to_string() }
@@ -314,6 +378,7 @@ impl Database {
             };
             self.entries_mut().insert(name, entry);
         }
+        Ok(())
     }
 
     /// Removes the folders of collections that were not finished, or dropped, when the process ended. Only names that
@@ -361,6 +426,11 @@ fn collection_folders(fs: &dyn Fs, folder: &Path) -> Result<Vec<Uuid>, DatabaseE
     let path = folder.join("collections");
     let names = fs.list(&path).map_err(|error| DatabaseError::Io { path, error })?;
     Ok(names.iter().filter_map(|name| Uuid::try_parse(name.to_str()?).ok()).collect())
+}
+
+/// Whether an append has failed before anything was written. After every other failure nobody knows.
+fn was_not_written(error: &LogError) -> bool {
+    matches!(error, LogError::NoSpace { .. } | LogError::Full { .. } | LogError::TooLarge { .. } | LogError::Closed)
 }
 
 fn reused(key: Option<RequestKey>) -> DatabaseError {

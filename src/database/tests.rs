@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::collection::{Change, Content, Operation, RecordWritten, Upserted};
+use crate::storage::fs::{Call, SimFs};
 use crate::storage::log::Durability;
 use crate::types::{Dimension, RecordId, Vector};
 
@@ -200,4 +201,37 @@ fn the_benchmark_leaves_nothing_behind() {
     let persistence = report.persistence.unwrap();
     assert!(persistence.verified && persistence.record_count == 250);
     assert!(!folder.path().join("benchmark_temp").exists());
+}
+
+/// A file system with a catalogue and one collection, whose next sync fails.
+fn with_a_failing_sync(folder: &Path) -> (SimFs, Database) {
+    let fs = SimFs::new();
+    let (database, _) = Database::open_on(Arc::new(fs.clone()), folder).unwrap();
+    fill(&database.create(&name("keep"), Created::default(), None).unwrap(), 3);
+    fs.fail_next(Call::SyncData, std::io::ErrorKind::Other);
+    (fs, database)
+}
+
+#[test]
+fn after_a_drop_that_failed_nothing_more_is_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_fs, database) = with_a_failing_sync(folder.path());
+    let before = database.get("keep").unwrap();
+    database.drop_collection("keep", None).unwrap_err();
+    let Err(DatabaseError::Damaged { reason, .. }) = database.get("keep") else { panic!("still served") };
+    assert!(reason.contains("the next start tells"), "{reason}");
+    let change = Change::Deleted(Vec::new());
+    assert!(before.submit(Operation { change, request_key: None }, Durability::Durable).is_err());
+}
+
+#[test]
+fn after_a_create_that_failed_the_folder_is_left_to_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (fs, database) = with_a_failing_sync(folder.path());
+    // The sync that fails is the new collection's own: it is surely not in the catalogue.
+    assert!(database.create(&name("new"), Created::default(), None).is_err());
+    let count = |fs: &SimFs| collection_folders(fs, folder.path()).unwrap().len();
+    assert_eq!(count(&fs), 1);
+    assert!(matches!(database.get("new"), Err(DatabaseError::NotFound { .. })));
+    assert!(database.close(), "the logs that are served are whole");
 }

@@ -3,11 +3,12 @@
 //! In-process or over the network it is the same client: only the channel differs. Nothing is written before the
 //! service has answered for every text, and every answer is checked: count, dimension, one fingerprint.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use vectron_embedding::pb::v1::embedding_service_client::EmbeddingServiceClient;
 use vectron_embedding::pb::v1::{self as pb, EmbedRequest, EmbedResponse};
@@ -30,6 +31,8 @@ const RETRIES: usize = 3;
 #[derive(Clone)]
 pub struct EmbeddingClient {
     client: EmbeddingServiceClient<Channel>,
+    /// For messages: where the service is.
+    place: Arc<str>,
     timeout: Duration,
 }
 
@@ -57,39 +60,45 @@ pub struct Embedding {
 pub struct EmbedError {
     /// The service's code.
     pub code: Code,
-    /// The service's reason, where it gave one: `MODEL_NOT_FOUND`, …
-    pub reason: Option<String>,
     /// What was expected and what came.
     pub message: String,
     /// When to try again.
     pub retry_after: Option<Duration>,
 }
 
-/// The URL of an embedding service is no URL.
+/// Not where an embedding service can be.
 #[derive(Debug, thiserror::Error)]
-#[error("{url:?} is not the URL of an embedding service: expected something like http://127.0.0.1:8000 ({error})")]
+#[error("{url:?} is not the URL of an embedding service: expected http://host:port, for example http://127.0.0.1:8000")]
 pub struct InvalidUrl {
     url: String,
-    error: tonic::transport::Error,
 }
 
 impl EmbeddingClient {
-    /// Talks through a channel that is there already. `timeout` is the most that one call may take.
-    pub fn new(channel: Channel, timeout: Duration) -> Self {
+    /// Talks to the service in this process. `timeout` is the most that one call may take.
+    pub fn in_process(channel: Channel, timeout: Duration) -> Self {
+        Self::new(channel, "in this process", timeout)
+    }
+
+    fn new(channel: Channel, place: &str, timeout: Duration) -> Self {
         let client = EmbeddingServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Self { client, timeout }
+        Self { client, place: place.into(), timeout }
     }
 
     /// Talks to a service elsewhere; connects at the first call, and again after a broken connection.
     pub fn connect(url: &str, timeout: Duration) -> Result<Self, InvalidUrl> {
-        let endpoint =
-            Endpoint::from_shared(url.to_owned()).map_err(|error| InvalidUrl { url: url.to_owned(), error })?;
+        let invalid = || InvalidUrl { url: url.to_owned() };
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| invalid())?;
+        let uri = endpoint.uri();
+        let has_host = uri.host().is_some_and(|host| !host.is_empty());
+        if uri.scheme_str() != Some("http") || !has_host || !matches!(uri.path(), "" | "/") {
+            return Err(invalid());
+        }
         let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_while_idle(true);
-        Ok(Self::new(endpoint.connect_lazy(), timeout))
+        Ok(Self::new(endpoint.connect_lazy(), url, timeout))
     }
 
     /// Embeds at least one text. An empty `model_id` is the service's default model.
@@ -135,23 +144,28 @@ impl EmbeddingClient {
             .with_max_delay(Duration::from_secs(1))
             .with_max_times(RETRIES)
             .with_jitter();
-        let answer = attempt.retry(backoff).when(|status| status.code() == Code::Unavailable);
+        let answer = attempt.retry(backoff).when(|status| code(status) == Code::Unavailable);
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(EmbedError {
-                code: status.code(),
-                reason: status.get_details_error_info().map(|info| info.reason),
-                message: describe(&status),
+                code: code(&status),
+                message: format!("{} (the embedding service {})", describe(&status), self.place),
                 retry_after: status.get_details_retry_info().and_then(|retry| retry.retry_delay),
             }),
             Err(_) => Err(EmbedError {
                 code: Code::DeadlineExceeded,
-                reason: None,
-                message: format!("the embedding service did not answer within {:?}", self.timeout),
+                message: format!("the embedding service {} did not answer within {:?}", self.place, self.timeout),
                 retry_after: None,
             }),
         }
     }
+}
+
+/// What the service itself refuses carries its reason. Everything else comes from between here and there: broken
+/// connections, or a server that is no embedding service.
+fn code(status: &Status) -> Code {
+    let is_from_service = status.get_details_error_info().is_some_and(|info| info.domain == "vectron");
+    if is_from_service || status.code() == Code::DeadlineExceeded { status.code() } else { Code::Unavailable }
 }
 
 /// Splits texts into calls that the service takes.
@@ -190,11 +204,11 @@ fn check(response: EmbedResponse, count: usize) -> Result<Embedded, EmbedError> 
 
 fn garbled(what: String) -> EmbedError {
     let message = format!("the embedding service sent a wrong answer: {what}");
-    EmbedError { code: Code::Internal, reason: None, message, retry_after: None }
+    EmbedError { code: Code::Internal, message, retry_after: None }
 }
 
 /// The status, and below it what the transport met: "Connection refused" says more than "transport error".
-fn describe(status: &tonic::Status) -> String {
+fn describe(status: &Status) -> String {
     let mut message = status.message().to_owned();
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {

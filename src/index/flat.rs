@@ -1,7 +1,7 @@
 //! Exact search: every row is compared. The truth that other indexes are tested against.
 
 use crate::distance::kernels;
-use crate::types::{Metric, Vector};
+use crate::types::{Metric, Vector, norm};
 
 /// A query prepared for one metric.
 pub struct Query {
@@ -62,11 +62,6 @@ impl Query {
     }
 }
 
-/// Length of a vector, in double precision, so that neither huge nor tiny components overflow.
-pub fn norm(components: &[f32]) -> f64 {
-    components.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,11 +91,18 @@ mod tests {
     }
 
     #[test]
-    fn a_cosine_survives_huge_and_tiny_components() {
-        let huge: &[f32] = &[1e30, 1e30];
+    fn scores_are_numbers_at_the_limits_of_length() {
+        let huge: &[f32] = &[6e18, 6e18];
+        let opposite: &[f32] = &[-6e18, -6e18];
         let tiny: &[f32] = &[1e-30, 1e-30];
-        for (_, score) in scores(Metric::Cosine, &[2e30, 2e30], &[huge, tiny], 0b11) {
-            assert!((score - 1.0).abs() < 1e-5, "{score}");
+        for metric in [Metric::Cosine, Metric::DotProduct, Metric::Euclidean] {
+            for (_, score) in scores(metric, huge, &[huge, opposite, tiny], 0b111) {
+                assert!(score.is_finite(), "{metric}: {score}");
+            }
+        }
+        let cosines = scores(Metric::Cosine, huge, &[huge, opposite, tiny], 0b111);
+        for ((_, score), expected) in cosines.iter().zip([1.0, -1.0, 1.0]) {
+            assert!((score - expected).abs() < 1e-5, "{score}");
         }
     }
 }

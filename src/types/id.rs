@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::limits::ID_BYTES_MAX;
 
 /// The id of a record: UTF-8, 1 to 512 bytes, kept verbatim. Ordered by its bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(Arc<str>);
 
 /// Why a text is no id.
@@ -47,6 +47,12 @@ impl Borrow<str> for RecordId {
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 

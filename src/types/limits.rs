@@ -1,18 +1,22 @@
 //! A limit on everything. `AdminService.GetServerInfo` tells them to clients.
 
-/// Bytes of one gRPC message or REST body.
+/// Bytes of one gRPC message.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a REST body, which holds one record.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// Records of one batch, ids of one read or delete, records of one page.
 pub const BATCH_RECORDS_MAX: usize = 10_000;
 /// Components of a vector.
 pub const DIMENSION_MAX: usize = 65_536;
+/// Euclidean length of a vector: the square of a distance, and every product, then fits 32-bit numbers.
+pub const NORM_MAX: f64 = 9e18;
 /// Hits of one search.
 pub const TOP_K_MAX: usize = 10_000;
 /// Bytes of a record's id.
 pub const ID_BYTES_MAX: usize = 512;
 /// Bytes of a text.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
-/// Bytes of a record's metadata: names and values.
+/// Bytes of a record's metadata: names and texts, and 8 for each value.
 pub const METADATA_BYTES_MAX: usize = 1 << 20;
 /// Levels of lists and objects within metadata. Each takes up to three of the 100 levels that prost decodes, here and in
 /// the log.

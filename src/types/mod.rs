@@ -17,4 +17,4 @@ pub use name::{CollectionName, InvalidName, SpaceName};
 pub use sequence::Sequence;
 pub use space::{Space, TextModel};
 pub use value::{InvalidMetadata, Metadata, Value};
-pub use vector::{Dimension, InvalidVector, Vector};
+pub use vector::{Dimension, InvalidVector, Vector, norm};

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use super::{Dimension, Metric, SpaceName};
 
 /// A set of vectors that may be compared with one another. Vectors of different spaces never mix.
@@ -20,4 +22,14 @@ pub struct TextModel {
     pub model_id: String,
     /// Hash of the weights, the tokenizer, the configuration and the pooling.
     pub fingerprint: String,
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dimension {}, {}, ", self.dimension, self.metric)?;
+        match &self.text_model {
+            Some(model) => write!(f, "model {} with fingerprint {}", model.model_id, model.fingerprint),
+            None => f.write_str("raw vectors"),
+        }
+    }
 }

@@ -69,24 +69,26 @@ impl Metadata {
     }
 }
 
-/// Returns the size of the value in bytes; every value counts at least one.
+/// What each value counts beside its names and texts: at least what it takes encoded.
+const VALUE_BYTES: usize = 8;
+
+/// Returns the size of the value in bytes.
 fn check(field: &str, value: &Value, depth: usize) -> Result<usize, InvalidMetadata> {
     if depth > METADATA_DEPTH_MAX {
         return Err(InvalidMetadata::TooDeep { field: field.to_owned() });
     }
-    match value {
-        Value::Null | Value::Bool(_) => Ok(1),
-        Value::Int(_) => Ok(8),
+    let inner = match value {
         Value::Double(number) if !number.is_finite() => {
-            Err(InvalidMetadata::NotFinite { field: field.to_owned(), value: *number })
+            return Err(InvalidMetadata::NotFinite { field: field.to_owned(), value: *number });
         }
-        Value::Double(_) => Ok(8),
-        Value::String(text) => Ok(1 + text.len()),
-        Value::List(values) => values.iter().try_fold(1, |sum, value| Ok(sum + check(field, value, depth + 1)?)),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Double(_) => 0,
+        Value::String(text) => text.len(),
+        Value::List(values) => values.iter().try_fold(0, |sum, value| Ok(sum + check(field, value, depth + 1)?))?,
         Value::Object(fields) => {
-            fields.iter().try_fold(1, |sum, (name, value)| Ok(sum + name.len() + check(field, value, depth + 1)?))
+            fields.iter().try_fold(0, |sum, (name, value)| Ok(sum + name.len() + check(field, value, depth + 1)?))?
         }
-    }
+    };
+    Ok(VALUE_BYTES + inner)
 }
 
 #[cfg(test)]
@@ -103,8 +105,10 @@ mod tests {
         assert!(Metadata::new(nested(24)).is_ok());
         assert_eq!(Metadata::new(nested(25)), Err(InvalidMetadata::TooDeep { field: "deep".to_owned() }));
         let text = |bytes| BTreeMap::from([("t".to_owned(), Value::String("x".repeat(bytes)))]);
-        assert!(Metadata::new(text(METADATA_BYTES_MAX - 2)).is_ok());
-        assert!(matches!(Metadata::new(text(METADATA_BYTES_MAX)), Err(InvalidMetadata::TooLarge { .. })));
+        assert!(Metadata::new(text(METADATA_BYTES_MAX - 9)).is_ok());
+        assert!(matches!(Metadata::new(text(METADATA_BYTES_MAX - 8)), Err(InvalidMetadata::TooLarge { .. })));
+        let nulls = BTreeMap::from([("n".to_owned(), Value::List(vec![Value::Null; METADATA_BYTES_MAX / 8]))]);
+        assert!(matches!(Metadata::new(nulls), Err(InvalidMetadata::TooLarge { .. })));
         let nan = BTreeMap::from([("n".to_owned(), Value::List(vec![Value::Double(f64::NAN)]))]);
         assert!(matches!(Metadata::new(nan), Err(InvalidMetadata::NotFinite { .. })));
     }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::limits::DIMENSION_MAX;
+use super::limits::{DIMENSION_MAX, NORM_MAX};
 
 /// The number of components of a vector: 1 to 65,536.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +26,12 @@ pub enum InvalidVector {
         component: usize,
         /// What it is.
         value: f32,
+    },
+    /// Its length would overflow the products and distances of 32-bit numbers.
+    #[error("the length of a vector is at most {NORM_MAX:e}, but this one has {norm:e}")]
+    TooLong {
+        /// Its length.
+        norm: f64,
     },
     /// The bytes are no whole number of components.
     #[error("the components of a vector have 4 bytes each, but {bytes} bytes came")]
@@ -59,10 +65,15 @@ impl Vector {
         if Dimension::new(components.len()).is_none() {
             return Err(InvalidVector::Length { got: components.len() });
         }
-        match components.iter().position(|component| !component.is_finite()) {
-            Some(component) => Err(InvalidVector::NotFinite { component, value: components[component] }),
-            None => Ok(Self(components.into_boxed_slice())),
+        let norm = norm(&components);
+        if norm <= NORM_MAX {
+            return Ok(Self(components.into_boxed_slice()));
         }
+        // NaN and infinities make the norm NaN or infinite; large numbers make it large.
+        Err(match components.iter().position(|component| !component.is_finite()) {
+            Some(component) => InvalidVector::NotFinite { component, value: components[component] },
+            None => InvalidVector::TooLong { norm },
+        })
     }
 
     /// Reads packed little-endian IEEE 754 binary32.
@@ -88,11 +99,11 @@ impl Vector {
     pub fn components(&self) -> &[f32] {
         &self.0
     }
+}
 
-    /// Whether every component is zero, so that there is no direction.
-    pub fn is_zero(&self) -> bool {
-        self.0.iter().all(|&component| component == 0.0)
-    }
+/// Length of a vector, in double precision, so that neither large nor small components overflow.
+pub fn norm(components: &[f32]) -> f64 {
+    components.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -113,6 +124,8 @@ mod tests {
             let error = Vector::new(vec![0.0, value]).unwrap_err();
             assert!(matches!(error, InvalidVector::NotFinite { component: 1, .. }), "{error}");
         }
+        assert!(Vector::new(vec![6e18, 6e18]).is_ok());
+        assert!(matches!(Vector::new(vec![7e18, 7e18]), Err(InvalidVector::TooLong { .. })));
         assert_eq!(Vector::new(vec![]), Err(InvalidVector::Length { got: 0 }));
         assert_eq!(Vector::new(vec![0.0; 65_537]), Err(InvalidVector::Length { got: 65_537 }));
     }

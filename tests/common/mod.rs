@@ -41,10 +41,8 @@ pub struct Server {
 
 /// The weights, as `make weights` puts them.
 pub fn model_cache() -> PathBuf {
-    let folder = match std::env::var_os("VECTRON_MODEL_CACHE") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("model_cache"),
-    };
+    let folder = std::env::var_os("VECTRON_MODEL_CACHE").unwrap_or_else(|| "model_cache".into());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     assert!(folder.is_dir(), "there is no {}: run `make weights`", folder.display());
     folder
 }
@@ -53,11 +51,24 @@ pub fn data_folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// The server's command, before it runs.
-pub fn command(data: &Path, texts: Texts) -> Command {
+/// The binary, with nothing of this environment's settings, in a folder where no `.env` is found.
+pub fn vectron(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vectron"));
-    // Away from the checkout, so that no `.env` is found.
-    command.current_dir(std::env::temp_dir());
+    command.current_dir(folder);
+    for (name, _) in std::env::vars_os() {
+        let is_setting =
+            ["VECTRON_", "HF_", "RUST_LOG"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix));
+        if is_setting {
+            command.env_remove(name);
+        }
+    }
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// A server on free ports, before it runs.
+pub fn command(data: &Path, texts: Texts) -> Command {
+    let mut command = vectron(&std::env::temp_dir());
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
     match texts {
         Texts::Embedded => {
@@ -65,7 +76,6 @@ pub fn command(data: &Path, texts: Texts) -> Command {
         }
         Texts::Away => command.args(["--embedding-url", AWAY]),
     };
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 

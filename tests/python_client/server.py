@@ -6,8 +6,11 @@ import pathlib
 import re
 import subprocess
 import sys
+import threading
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+READY = "texts can be embedded"
+START_MAX_S = 120
 
 
 def generate(folder):
@@ -22,23 +25,42 @@ def generate(folder):
     sys.path.insert(0, str(folder))
 
 
+def environment():
+    """This environment without anybody's settings: a server of a test depends on its arguments alone."""
+    settings = ("VECTRON_", "HF_", "RUST_LOG")
+    return {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+
+
 class Server:
-    """A running server: its addresses, its process, and the lines that it logged until it was ready."""
+    """A running server: its addresses, its process, and what it logs."""
 
     def __init__(self, folder):
-        command = [ROOT / "target/release/vectron", "serve", "--offline", "--data", folder / "data"]
+        binary = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "vectron"
+        command = [binary, "serve", "--offline", "--log", "info", "--data", folder / "data"]
         command += ["--listen", "127.0.0.1:0", "--embedding-listen", "127.0.0.1:0"]
-        command += ["--model-cache", os.environ.get("VECTRON_MODEL_CACHE", ROOT / "model_cache")]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=folder)
+        command += ["--model-cache", ROOT / os.environ.get("VECTRON_MODEL_CACHE", "model_cache")]
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=folder, env=environment()
+        )
         self.log = []
-        for line in self.process.stderr:
-            self.log.append(line.rstrip())
-            if "texts can be embedded" in line:
-                break
-        else:
-            raise SystemExit("the server has ended before it was ready:\n" + "\n".join(self.log))
+        ready = threading.Event()
+        threading.Thread(target=self.read_log, args=(ready,), daemon=True).start()
+        if not ready.wait(timeout=START_MAX_S) or not self.has_logged(READY):
+            self.process.kill()
+            raise SystemExit("the server was not ready in time:\n" + "\n".join(self.log))
         self.store = self.find(r"vectron listens on http://(\S+)")
         self.embedding = self.find(r"embeddings on http://(\S+)")
+
+    def read_log(self, ready):
+        """Reads to the end, so that the server never waits for a reader."""
+        for line in self.process.stderr:
+            self.log.append(line.rstrip())
+            if READY in line:
+                ready.set()
+        ready.set()
+
+    def has_logged(self, text):
+        return any(text in line for line in self.log)
 
     def find(self, pattern):
         """What the pattern's group matches in the log."""

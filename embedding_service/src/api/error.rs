@@ -137,8 +137,8 @@ impl ApiError {
         match self {
             Self::NoTexts => ("NO_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::TooManyTexts { .. } => ("TOO_MANY_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::EmptyText { .. } => ("EMPTY_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::TextTooLong { .. } => ("TEXT_TOO_LONG", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::EmptyText { .. } => ("INVALID_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::TextTooLong { .. } => ("INVALID_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::TextRefused { .. } => ("INVALID_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::UnknownModel { .. } => ("MODEL_NOT_FOUND", Code::NotFound, StatusCode::NOT_FOUND),
             Self::TwoModels { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),

@@ -52,12 +52,14 @@ impl Handlers {
         check_texts(&request.texts)?;
         let slot = self.model(&request.model_id)?;
         let id = &slot.spec().id;
+        // Before the wait for the model: the texts are in memory all that time.
+        let texts = self.engine.admit(request.texts)?;
         let model = slot.ready(LOAD_PATIENCE).await.map_err(|reason| match reason {
             NotReady::Loading => ApiError::ModelLoading { id: id.clone() },
             NotReady::Failed(reason) => ApiError::ModelFailed { id: id.clone(), reason },
         })?;
         let normalize = request.normalize.unwrap_or(slot.spec().normalize);
-        let answer = self.engine.embed(&model, request.texts, normalize).await?;
+        let answer = self.engine.embed(&model, texts, normalize).await?;
         Ok(Embedded {
             embeddings: answer.embeddings,
             model_id: id.clone(),
@@ -99,7 +101,8 @@ impl Handlers {
     }
 }
 
-fn check_texts(texts: &[String]) -> Result<(), ApiError> {
+/// Whether there are so many texts as a call may have, each of a length that it may have.
+pub(super) fn check_texts(texts: &[String]) -> Result<(), ApiError> {
     if texts.is_empty() {
         return Err(ApiError::NoTexts);
     }

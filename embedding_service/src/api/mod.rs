@@ -12,14 +12,12 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
-pub use error::ApiError;
 pub(crate) use handlers::Handlers;
-pub use limits::{BODY_BYTES_MAX, MESSAGE_BYTES_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
+pub(crate) use limits::{BODY_BYTES_MAX, MESSAGE_BYTES_MAX};
 
 use crate::pb::DESCRIPTOR_SET;
 use crate::pb::v1::auth_service_server::AuthServiceServer;
 use crate::pb::v1::embedding_service_server::EmbeddingServiceServer;
-use crate::port;
 
 /// Everything that the port answers. A gRPC message may have up to `message_bytes_max` bytes.
 pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, message_bytes_max: usize) -> Router {
@@ -41,5 +39,4 @@ pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, messag
         .add_service(reflection().build_v1().expect(ours))
         .add_service(reflection().build_v1alpha().expect(ours))
         .into_axum_router()
-        .layer(axum::middleware::map_response(port::name_message_limit))
 }

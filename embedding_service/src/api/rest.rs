@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::error::ApiError;
-use super::handlers::{Embed, Handlers};
+use super::handlers::{Embed, Handlers, check_texts};
 use super::limits::BODY_BYTES_MAX;
 use crate::model::{Sha256Hex, SlotState};
 use crate::port::{self, Params};
@@ -72,7 +72,11 @@ async fn health(State(rest): State<Rest>) -> Response {
 
 async fn ready(State(rest): State<Rest>) -> Response {
     let status = rest.ready_status();
-    let body = if status == StatusCode::OK { "ok\n" } else { "the default model is not loaded\n" };
+    let body = match status {
+        StatusCode::OK => "ok\n",
+        _ if *rest.stopping.borrow() => "stopping\n",
+        _ => "the default model is not loaded\n",
+    };
     (status, body).into_response()
 }
 
@@ -165,6 +169,7 @@ async fn embed(
     port::Json(body): port::Json<EmbedBody>,
 ) -> Result<Json<EmbedAnswer>, ApiError> {
     let model_id = one_model(query, body.model_id)?;
+    check_texts(std::slice::from_ref(&body.text)).map_err(ApiError::of_single_text)?;
     let text_hash = Sha256Hex::of(body.text.as_bytes()).as_str().to_owned();
     let request = Embed { texts: vec![body.text], model_id, normalize: body.normalize };
     let embedded = rest.handlers.embed(request).await.map_err(ApiError::of_single_text)?;

@@ -1,7 +1,11 @@
-//! From calls to batches: callers put texts into a bounded queue, threads of lower priority take batches out of it.
+//! From calls to batches: threads of lower priority split texts into tokens; callers put those into a bounded queue, and
+//! more threads of lower priority take batches out of it.
 
+mod priority;
 mod queue;
+mod tokenize;
 mod worker;
 
-pub use queue::{Batch, Call, Done, Item, Limits, Queue, Refused};
-pub use worker::Workers;
+pub(crate) use queue::{Call, Limits, Queue, Refused};
+pub(crate) use tokenize::{RefusedText, Texts, TokenizeQueue, Tokenized};
+pub(crate) use worker::Workers;

@@ -172,11 +172,6 @@ impl<M> Queue<M> {
         self.changed.notify_all();
     }
 
-    /// Tokens that wait.
-    pub fn tokens(&self) -> usize {
-        self.lock().tokens
-    }
-
     /// Nothing that runs under the lock leaves the state half changed, so a poisoned lock is as good as another.
     fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -184,25 +179,26 @@ impl<M> Queue<M> {
 }
 
 impl<M> State<M> {
+    /// Takes texts in turn, up to the first that does not fit: were it passed over, shorter ones that keep coming could
+    /// pass it for ever. Calls for other models are passed over, and keep their place in front.
     fn next_batch(&mut self, tokens_max: usize) -> Option<Batch<M>> {
         let mut batch: Option<Batch<M>> = None;
         let mut tokens = 0;
-        // Calls in a row that gave nothing: once that is all of them, the batch is full.
-        let mut passed = 0;
-        while passed < self.calls.len() {
-            let Some(mut call) = self.calls.pop_front() else { break };
+        let mut passed = Vec::new();
+        while let Some(mut call) = self.calls.pop_front() {
             if call.results.is_closed() {
                 self.tokens -= call.tokens;
                 continue;
             }
-            let same_model = batch.as_ref().is_none_or(|batch| Arc::ptr_eq(&batch.model, &call.model));
-            let fits = |text: &Tokens| batch.is_none() || tokens + text.ids.len() <= tokens_max;
-            let Some(text) = call.texts.pop_front_if(|text| same_model && fits(text)) else {
-                passed += 1;
-                self.calls.push_back(call);
+            if batch.as_ref().is_some_and(|batch| !Arc::ptr_eq(&batch.model, &call.model)) {
+                passed.push(call);
                 continue;
+            }
+            let fits = |text: &mut Tokens| batch.is_none() || tokens + text.ids.len() <= tokens_max;
+            let Some(text) = call.texts.pop_front_if(fits) else {
+                self.calls.push_front(call);
+                break;
             };
-            passed = 0;
             let length = text.ids.len();
             tokens += length;
             call.tokens -= length;
@@ -219,6 +215,9 @@ impl<M> State<M> {
             if !call.texts.is_empty() {
                 self.calls.push_back(call);
             }
+        }
+        for call in passed.into_iter().rev() {
+            self.calls.push_front(call);
         }
         batch
     }
@@ -254,11 +253,11 @@ mod tests {
         let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
         let _large = push(&queue, &model, &[3, 3, 3, 3, 3]);
         let _small = push(&queue, &model, &[2]);
-        assert_eq!(queue.tokens(), 17);
+        assert_eq!(queue.lock().tokens, 17);
         assert_eq!(lengths(&queue), [3, 2, 3]);
         let rest = queue.take().unwrap();
         assert_eq!(rest.items.iter().map(|item| item.index).collect::<Vec<_>>(), [2, 3, 4]);
-        assert_eq!(queue.tokens(), 0);
+        assert_eq!(queue.lock().tokens, 0);
     }
 
     #[test]
@@ -285,7 +284,27 @@ mod tests {
         let _calls = [push(&queue, &a, &[1, 1]), push(&queue, &b, &[2]), push(&queue, &a, &[3])];
         let batch = queue.take().unwrap();
         assert_eq!((batch.model.as_str(), batch.items.len()), ("a", 3));
-        assert_eq!((queue.take().unwrap().model.as_str(), queue.tokens()), ("b", 0));
+        assert_eq!((queue.take().unwrap().model.as_str(), queue.lock().tokens), ("b", 0));
+    }
+
+    #[test]
+    fn long_text_is_not_passed_by_short_ones_that_keep_coming() {
+        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let mut calls = vec![push(&queue, &model, &[3]), push(&queue, &model, &[8])];
+        for _ in 0..3 {
+            calls.push(push(&queue, &model, &[3]));
+        }
+        assert_eq!(lengths(&queue), [3]);
+        assert_eq!(lengths(&queue), [8]);
+        assert_eq!(lengths(&queue), [3, 3, 3]);
+    }
+
+    #[test]
+    fn models_take_turns_where_a_text_does_not_fit() {
+        let (queue, a, b) = (Queue::new(LIMITS), Arc::new("a".to_owned()), Arc::new("b".to_owned()));
+        let _calls = [push(&queue, &a, &[8, 8, 8]), push(&queue, &b, &[8, 8, 8])];
+        let models: Vec<String> = (0..6).map(|_| queue.take().unwrap().model.to_string()).collect();
+        assert_eq!(models, ["a", "b", "a", "b", "a", "b"]);
     }
 
     #[test]
@@ -294,7 +313,7 @@ mod tests {
         drop(push(&queue, &model, &[9, 9]));
         let _stays = push(&queue, &model, &[4]);
         assert_eq!(lengths(&queue), [4]);
-        assert_eq!(queue.tokens(), 0);
+        assert_eq!(queue.lock().tokens, 0);
     }
 
     #[test]
@@ -303,7 +322,7 @@ mod tests {
         let _done = push(&queue, &model, &[60]);
         let refused = queue.push(call(&model, &[20, 21]).0);
         assert_eq!(refused, Err(Refused::Full { tokens: 41, queued: 60, queued_max: 100 }));
-        assert_eq!(queue.tokens(), 60);
+        assert_eq!(queue.lock().tokens, 60);
         let _done = push(&queue, &model, &[20, 20]);
     }
 

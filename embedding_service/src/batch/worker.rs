@@ -1,22 +1,18 @@
 //! The threads that run models.
 //!
 //! Each runs its own batches alone: measured on 2,000 short texts, two threads with a batch each are 30 % faster than
-//! two threads on one batch. They have a lower priority than the rest of the process, so that searching next to
-//! embedding keeps its latency.
+//! two threads on one batch.
 
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use std::{fmt, io};
 
+use super::priority::lower_priority;
 use super::queue::{Batch, Done, Queue};
 use crate::encoder::{Scratch, normalize};
 use crate::model::LoadedModel;
-
-/// Added to the niceness of the worker threads.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
 
 /// The worker threads of a queue. They end when the queue is closed and empty.
 pub struct Workers {
@@ -40,12 +36,6 @@ impl Workers {
             // A thread that panicked has said so in the log.
             let _ = thread.join();
         }
-    }
-}
-
-impl fmt::Debug for Workers {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} workers", self.threads.len())
     }
 }
 
@@ -89,14 +79,3 @@ fn run(batch: Batch<LoadedModel>, scratch: &mut Scratch, embeddings: &mut Vec<f3
 fn microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
-
-/// Elsewhere than on Linux this would hold for the whole process.
-#[cfg(target_os = "linux")]
-fn lower_priority() {
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::warn!("embedding threads keep the priority of the process: {error}");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn lower_priority() {}

@@ -1,13 +1,17 @@
 //! Text to token ids, cut to the model's limit.
 //!
-//! The tokenizer's own truncation and padding are off: it would not say that it cut, and padding is wasted work.
+//! A long text is tokenized piece by piece until the limit is reached, which gives the first tokens of the whole text:
+//! the last word of a piece may go on in the next one, so it is left to it. The tokenizer's own truncation and padding
+//! are off: it would tokenize everything first, it would not say that it cut, and padding is wasted work.
 
-use tokenizers::Tokenizer;
+use tokenizers::{
+    AddedToken, ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, PreTokenizerWrapper, Tokenizer,
+};
 
 use super::LoadError;
 
-/// A text of this many bytes is first tokenized in part: only its beginning can count.
-const PREFIX_BYTES_MIN: usize = 16 << 10;
+/// A piece has this many bytes for each token of the limit: more than most languages need.
+const PIECE_BYTES_PER_TOKEN: usize = 8;
 
 /// A text as the model sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +25,20 @@ pub struct Tokens {
 pub(super) struct TextTokenizer {
     tokenizer: Tokenizer,
     /// Special tokens before and after the text: `[CLS]` and `[SEP]`.
-    before: Vec<u32>,
-    after: Vec<u32>,
+    before: u32,
+    after: u32,
     tokens_max: usize,
+    /// Absent: texts cannot be divided, and are tokenized whole.
+    pieces: Option<Pieces>,
+}
+
+/// What has to be known of a tokenizer to divide texts.
+struct Pieces {
+    bytes_min: usize,
+    /// Texts that are one token wherever they stand: not to be cut.
+    added: Vec<String>,
+    /// So many characters of `a` are a word that is too long for the vocabulary, and so is every longer one.
+    overlong: String,
 }
 
 impl TextTokenizer {
@@ -44,53 +59,158 @@ impl TextTokenizer {
                 special.len()
             )));
         };
-        Ok(Self { tokenizer, before: vec![before], after: vec![after], tokens_max })
+        let pieces = Pieces::of(&tokenizer, tokens_max * PIECE_BYTES_PER_TOKEN);
+        Ok(Self { tokenizer, before, after, tokens_max, pieces })
     }
 
     /// Never fails for a WordPiece tokenizer: what it does not know becomes `[UNK]`.
     pub(super) fn tokenize(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
-        let content_max = self.tokens_max - self.before.len() - self.after.len();
-        let mut prefix_bytes = PREFIX_BYTES_MIN;
-        loop {
-            let prefix = prefix(text, prefix_bytes);
-            let encoding = self.tokenizer.encode_fast(prefix, false)?;
-            let content = encoding.get_ids();
-            if prefix.len() < text.len() && content.len() <= content_max {
-                prefix_bytes *= 4;
-                continue;
-            }
-            let kept = &content[..content.len().min(content_max)];
-            return Ok(Tokens {
-                ids: [&self.before, kept, &self.after].concat().into_boxed_slice(),
-                truncated: content.len() > content_max,
-            });
-        }
+        // `[CLS]` and `[SEP]`.
+        let content_max = self.tokens_max - 2;
+        let (mut content, mut truncated) = match &self.pieces {
+            Some(pieces) if text.len() > pieces.bytes_min => pieces.tokenize(&self.tokenizer, text, content_max)?,
+            _ => (self.tokenizer.encode_fast(text, false)?.get_ids().to_vec(), false),
+        };
+        truncated |= content.len() > content_max;
+        content.truncate(content_max);
+        let ids = [&[self.before], &content[..], &[self.after]].concat().into_boxed_slice();
+        Ok(Tokens { ids, truncated })
     }
 }
 
-/// The beginning of `text`, cut at the first white space or mark after `bytes_min`: no token reaches over those, so the
-/// tokens of the beginning are the first tokens of the text. Brackets do not count: `[SEP]` is one token.
-fn prefix(text: &str, bytes_min: usize) -> &str {
-    let divides = |byte: &u8| byte.is_ascii_whitespace() || b"!\"',-.:;?".contains(byte);
-    let rest = text.as_bytes().get(bytes_min..).unwrap_or_default();
-    match rest.iter().position(divides) {
-        Some(cut) => &text[..bytes_min + cut],
-        None => text,
+impl Pieces {
+    /// Nothing where the tokenizer is not of BERT's kind: white space and punctuation divide words, whatever is around
+    /// them, and each word is tokenized by itself.
+    fn of(tokenizer: &Tokenizer, bytes_min: usize) -> Option<Self> {
+        let Some(NormalizerWrapper::BertNormalizer(_)) = tokenizer.get_normalizer() else { return None };
+        let Some(PreTokenizerWrapper::BertPreTokenizer(_)) = tokenizer.get_pre_tokenizer() else { return None };
+        let ModelWrapper::WordPiece(model) = tokenizer.get_model() else { return None };
+        let plain = |token: &AddedToken| {
+            let changed = token.normalized || token.lstrip || token.rstrip || token.single_word;
+            !changed && token.content.starts_with(|first: char| first.is_ascii_punctuation())
+        };
+        let added: Vec<AddedToken> = tokenizer.get_added_tokens_decoder().into_values().collect();
+        let added_bytes_max = added.iter().map(|token| token.content.len()).max().unwrap_or(0);
+        added.iter().all(plain).then(|| Self {
+            // Room for each of them: a piece that ends before one must have a beginning.
+            bytes_min: bytes_min.max(2 * added_bytes_max),
+            added: added.into_iter().map(|token| token.content).collect(),
+            overlong: "a".repeat(model.max_input_chars_per_word + 1),
+        })
     }
+
+    /// The first tokens of `text`, and whether there are more: all of them, or at least `content_max`.
+    fn tokenize(
+        &self,
+        tokenizer: &Tokenizer,
+        text: &str,
+        content_max: usize,
+    ) -> Result<(Vec<u32>, bool), tokenizers::Error> {
+        let mut content = Vec::new();
+        let mut rest = text;
+        let mut piece_bytes = self.bytes_min;
+        // Whether `rest` begins within a word that is overlong already: what it goes on with changes nothing.
+        let mut within_overlong = false;
+        loop {
+            rest = if within_overlong { rest.trim_start_matches(goes_on) } else { rest.trim_start() };
+            let piece = &rest[..self.cut(rest, piece_bytes)];
+            let stand_in = if within_overlong { self.overlong.as_str() } else { "" };
+            let encoding = tokenizer.encode(format!("{stand_in}{piece}"), false)?;
+            let (ids, words, offsets) = (encoding.get_ids(), encoding.get_word_ids(), encoding.get_offsets());
+            if piece.len() == rest.len() {
+                content.extend_from_slice(ids);
+                return Ok((content, false));
+            }
+
+            // Of the words before the last.
+            let last_word = words.last().copied().flatten();
+            let whole = words.iter().position(|word| *word == last_word).unwrap_or(0);
+            if content.len() + whole >= content_max && !ids.is_empty() {
+                // The last word, which is not in it, is a token at least.
+                content.extend_from_slice(&ids[..whole]);
+                return Ok((content, true));
+            }
+            if ids.is_empty() {
+                rest = &rest[piece.len()..];
+            } else if whole == 0 {
+                let normalized = normalize(tokenizer, piece)?;
+                let characters = normalized.chars().filter(|char| !char.is_whitespace()).count();
+                if normalized.ends_with(char::is_whitespace) {
+                    content.extend_from_slice(ids);
+                    within_overlong = false;
+                } else if within_overlong || characters >= self.overlong.len() {
+                    within_overlong = true;
+                } else {
+                    piece_bytes *= 2;
+                    continue;
+                }
+                rest = &rest[piece.len()..];
+            } else if let Some(last_start) = offsets[whole].0.checked_sub(stand_in.len())
+                && divides(tokenizer, piece, last_start, stand_in, (&ids[..whole], &ids[whole..]))?
+            {
+                content.extend_from_slice(&ids[..whole]);
+                rest = &rest[last_start..];
+                within_overlong = false;
+            } else {
+                piece_bytes *= 2;
+                continue;
+            }
+            piece_bytes = self.bytes_min;
+        }
+    }
+
+    /// Where the piece of `text` ends that has some `bytes`: not within a character, nor within an added token.
+    fn cut(&self, text: &str, bytes: usize) -> usize {
+        if text.len() <= bytes {
+            return text.len();
+        }
+        let mut cut = text.floor_char_boundary(bytes);
+        for token in &self.added {
+            let from = text.floor_char_boundary(cut.saturating_sub(token.len() - 1));
+            let to = text.ceil_char_boundary(text.len().min(cut + token.len() - 1));
+            if let Some(start) = text[from..to].find(token.as_str()).map(|start| from + start)
+                && start > 0
+                && start < cut
+            {
+                cut = start;
+            }
+        }
+        cut
+    }
+}
+
+fn normalize(tokenizer: &Tokenizer, piece: &str) -> Result<String, tokenizers::Error> {
+    let mut normalized = NormalizedString::from(piece);
+    if let Some(normalizer) = tokenizer.get_normalizer() {
+        normalizer.normalize(&mut normalized)?;
+    }
+    Ok(normalized.get().to_owned())
+}
+
+/// Whether the two parts of `piece` have these tokens. The tokenizer's offsets are not always right: where combining
+/// marks change places, they stay behind.
+fn divides(
+    tokenizer: &Tokenizer,
+    piece: &str,
+    at: usize,
+    stand_in: &str,
+    (before, after): (&[u32], &[u32]),
+) -> Result<bool, tokenizers::Error> {
+    if piece.is_ascii() {
+        return Ok(true);
+    }
+    let Some((first, second)) = piece.split_at_checked(at) else { return Ok(false) };
+    Ok(tokenizer.encode_fast(format!("{stand_in}{first}"), false)?.get_ids() == before
+        && tokenizer.encode_fast(second, false)?.get_ids() == after)
+}
+
+/// Whether `char` is one of those of which is known that they divide nothing, so that a run of them need not be
+/// tokenized: letters of alphabets, syllables, and pictures. Chinese characters are words by themselves.
+fn goes_on(char: char) -> bool {
+    char.is_ascii_alphanumeric()
+        || char < '\u{3400}' && char.is_alphabetic()
+        || matches!(char, '\u{ac00}'..='\u{d7a3}' | '\u{1f300}'..='\u{1faff}')
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prefix_ends_at_white_space_or_a_mark() {
-        assert_eq!(prefix("one two three", 4), "one two");
-        assert_eq!(prefix("one two three", 3), "one");
-        assert_eq!(prefix("one two three", 9), "one two three");
-        assert_eq!(prefix("äöü ß", 1), "äöü");
-        assert_eq!(prefix("one!!!", 4), "one!");
-        assert_eq!(prefix("[SEP][SEP]", 2), "[SEP][SEP]");
-        assert_eq!(prefix("one", 9), "one");
-    }
-}
+mod tests;

@@ -1,11 +1,13 @@
 //! Fetches a model's files from the model hub.
 //!
-//! A file is written to `<name>.part`, verified, synced, and only then given its name: what has its name is whole.
+//! A file is written to `<name>.<process>.part`, verified, synced, and only then given its name: what has its name is
+//! whole, and two processes that fetch into one folder do not write into one file.
 //! A hub that does not answer fails within `ANSWER_TIME_MAX`.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::process;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -112,7 +114,7 @@ impl Hub {
         let url = format!("{}/{}/resolve/{}/{name}", self.endpoint, model.model_name, model.revision);
         let response = ask(&url).await?;
 
-        let part = folder.join(format!("{name}.part"));
+        let part = folder.join(format!("{name}.{}.part", process::id()));
         let result = match receive(response, &url, &part).await {
             Ok(found) if found == *expected => fs::rename(&part, folder.join(name))
                 .map_err(|source| HubError::Write { path: folder.join(name).display().to_string(), source }),

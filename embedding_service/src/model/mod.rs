@@ -12,7 +12,7 @@ pub use hash::Sha256Hex;
 pub use hub::{Hub, HubError};
 pub use registry::{ModelFiles, ModelSpec, Provider, Registry, RegistryError};
 pub use slot::{LoadedModel, NotReady, Slot, SlotState};
-pub use weights::{VerifiedFiles, WeightsError, WeightsSource};
+pub use weights::{Damage, VerifiedFiles, WeightsError, WeightsSource};
 
 /// The models of the registry, each with its place in memory.
 pub struct Models {

@@ -120,7 +120,9 @@ impl Registry {
             if self.models[..index].iter().any(|other| other.id == *id) {
                 return Err(format!("id `{id}` is given to two models"));
             }
-            if model.model_name.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+            let named = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('/');
+            if !model.model_name.split_once('/').is_some_and(|(organization, name)| named(organization) && named(name))
+            {
                 return Err(format!("model_name `{}` of `{id}`: expected `organization/name`", model.model_name));
             }
         }
@@ -158,11 +160,18 @@ impl ModelSpec {
         [("config.json", config), ("tokenizer.json", tokenizer), ("model.safetensors", weights)]
     }
 
-    /// Equal if and only if embeddings are comparable: a hash of all that decides what the numbers are.
+    /// Equal if and only if embeddings are comparable: a hash of all that decides what the numbers are. Stored with
+    /// collections: what is hashed is written out, and a change of it is another version.
     pub fn fingerprint(&self) -> String {
-        let Self { files, pooling, normalize, tokens_max, .. } = self;
+        let Self { files, normalize, tokens_max, .. } = self;
+        let pooling = match self.pooling {
+            Pooling::Mean => "mean",
+            Pooling::Cls => "cls",
+        };
+        let normalize = if *normalize { "yes" } else { "no" };
         let all = format!(
-            "weights {}\ntokenizer {}\nconfig {}\npooling {pooling:?}\nnormalize {normalize}\ntokens_max {tokens_max}\n",
+            "vectron fingerprint 1\nweights {}\ntokenizer {}\nconfig {}\npooling {pooling}\nnormalize {normalize}\n\
+             tokens_max {tokens_max}\n",
             files.weights, files.tokenizer, files.config
         );
         Sha256Hex::of(all.as_bytes()).as_str()[..32].to_owned()
@@ -227,6 +236,21 @@ mod tests {
     #[test]
     fn id_must_fit_as_a_folder() {
         assert!(refused(r#"id = "minilm""#, r#"id = "../minilm""#).contains("id `../minilm`"));
+    }
+
+    #[test]
+    fn model_name_has_an_organization_and_a_name() {
+        for name in ["minilm", "a/b/c", "/b", "a/", "../b", ""] {
+            let error = refused("sentence-transformers/all-MiniLM-L6-v2", name);
+            assert!(error.contains("expected `organization/name`"), "{name}: {error}");
+        }
+    }
+
+    /// Collections have it stored: another value here means that none of them can embed texts any more.
+    #[test]
+    fn fingerprint_of_minilm_stays_what_it_is() {
+        let minilm = Registry::load(None).unwrap().models()[0].fingerprint();
+        assert_eq!(minilm, "52e3c1c394faaaf4270b264109a1f92c");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct WeightsSource {
 
 /// The content of a model's files, verified.
 pub struct VerifiedFiles {
+    /// Where they were found.
+    pub folder: PathBuf,
     /// config.json.
     pub config: Vec<u8>,
     /// tokenizer.json.
@@ -58,6 +60,26 @@ pub enum WeightsError {
         /// What went wrong.
         source: HubError,
     },
+    /// Files have other content than the registry says, and there are no others.
+    #[error(
+        "{damage}; {fetching}; remove {folder} and get them with `vectron-embedding models pull {id}` or `make weights`",
+        folder = folder.display()
+    )]
+    Damaged {
+        /// The model.
+        id: String,
+        /// The first folder that has damaged files.
+        folder: PathBuf,
+        /// What is wrong in it.
+        damage: Box<Damage>,
+        /// Why they were not fetched.
+        fetching: String,
+    },
+}
+
+/// Why the files of one folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
     /// A file has other content than the registry says.
     #[error("{path} is damaged or of another revision: its SHA-256 is {found}, expected {expected}", path = path.display())]
     Mismatch {
@@ -79,13 +101,31 @@ pub enum WeightsError {
 }
 
 impl WeightsSource {
-    /// The model's files, verified; fetched where they are not on disk.
+    /// The model's files, verified; fetched where no folder has them whole.
     pub fn obtain(&self, model: &ModelSpec) -> Result<VerifiedFiles, WeightsError> {
-        let folder = match self.find(model) {
-            Some(folder) => folder,
-            None => self.fetch(model)?,
+        let mut damaged = None;
+        for folder in self.folders(model) {
+            if !missing_files(&folder, model).is_empty() {
+                continue;
+            }
+            match read_verified(&folder, model) {
+                Ok(files) => return Ok(files),
+                Err(damage) => {
+                    tracing::warn!("{damage}");
+                    damaged = damaged.or(Some((folder, damage)));
+                }
+            }
+        }
+        let error = match self.fetch(model) {
+            Ok(files) => return Ok(files),
+            Err(error) => error,
         };
-        read_verified(&folder, model)
+        let Some((folder, damage)) = damaged else { return Err(error) };
+        let fetching = match &error {
+            WeightsError::Fetch { source, .. } => format!("others could not be fetched: {source}"),
+            _ => "nothing is fetched with --offline".to_owned(),
+        };
+        Err(WeightsError::Damaged { id: model.id.clone(), folder, damage: Box::new(damage), fetching })
     }
 
     /// The first folder that has all of the model's files; they are not verified yet.
@@ -110,11 +150,11 @@ impl WeightsSource {
         folders
     }
 
-    fn fetch(&self, model: &ModelSpec) -> Result<PathBuf, WeightsError> {
+    fn fetch(&self, model: &ModelSpec) -> Result<VerifiedFiles, WeightsError> {
         let searched = || {
             let describe = |folder: PathBuf| {
                 let missing = missing_files(&folder, model);
-                if missing.len() == model.files().len() {
+                if missing.is_empty() || missing.len() == model.files().len() {
                     folder.display().to_string()
                 } else {
                     format!("{} (lacks {})", folder.display(), missing.join(", "))
@@ -126,9 +166,19 @@ impl WeightsSource {
             return Err(WeightsError::Offline { id: model.id.clone(), searched: searched() });
         };
         let folder = self.model_cache.join(&model.id);
-        match hub.fetch(model, &folder, &missing_files(&folder, model)) {
-            Ok(()) => Ok(folder),
-            Err(source) => Err(WeightsError::Fetch { id: model.id.clone(), searched: searched(), source }),
+        let wanted = model.files().into_iter().filter(|(name, hash)| read_file(&folder, name, hash).is_err());
+        let wanted: Vec<&str> = wanted.map(|(name, _)| name).collect();
+        let fetched = hub.fetch(model, &folder, &wanted);
+        // Read again whatever came of it: another process may have put them there meanwhile.
+        match (read_verified(&folder, model), fetched) {
+            (Ok(files), _) => Ok(files),
+            (Err(_), Err(source)) => Err(WeightsError::Fetch { id: model.id.clone(), searched: searched(), source }),
+            (Err(damage), Ok(())) => Err(WeightsError::Damaged {
+                id: model.id.clone(),
+                folder,
+                damage: Box::new(damage),
+                fetching: "it was fetched whole, and changed since".to_owned(),
+            }),
         }
     }
 }
@@ -137,23 +187,21 @@ fn missing_files(folder: &Path, model: &ModelSpec) -> Vec<&'static str> {
     model.files().into_iter().map(|(name, _)| name).filter(|name| !folder.join(name).is_file()).collect()
 }
 
-fn read_verified(folder: &Path, model: &ModelSpec) -> Result<VerifiedFiles, WeightsError> {
-    let read = |name: &str, expected: &Sha256Hex| {
-        let path = folder.join(name);
-        let bytes = fs::read(&path).map_err(|source| WeightsError::Read { path: path.clone(), source })?;
-        let found = Sha256Hex::of(&bytes);
-        if found == *expected {
-            Ok(bytes)
-        } else {
-            Err(WeightsError::Mismatch { path, expected: expected.clone(), found })
-        }
-    };
+fn read_verified(folder: &Path, model: &ModelSpec) -> Result<VerifiedFiles, Damage> {
     let [config, tokenizer, weights] = model.files();
     Ok(VerifiedFiles {
-        config: read(config.0, config.1)?,
-        tokenizer: read(tokenizer.0, tokenizer.1)?,
-        weights: read(weights.0, weights.1)?,
+        folder: folder.to_owned(),
+        config: read_file(folder, config.0, config.1)?,
+        tokenizer: read_file(folder, tokenizer.0, tokenizer.1)?,
+        weights: read_file(folder, weights.0, weights.1)?,
     })
+}
+
+fn read_file(folder: &Path, name: &str, expected: &Sha256Hex) -> Result<Vec<u8>, Damage> {
+    let path = folder.join(name);
+    let bytes = fs::read(&path).map_err(|source| Damage::Read { path: path.clone(), source })?;
+    let found = Sha256Hex::of(&bytes);
+    if found == *expected { Ok(bytes) } else { Err(Damage::Mismatch { path, expected: expected.clone(), found }) }
 }
 
 fn default_hub_home() -> Option<PathBuf> {
@@ -217,7 +265,15 @@ mod tests {
             fs::write(folder.join(name), b"").unwrap();
         }
         let error = source(root.path()).obtain(&minilm()).map(|_| ()).unwrap_err().to_string();
-        for part in [&folder.join("config.json").display().to_string(), "e3b0c442", "953f9c0d"] {
+        let remedy = format!("remove {} and get them with `vectron-embedding models pull minilm`", folder.display());
+        for part in [
+            &folder.join("config.json").display().to_string(),
+            "e3b0c442",
+            "953f9c0d",
+            "--offline",
+            &remedy,
+            "make weights",
+        ] {
             assert!(error.contains(part), "{error}");
         }
     }

@@ -17,6 +17,12 @@ use utoipa::ToSchema;
 
 const DOMAIN: &str = "vectron";
 
+/// Bytes of a message. gRPC sends it in a header, and clients refuse headers of more than some 8 KiB in all; what a
+/// message repeats of a request may be longer.
+const MESSAGE_BYTES_MAX: usize = 1_000;
+/// Bytes of a field or of a name in the details, which are in a header too.
+const NAME_BYTES_MAX: usize = 512;
+
 /// An error as both doors tell it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
@@ -53,7 +59,8 @@ pub struct FailureBody {
 impl Failure {
     /// A failure that is all in its message.
     pub fn new((reason, code, status): (&'static str, Code, StatusCode), message: impl Into<String>) -> Self {
-        Self { reason, code, status, message: message.into(), field: None, resource: None, retry_after: None }
+        let message = cut(message.into(), MESSAGE_BYTES_MAX);
+        Self { reason, code, status, message, field: None, resource: None, retry_after: None }
     }
 
     /// A message or body that is over its limit; `what` names the limit.
@@ -78,14 +85,26 @@ impl Failure {
     }
 }
 
+/// The beginning of a text that is longer than that, and a word that there was more.
+fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
+        text.push_str(" … (cut)");
+    }
+    text
+}
+
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         let mut details = ErrorDetails::with_error_info(failure.reason, DOMAIN, HashMap::new());
-        if let Some(field) = failure.field {
-            details.add_bad_request_violation(field, &failure.message);
+        // What else concerns a field is not for the caller to correct, and `BadRequest` would say so.
+        if let Some(field) = failure.field
+            && matches!(failure.code, Code::InvalidArgument | Code::OutOfRange)
+        {
+            details.add_bad_request_violation(cut(field.into(), NAME_BYTES_MAX), &failure.message);
         }
         if let Some((kind, name)) = failure.resource {
-            details.set_resource_info(kind, name, "", &failure.message);
+            details.set_resource_info(kind, cut(name, NAME_BYTES_MAX), "", "");
         }
         if let Some(retry_after) = failure.retry_after {
             details.set_retry_info(Some(retry_after));
@@ -122,6 +141,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_message_repeats_is_cut_so_that_clients_take_the_header() {
+        let codes = ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST);
+        let long = "ä".repeat(10_000);
+        let failure = Failure {
+            field: Some(long.as_str().into()),
+            resource: Some(("thing", long.clone())),
+            ..Failure::new(codes, long)
+        };
+        let headers = Status::from(failure).into_http::<()>().into_parts().0.headers;
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        assert!(bytes < 8 << 10, "{bytes}");
+        assert!(headers["grpc-message"].as_bytes().ends_with(b"(cut)"));
+    }
+
+    #[test]
     fn a_status_carries_reason_field_resource_and_hint() {
         let failure = Failure {
             field: Some("texts[3]".into()),
@@ -133,7 +167,10 @@ mod tests {
         assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "too much"));
         let info = status.get_details_error_info().unwrap();
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("OVERLOADED", "vectron"));
-        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "texts[3]");
+        assert!(status.get_details_bad_request().is_none(), "a full queue is no mistake in the field");
+        let mistake = Failure { code: Code::InvalidArgument, ..failure.clone() };
+        let violations = Status::from(mistake).get_details_bad_request().unwrap().field_violations;
+        assert_eq!(violations[0].field, "texts[3]");
         assert_eq!(status.get_details_resource_info().unwrap().resource_name, "x");
         assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_millis(1500)));
         let response = failure.into_response();

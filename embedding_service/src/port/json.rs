@@ -1,6 +1,8 @@
 //! Reading REST requests: bodies that must be JSON, and query strings. Every refusal is a `Failure` that says what was
 //! expected and what came.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request};
 use axum::{Extension, RequestExt};
@@ -8,9 +10,13 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tonic::Code;
 
 use super::Failure;
+
+/// A body has to come within this time: one that never ends would hold its connection and its memory.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A JSON body.
 pub struct Json<T>(pub T);
@@ -35,7 +41,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         check_content_type(request.headers())?;
-        parse(&read(request).await?).map(Self)
+        parse(&read(request, BODY_TIME_MAX).await?).map(Self)
     }
 }
 
@@ -44,7 +50,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let content_type = check_content_type(request.headers());
-        let body = read(request).await?;
+        let body = read(request, BODY_TIME_MAX).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -78,9 +84,13 @@ fn is_json(content_type: &str) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read(request: Request) -> Result<Bytes, Failure> {
+async fn read(request: Request, time_max: Duration) -> Result<Bytes, Failure> {
     let bytes_max = request.extensions().get::<BodyBytesMax>().map(|max| max.0);
-    request.extract::<Bytes, _>().await.map_err(|error| match (error.status(), bytes_max) {
+    let Ok(body) = tokio::time::timeout(time_max, request.extract::<Bytes, _>()).await else {
+        let codes = ("BODY_TOO_SLOW", Code::DeadlineExceeded, StatusCode::REQUEST_TIMEOUT);
+        return Err(Failure::new(codes, format!("expected the whole body within {} s", time_max.as_secs())));
+    };
+    body.map_err(|error| match (error.status(), bytes_max) {
         (StatusCode::PAYLOAD_TOO_LARGE, Some(bytes_max)) => {
             Failure::too_large(&format!("expected a body of at most {bytes_max} bytes, but it has more"))
         }
@@ -88,8 +98,22 @@ async fn read(request: Request) -> Result<Bytes, Failure> {
     })
 }
 
-/// serde's message names the field, and line and column.
+/// serde's message names the field, and line and column. It would take an array for a struct, its values for the fields
+/// in their order; and in what it says of other kinds it names our types: both are refused first.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    if body.trim_ascii_start().first() != Some(&b'{')
+        && let Ok(other) = serde_json::from_slice::<Value>(body)
+    {
+        let kind = match other {
+            Value::Array(_) => "an array",
+            Value::String(_) => "a string",
+            Value::Number(_) => "a number",
+            Value::Bool(_) => "a boolean",
+            Value::Null => "null",
+            Value::Object(_) => "an object",
+        };
+        return Err(invalid("MALFORMED_JSON", format!("the JSON body: expected an object, got {kind}")));
+    }
     serde_json::from_slice(body).map_err(|error| invalid("MALFORMED_JSON", format!("the JSON body: {error}")))
 }
 
@@ -100,6 +124,13 @@ fn invalid(reason: &'static str, message: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn body_that_never_ends_is_given_up() {
+        let never = axum::body::Body::from_stream(tokio_stream::pending::<Result<Bytes, std::io::Error>>());
+        let refused = read(Request::new(never), Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!((refused.status, refused.reason), (StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW"));
+    }
 
     #[test]
     fn json_is_told_from_forms() {

@@ -2,11 +2,11 @@
 //!
 //! The tonic server hosts everything, so that deadlines (`grpc-timeout`) and HTTP/2 settings hold for gRPC; it accepts
 //! HTTP/1.1 too, for REST. What both doors have in common is here and knows nothing of what is served: tracing, an
-//! answer after a panic, an answer where nothing is found, the form of an error, reading JSON, draining at the end.
+//! answer after a panic, an answer where nothing is found, the form of an error, the stack's own statuses, reading JSON, draining at the end.
 
 mod failure;
 mod json;
-mod message_limit;
+mod stack_status;
 
 use std::future::Future;
 use std::io;
@@ -30,7 +30,6 @@ use tower_http::trace::TraceLayer;
 
 pub use failure::{Failure, FailureBody};
 pub use json::{Json, OptionalJson, Params, limit_bodies};
-pub use message_limit::name_message_limit;
 
 /// How connections are kept and ended.
 #[derive(Debug, Clone)]
@@ -103,6 +102,7 @@ where
     E: Into<tonic::codegen::StdError>,
 {
     let router = router
+        .layer(middleware::from_fn(stack_status::name_stack_statuses))
         .layer(CatchPanicLayer::custom(|_| Panicked.into_response()))
         .layer(middleware::from_fn(answer_panic))
         .layer(TraceLayer::new_for_http().on_failure(()));

@@ -115,6 +115,13 @@ impl Served {
         answer(self.http.post(self.url(path)).header("content-type", kind).body(body)).await
     }
 
+    /// A call with a deadline that only the service keeps.
+    pub async fn post_grpc(&self, path: &str, timeout: &str, message: &'static [u8]) -> tonic::Status {
+        let call = self.http.post(self.url(path)).header("content-type", "application/grpc");
+        let response = call.header("grpc-timeout", timeout).body(message).send().await.unwrap();
+        tonic::Status::from_header_map(response.headers()).unwrap()
+    }
+
     pub async fn embed(&self, texts: &[&str]) -> pb::EmbedResponse {
         self.grpc().embed(request(texts)).await.unwrap().into_inner()
     }
@@ -143,5 +150,7 @@ pub fn components(embedding: &pb::Embedding) -> Vec<f32> {
 
 pub fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
+    // `f32::max` passes over NaN.
+    assert!(a.iter().chain(b).all(|x| x.is_finite()), "{a:?}, {b:?}");
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::api::convert::{invalid, unknown_enum};
+use crate::api::convert::{invalid, read_model_id, unknown_enum};
 use crate::api::error::{ApiError, Reason};
 use crate::database::Entry;
 use crate::pb::v1 as pb;
@@ -32,6 +32,15 @@ pub fn read_new_spaces(spaces: &[pb::Space]) -> Result<Vec<NewSpace>, ApiError> 
             return Err(invalid(format!("spaces[{index}].name"), format_args!("{:?} comes twice", space.name)));
         }
     }
+    let mut models = HashSet::new();
+    for (index, model) in
+        spaces.iter().enumerate().filter_map(|(index, space)| Some((index, space.text_model.as_ref()?)))
+    {
+        if !models.insert(&model.model_id) {
+            let message = format_args!("a model has one space, but {:?} comes twice", model.model_id);
+            return Err(invalid(format!("spaces[{index}].text_model"), message));
+        }
+    }
     spaces.iter().enumerate().map(|(index, space)| read_new_space(&format!("spaces[{index}]"), space)).collect()
 }
 
@@ -43,7 +52,9 @@ fn read_new_space(field: &str, space: &pb::Space) -> Result<NewSpace, ApiError> 
         Ok(pb::Metric::Euclidean) => Metric::Euclidean,
         Err(_) => return Err(unknown_enum(&format!("{field}.metric"), space.metric)),
     };
-    let model_id = space.text_model.as_ref().map(|model| model.model_id.clone());
+    let model_id = space.text_model.as_ref();
+    let model_id =
+        model_id.map(|model| read_model_id(&format!("{field}.text_model.model_id"), &model.model_id)).transpose()?;
     let dimension = Dimension::new(space.dimension as usize);
     if dimension.is_none() && (space.dimension != 0 || model_id.is_none()) {
         let message = format_args!("expected 1 to {DIMENSION_MAX}, but got {}", space.dimension);

@@ -11,7 +11,8 @@ use crate::api::error::{ApiError, Reason};
 use crate::collection::RequestKey;
 use crate::pb::v1 as pb;
 use crate::storage::log::Durability;
-use crate::types::limits::{REQUEST_ID_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::types::SpaceName;
+use crate::types::limits::{NAME_BYTES_MAX, REQUEST_ID_BYTES_MAX, TEXT_BYTES_MAX};
 
 pub use collection::{NewSpace, read_new_spaces, to_collection};
 pub use record::{Fields, NewRecord, read_id, read_ids, read_records, read_vector, to_record};
@@ -38,6 +39,16 @@ pub fn read_request_key(request_id: &str, request: &impl prost::Message) -> Resu
             Err(invalid("request_id", format_args!("expected 1 to {REQUEST_ID_BYTES_MAX} bytes, but got {bytes}")))
         }
     }
+}
+
+/// The id of a model, or nothing for the default: it is echoed and passed on, so its form is checked first.
+pub fn read_model_id(field: &str, model_id: &str) -> Result<String, ApiError> {
+    if model_id.is_empty() || SpaceName::new(model_id).is_ok() {
+        return Ok(model_id.to_owned());
+    }
+    let start: String = model_id.chars().take(32).collect();
+    let message = format_args!("expected 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 _ . -, but got {start:?}");
+    Err(invalid(field, message))
 }
 
 /// A text to be embedded or stored.

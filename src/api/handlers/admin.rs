@@ -30,6 +30,8 @@ const CAPABILITIES: [&str; 14] = [
 ];
 
 const BENCHMARK_VECTORS_MAX: u32 = 100_000;
+/// Numbers in all vectors: they are kept three times over, 4 bytes each.
+const BENCHMARK_COMPONENTS_MAX: u64 = 50_000_000;
 const BENCHMARK_DIMENSION_MAX: u32 = 4_096;
 const BENCHMARK_SEARCHES_MAX: u32 = 10_000;
 
@@ -82,6 +84,12 @@ impl Handlers {
             search_count: read_number("search_count", request.search_count, 100, BENCHMARK_SEARCHES_MAX)?,
             test_persistence: request.test_persistence,
         };
+        let components = u64::from(params.vector_count) * u64::from(params.dimension);
+        if components > BENCHMARK_COMPONENTS_MAX {
+            let message =
+                format_args!("expected at most {BENCHMARK_COMPONENTS_MAX} numbers in all, but got {components}");
+            return Err(invalid("vector_count", message));
+        }
         let parameters = benchmark::Parameters {
             vector_count: params.vector_count as usize,
             dimension: Dimension::new(params.dimension as usize).expect("checked above"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::convert::{NewSpace, invalid, read_new_spaces, read_request_key, to_collection};
+use crate::api::convert::{NewSpace, invalid, read_model_id, read_new_spaces, read_request_key, to_collection};
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::{Handlers, blocking, read_name};
 use crate::collection::{Change, Collection, Created, Operation, Updated};
@@ -31,8 +31,8 @@ impl Handlers {
         let name = read_name("collection.name", &collection.name)?;
         check_description(&collection.description)?;
         let spaces = self.complete(read_new_spaces(&collection.spaces)?).await?;
-        let created =
-            Created { description: collection.description, default_model_id: collection.default_model_id, spaces };
+        let default_model_id = read_model_id("collection.default_model_id", &collection.default_model_id)?;
+        let created = Created { description: collection.description, default_model_id, spaces };
         let database = self.database()?.clone();
         let (name, collection) = blocking(move || {
             let collection = database.create(&name, created, key)?;
@@ -98,7 +98,10 @@ impl Handlers {
                     check_description(&wanted.description)?;
                     updated.description = Some(wanted.description.clone());
                 }
-                "default_model_id" => updated.default_model_id = Some(wanted.default_model_id.clone()),
+                "default_model_id" => {
+                    let model_id = read_model_id("collection.default_model_id", &wanted.default_model_id)?;
+                    updated.default_model_id = Some(model_id);
+                }
                 "spaces" => updated.spaces = self.complete(read_new_spaces(&wanted.spaces)?).await?,
                 _ => {
                     let expected = "expected `description`, `default_model_id` or `spaces`";

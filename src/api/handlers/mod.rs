@@ -120,12 +120,26 @@ async fn blocking<T: Send + 'static>(
     task::spawn_blocking(work).await.map_err(failed)?
 }
 
-/// An answer that no client could take is an error that says how to get it.
-fn check_size<M: Message>(response: M, ask_for: &str) -> Result<M, ApiError> {
-    let bytes = response.encoded_len();
-    if bytes <= MESSAGE_BYTES_MAX {
-        return Ok(response);
+/// The size of an answer while it is built: one that no client could take is given up early, with a word on how to get
+/// it.
+struct AnswerSize {
+    bytes: usize,
+    ask_for: &'static str,
+}
+
+impl AnswerSize {
+    fn new(ask_for: &'static str) -> Self {
+        Self { bytes: 0, ask_for }
     }
-    let message = format_args!("the answer has {bytes} bytes, more than {MESSAGE_BYTES_MAX}: ask for {ask_for}");
-    Err(ApiError::new(Reason::MessageTooLarge, message))
+
+    fn add(&mut self, part: &impl Message) -> Result<(), ApiError> {
+        self.bytes += part.encoded_len();
+        if self.bytes <= MESSAGE_BYTES_MAX {
+            return Ok(());
+        }
+        let ask_for = self.ask_for;
+        let message =
+            format_args!("the answer has more than {MESSAGE_BYTES_MAX} bytes: ask for {ask_for}, or less of each");
+        Err(ApiError::new(Reason::MessageTooLarge, message))
+    }
 }

@@ -4,7 +4,7 @@ use crate::api::convert::{
     Fields, invalid, read_durability, read_id, read_ids, read_request_key, refuse_filter, to_record,
 };
 use crate::api::error::{ApiError, Reason};
-use crate::api::handlers::{Handlers, check_size};
+use crate::api::handlers::{AnswerSize, Handlers};
 use crate::collection::{Applied, Change, Operation, RecordRemoved};
 use crate::pb::v1 as pb;
 use crate::pb::v1::delete_request::Selector;
@@ -25,13 +25,17 @@ impl Handlers {
         let ids = read_ids("ids", request.ids.iter())?;
         let view = self.collection_at(&request.collection, request.min_sequence).await?.view();
         let mut response = pb::GetResponse { sequence: view.sequence().0, ..pb::GetResponse::default() };
+        let mut size = AnswerSize::new("fewer ids");
         for id in ids {
-            match view.get(id.as_str()) {
-                Some((row, space)) => response.records.push(to_record(&row, space, fields)),
-                None => response.missing_ids.push(id.as_str().to_owned()),
-            }
+            let Some((row, space)) = view.get(id.as_str()) else {
+                response.missing_ids.push(id.as_str().to_owned());
+                continue;
+            };
+            let record = to_record(&row, space, fields);
+            size.add(&record)?;
+            response.records.push(record);
         }
-        check_size(response, "fewer ids, or fewer fields in `read_mask`")
+        Ok(response)
     }
 
     /// `VectorService.List`. A page ends at `page_size` records or 3 MiB.

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::api::convert::{Fields, check_text, invalid, read_vector, refuse_filter, to_record};
+use crate::api::convert::{Fields, check_text, invalid, read_model_id, read_vector, refuse_filter, to_record};
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::upsert::check_fingerprint;
-use crate::api::handlers::{Handlers, check_size};
+use crate::api::handlers::{AnswerSize, Handlers};
 use crate::collection::{Found, Search, SpaceNumber, View, describe, has_direction};
 use crate::embedding::{Embedded, InputType};
 use crate::pb::v1 as pb;
@@ -61,14 +61,14 @@ impl Handlers {
             }
         };
         let times = Times { embed: embed_time, queue: queue_time };
-        let response = to_response(&found, space, fields, request.explain.then_some(times), is_truncated);
-        check_size(response, "fewer hits, or fewer fields in `read_mask`")
+        to_response(&found, space, fields, request.explain.then_some(times), is_truncated)
     }
 
     /// The embedding of a text, for `POST /embed`.
     pub async fn embed(&self, text: String, model_id: &str) -> Result<Embedded, ApiError> {
         check_text("text", &text)?;
-        self.embed_texts(vec![text], model_id, InputType::Document).await
+        let model_id = read_model_id("model_id", model_id)?;
+        self.embed_texts(vec![text], &model_id, InputType::Document).await
     }
 
     async fn embed_query(
@@ -77,7 +77,8 @@ impl Handlers {
         default_model_id: &str,
     ) -> Result<(Embedded, Duration), ApiError> {
         check_text("text", &query.text)?;
-        let model_id = if query.model_id.is_empty() { default_model_id } else { &query.model_id };
+        let model_id = read_model_id("text.model_id", &query.model_id)?;
+        let model_id = if model_id.is_empty() { default_model_id } else { &model_id };
         let started = Instant::now();
         let embedded = self.embed_texts(vec![query.text], model_id, InputType::Query).await?;
         Ok((embedded, started.elapsed()))
@@ -140,12 +141,17 @@ fn to_response(
     fields: Fields,
     explain: Option<Times>,
     query_truncated: bool,
-) -> pb::SearchResponse {
+) -> Result<pb::SearchResponse, ApiError> {
     let fetching = Instant::now();
     let view = found.view();
     let space = view.space(space);
-    let hits = found.hits().map(|(score, row)| pb::Hit { record: Some(to_record(&row, space, fields)), score });
-    let hits = hits.collect();
+    let mut size = AnswerSize::new("fewer hits");
+    let mut hits = Vec::with_capacity(found.len());
+    for (score, row) in found.hits() {
+        let record = to_record(&row, space, fields);
+        size.add(&record)?;
+        hits.push(pb::Hit { record: Some(record), score });
+    }
     let explain = explain.map(|times| pb::Explain {
         plan: pb::Plan::Flat.into(),
         segments: 1,
@@ -159,13 +165,13 @@ fn to_response(
         search_us: micros(found.stats.search),
         fetch_us: micros(fetching.elapsed()),
     });
-    pb::SearchResponse {
+    Ok(pb::SearchResponse {
         hits,
         space: space.name.as_str().to_owned(),
         sequence: view.sequence().0,
         query_truncated,
         explain,
-    }
+    })
 }
 
 fn micros(time: Duration) -> u64 {

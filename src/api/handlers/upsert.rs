@@ -1,8 +1,6 @@
 //! Upsert: read, embed, place, append.
 
-use std::sync::Arc;
-
-use crate::api::convert::{NewRecord, read_durability, read_records, read_request_key};
+use crate::api::convert::{NewRecord, read_durability, read_model_id, read_records, read_request_key};
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::{Handlers, blocking, read_name};
 use crate::collection::{
@@ -12,6 +10,7 @@ use crate::collection::{
 use crate::database::{DatabaseError, raw_space};
 use crate::embedding::{Embedded, Embedding, InputType};
 use crate::pb::v1 as pb;
+use crate::storage::log::Durability;
 use crate::types::{CollectionName, Metric, RecordId, Space, SpaceName, TextModel, Vector};
 
 impl Handlers {
@@ -20,6 +19,7 @@ impl Handlers {
         let request_key = read_request_key(&request.request_id, &request)?;
         let durability = read_durability(request.durability)?;
         let name = read_name("collection", &request.collection)?;
+        let model_id = read_model_id("model_id", &request.model_id)?;
         let records = read_records(request.records)?;
         let existing = match self.database()?.get(name.as_str()) {
             Ok(collection) => Some(collection),
@@ -30,7 +30,7 @@ impl Handlers {
             return Ok(answer);
         }
         let view = existing.as_ref().map(|collection| collection.view()).unwrap_or_default();
-        let model_id = if request.model_id.is_empty() { view.default_model_id() } else { &request.model_id };
+        let model_id = if model_id.is_empty() { view.default_model_id() } else { &model_id };
         let texts = texts_to_embed(&records);
         let embedded = match texts.is_empty() {
             true => None,
@@ -38,17 +38,30 @@ impl Handlers {
         };
         let mut placement = Placement { view: &view, create_missing: request.create_missing, new_spaces: Vec::new() };
         let upserted = placement.place(records, embedded)?;
-        let collection = match existing {
-            Some(collection) => collection,
-            None => self.make(name).await?,
-        };
         let operation = Operation { change: Change::Upserted(upserted), request_key };
-        to_response(self.write(&collection, operation, durability).await?)
+        to_response(match existing {
+            Some(collection) => self.write(&collection, operation, durability).await?,
+            None => self.write_first(name, operation, durability).await?,
+        })
     }
 
-    async fn make(&self, name: CollectionName) -> Result<Arc<Collection>, ApiError> {
+    /// Makes the collection with its first write: both happen, or neither.
+    async fn write_first(
+        &self,
+        name: CollectionName,
+        operation: Operation,
+        durability: Durability,
+    ) -> Result<Applied, ApiError> {
         let database = self.database()?.clone();
-        blocking(move || Ok(database.get_or_create(&name)?)).await
+        let (made, first) = (name.clone(), operation.clone());
+        match blocking(move || Ok(database.create_with(&made, first, durability))).await? {
+            // Another writer was faster.
+            Err(DatabaseError::AlreadyExists { .. }) => {
+                let collection = self.collection(name.as_str())?;
+                self.write(&collection, operation, durability).await
+            }
+            applied => Ok(applied?),
+        }
     }
 }
 

@@ -10,8 +10,14 @@ fn default_collection() -> String {
     "default".to_owned()
 }
 
+/// No parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParams {}
+
 /// `?collection=`.
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct CollectionParams {
     /// The name of the collection.
@@ -22,6 +28,7 @@ pub struct CollectionParams {
 
 /// `?collection=&top_k=`.
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SearchParams {
     /// The name of the collection.
@@ -34,6 +41,7 @@ pub struct SearchParams {
 
 /// `?collection=&limit=&after=`.
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PageParams {
     /// The name of the collection.

@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use vectron_embedding::port;
 
 use crate::api::handlers::Handlers;
-use crate::types::limits::MESSAGE_BYTES_MAX;
+use crate::types::limits::BODY_BYTES_MAX;
 
 /// For those who asked for something else.
 const ENDPOINTS: [&str; 15] = [
@@ -56,7 +56,7 @@ pub fn routes(handlers: Handlers) -> Router {
         .route("/docs", get(docs::page))
         .method_not_allowed_fallback(|request| port::method_not_allowed(request, &ENDPOINTS))
         .with_state(handlers);
-    port::limit_bodies(router, MESSAGE_BYTES_MAX)
+    port::limit_bodies(router, BODY_BYTES_MAX)
 }
 
 /// What no route takes: UNIMPLEMENTED for gRPC, 404 for everybody else.

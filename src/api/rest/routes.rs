@@ -10,8 +10,8 @@ use crate::api::convert::{from_json, to_json};
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::Handlers;
 use crate::api::rest::bodies::{
-    BenchmarkReport, CollectionParams, EmbedText, EmbeddedText, FoundVector, InsertVector, Root, RunBenchmark,
-    SearchHit, SearchParams, SearchText, SearchVector, TextHits, UpsertText, Written,
+    BenchmarkReport, CollectionParams, EmbedText, EmbeddedText, FoundVector, InsertVector, NoParams, Root,
+    RunBenchmark, SearchHit, SearchParams, SearchText, SearchVector, TextHits, UpsertText, Written,
 };
 use crate::pb::v1 as pb;
 use crate::pb::v1::delete_request::Selector;
@@ -102,7 +102,7 @@ async fn upsert(handlers: &Handlers, collection: String, model_id: String, recor
 #[utoipa::path(
     get,
     path = "/vector/{id}",
-    params(CollectionParams, ("id" = String, Path, description = "The record's id")),
+    params(CollectionParams, ("id" = String, Path, description = "The record's id", example = "1")),
     responses((status = 200, body = FoundVector), (status = "default", body = FailureBody))
 )]
 pub async fn get_vector(
@@ -131,7 +131,7 @@ pub async fn get_vector(
 #[utoipa::path(
     delete,
     path = "/vector/{id}",
-    params(CollectionParams, ("id" = String, Path, description = "The record's id")),
+    params(CollectionParams, ("id" = String, Path, description = "The record's id", example = "1")),
     responses((status = 200, body = Written), (status = "default", body = FailureBody))
 )]
 pub async fn delete_vector(
@@ -157,7 +157,11 @@ pub async fn delete_vector(
     request_body = EmbedText,
     responses((status = 200, body = EmbeddedText), (status = "default", body = FailureBody))
 )]
-pub async fn embed(State(handlers): State<Handlers>, Json(body): Json<EmbedText>) -> Answer<EmbeddedText> {
+pub async fn embed(
+    State(handlers): State<Handlers>,
+    Params(NoParams {}): Params<NoParams>,
+    Json(body): Json<EmbedText>,
+) -> Answer<EmbeddedText> {
     let embedded = handlers.embed(body.text.clone(), body.model_id.as_deref().unwrap_or_default()).await?;
     let embedding = embedded.embeddings.into_iter().next().expect("one text has one embedding");
     Ok(Reply(EmbeddedText {
@@ -233,6 +237,7 @@ pub async fn search_text(
 )]
 pub async fn benchmark(
     State(handlers): State<Handlers>,
+    Params(NoParams {}): Params<NoParams>,
     OptionalJson(body): OptionalJson<RunBenchmark>,
 ) -> Answer<BenchmarkReport> {
     let request = pb::RunBenchmarkRequest {
