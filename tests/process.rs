@@ -165,6 +165,7 @@ async fn a_log_damaged_in_the_middle_is_refused_by_name_and_the_rest_is_served()
         "{message}"
     );
     assert_eq!(server.post("/vector", json!({"id": "x", "vector": [1, 1]})).await.0, 500, "nothing is written to it");
+    assert_eq!(server.get("/").await.1["status"], json!("degraded"));
     let got =
         server.collections().await.get_collection(pb::GetCollectionRequest { name: "default".into() }).await.unwrap();
     assert_eq!(got.into_inner().collection.unwrap().state(), pb::CollectionState::Damaged);

@@ -370,6 +370,8 @@ async fn requests_and_records_are_counted() {
     server.post("/vector?collection=counted", json!({"id": "", "vector": [1]})).await;
     server.get("/nowhere/at/all").await;
     server.vectors().await.count(vectron::pb::v1::CountRequest::default()).await.unwrap_err();
+    let too_large = vectron::pb::v1::UpsertRequest { collection: "x".repeat(65 << 20), ..Default::default() };
+    server.vectors().await.upsert(too_large).await.unwrap_err();
     let (_, figures) = server.get("/metrics").await;
     let figures = figures.as_str().unwrap();
     for line in [
@@ -377,6 +379,7 @@ async fn requests_and_records_are_counted() {
         r#"vectron_requests_total{door="rest",route="/vector",code="400"} 1"#,
         r#"vectron_requests_total{door="rest",route="none",code="404"} 1"#,
         r#"vectron_requests_total{door="grpc",route="/vectron.v1.VectorService/Count",code="3"} 1"#,
+        r#"vectron_requests_total{door="grpc",route="/vectron.v1.VectorService/Upsert",code="8"} 1"#,
         r#"vectron_collection_records{collection="counted"} 1"#,
     ] {
         assert!(figures.contains(line), "no {line} in\n{figures}");

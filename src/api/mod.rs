@@ -11,6 +11,7 @@ pub mod metrics;
 mod rest;
 
 use tonic_health::server::HealthReporter;
+use vectron_embedding::port;
 
 pub use error::{ApiError, Reason};
 pub use handlers::{Handlers, SearchPool};
@@ -26,9 +27,8 @@ pub async fn router(handlers: Handlers) -> (axum::Router, HealthReporter) {
     }
     reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     let grpc = grpc::routes(handlers.clone()).add_service(health).into_axum_router();
-    let router = rest::routes(handlers)
-        .merge(grpc.reset_fallback())
-        .fallback(rest::fallback)
-        .layer(axum::middleware::from_fn(metrics::count));
+    let routes = rest::routes(handlers).merge(grpc.reset_fallback()).fallback(rest::fallback);
+    // Outermost, so that what is counted is what clients see.
+    let router = port::with_common_layers(routes).layer(axum::middleware::from_fn(metrics::count));
     (router, reporter)
 }

@@ -15,7 +15,6 @@ mod write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 pub use apply::{Applied, Outcome, Refusal};
 pub use memtable::Row;
@@ -57,11 +56,11 @@ impl Collection {
         lock(&self.shared.requests).seen(key)
     }
 
-    /// Waits until writes up to the sequence are visible; false where that takes too long.
-    pub async fn wait_for(&self, sequence: Sequence, timeout: Duration) -> bool {
+    /// Waits until writes up to the sequence are visible; for ever, if they never come.
+    pub async fn wait_for(&self, sequence: Sequence) {
         let mut visible = self.shared.visible.subscribe();
-        let reached = visible.wait_for(|&visible| visible >= sequence);
-        tokio::time::timeout(timeout, reached).await.is_ok_and(|reached| reached.is_ok())
+        let reached = visible.wait_for(|&visible| visible >= sequence).await;
+        assert!(reached.is_ok(), "the sender lives as long as the collection");
     }
 
     /// Whether writes are possible.

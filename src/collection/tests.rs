@@ -250,9 +250,10 @@ fn a_reader_can_wait_for_a_sequence() {
     let collection = create(&folder.path().join("c"), vec![space("a", 1, Metric::DotProduct)]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        assert!(!collection.wait_for(Sequence(2), Duration::from_millis(20)).await);
+        let wait = |time_ms| tokio::time::timeout(Duration::from_millis(time_ms), collection.wait_for(Sequence(2)));
+        assert!(wait(20).await.is_err());
         let answer = collection.submit(upsert(vec![record("x", "a", &[1.0], None)]), Durability::Durable).unwrap();
-        assert!(collection.wait_for(Sequence(2), Duration::from_secs(10)).await);
+        assert!(wait(10_000).await.is_ok());
         assert!(collection.view().get("x").is_some());
         drop(answer);
     });

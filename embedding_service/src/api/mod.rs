@@ -18,6 +18,7 @@ pub(crate) use limits::{BODY_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::pb::DESCRIPTOR_SET;
 use crate::pb::v1::auth_service_server::AuthServiceServer;
 use crate::pb::v1::embedding_service_server::EmbeddingServiceServer;
+use crate::port;
 
 /// Everything that the port answers. A gRPC message may have up to `message_bytes_max` bytes.
 pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, message_bytes_max: usize) -> Router {
@@ -32,11 +33,11 @@ pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, messag
     };
     let ours = "build.rs wrote the descriptor set";
 
-    let grpc = Routes::from(rest::router(handlers, stopping));
-    grpc.add_service(embedding)
+    let routes = Routes::from(rest::router(handlers, stopping))
+        .add_service(embedding)
         .add_service(AuthServiceServer::new(grpc::AuthApi))
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1().expect(ours))
-        .add_service(reflection().build_v1alpha().expect(ours))
-        .into_axum_router()
+        .add_service(reflection().build_v1alpha().expect(ours));
+    port::with_common_layers(routes.into_axum_router())
 }

@@ -88,6 +88,15 @@ pub fn accept(listener: TcpListener) -> TcpIncoming {
     TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
+/// What every port of ours does around its routes: statuses of the protocol stack named, panics answered, requests traced.
+pub fn with_common_layers(router: Router) -> Router {
+    router
+        .layer(middleware::from_fn(stack_status::name_stack_statuses))
+        .layer(CatchPanicLayer::custom(|_| Panicked.into_response()))
+        .layer(middleware::from_fn(answer_panic))
+        .layer(TraceLayer::new_for_http().on_failure(()))
+}
+
 /// Serves `router` on the connections of `incoming` until `shutdown` comes, then drains.
 ///
 /// Returns early where `incoming` ends and the last connection is closed.
@@ -101,12 +110,6 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     E: Into<tonic::codegen::StdError>,
 {
-    let router = router
-        .layer(middleware::from_fn(stack_status::name_stack_statuses))
-        .layer(CatchPanicLayer::custom(|_| Panicked.into_response()))
-        .layer(middleware::from_fn(answer_panic))
-        .layer(TraceLayer::new_for_http().on_failure(()));
-
     let (stopped, stopping) = oneshot::channel();
     let server = Server::builder()
         .accept_http1(true)

@@ -60,7 +60,10 @@ impl Handlers {
     pub async fn statistics(&self) -> Result<pb::GetStatisticsResponse, ApiError> {
         let mut response = pb::GetStatisticsResponse::default();
         for (name, entry) in self.database()?.list(None, usize::MAX) {
-            let Entry::Open(collection) = entry else { continue };
+            let Entry::Open(collection) = entry else {
+                response.damaged_collections.push(name.to_string());
+                continue;
+            };
             let view = collection.view();
             let statistics = pb::CollectionStatistics {
                 name: name.to_string(),

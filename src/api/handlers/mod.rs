@@ -13,6 +13,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use prost::Message;
 use tokio::task;
+use tokio::time::timeout;
 
 use crate::api::convert::invalid;
 use crate::api::error::{ApiError, Reason};
@@ -77,7 +78,7 @@ impl Handlers {
     async fn collection_at(&self, name: &str, min_sequence: u64) -> Result<Arc<Collection>, ApiError> {
         let collection = self.collection(name)?;
         if min_sequence > collection.view().sequence().0
-            && !collection.wait_for(Sequence(min_sequence), SEQUENCE_WAIT_MAX).await
+            && timeout(SEQUENCE_WAIT_MAX, collection.wait_for(Sequence(min_sequence))).await.is_err()
         {
             let visible = collection.view().sequence();
             let message = format_args!("waited for sequence {min_sequence}, but writes are visible up to {visible}");

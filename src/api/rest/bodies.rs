@@ -150,6 +150,7 @@ pub struct RunBenchmark {
 pub struct Root {
     pub name: &'static str,
     pub version: &'static str,
+    /// `starting`, `ok`, or `degraded` where a collection could not be opened.
     pub status: &'static str,
     pub collections: usize,
     pub vectors: u64,

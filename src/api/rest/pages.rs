@@ -14,6 +14,7 @@ use crate::api::error::ApiError;
 use crate::api::handlers::Handlers;
 use crate::api::rest::bodies::PageParams;
 use crate::pb::v1 as pb;
+use crate::types::limits::BATCH_RECORDS_MAX;
 
 /// Ids of one step of the stream.
 const STEP_IDS: u32 = 1_000;
@@ -32,7 +33,9 @@ pub async fn list_ids(
     Params(params): Params<PageParams>,
 ) -> Result<Response, ApiError> {
     match params.limit {
-        Some(0) => Err(invalid("limit", "expected 1 to 10000, but got 0")),
+        Some(limit) if !(1..=BATCH_RECORDS_MAX).contains(&(limit as usize)) => {
+            Err(invalid("limit", format_args!("expected 1 to {BATCH_RECORDS_MAX}, but got {limit}")))
+        }
         Some(limit) => page(&handlers, params, limit).await,
         None => all(handlers, params).await,
     }

@@ -34,7 +34,8 @@ pub async fn root(State(handlers): State<Handlers>) -> Answer<Root> {
     }
     let statistics = handlers.statistics().await?;
     let (collections, vectors) = (statistics.collections.len(), statistics.record_count);
-    Ok(Reply(Root { name: "vectron", version, status: "ok", collections, vectors }))
+    let status = if statistics.damaged_collections.is_empty() { "ok" } else { "degraded" };
+    Ok(Reply(Root { name: "vectron", version, status, collections, vectors }))
 }
 
 /// Stores a vector. The collection, and at most one space of raw vectors, are made at the first write.
