@@ -31,7 +31,8 @@ pub enum Command {
 /// What `serve` takes.
 #[derive(clap::Args)]
 pub struct Serve {
-    /// What is logged. (First, since the headings of the configuration would hold for it too.)
+    // First, since the headings of the configuration would hold for it too.
+    /// What is logged.
     #[command(flatten)]
     pub telemetry: TelemetryOptions,
     /// How it runs.

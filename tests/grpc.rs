@@ -505,3 +505,38 @@ async fn a_first_write_that_is_refused_makes_no_collection() {
     assert_eq!(std::fs::read_dir(data.path().join("collections")).unwrap().count(), 0);
     assert_eq!(client.upsert(first(Some(0))).await.unwrap().into_inner().record_count, 1);
 }
+
+#[tokio::test]
+async fn a_collection_that_is_dropped_under_load_is_not_found_from_then_on() {
+    let data = data_folder();
+    let server = Server::start(data.path(), Texts::Away);
+    create(&server, vec![space("raw", 1, pb::Metric::DotProduct)]).await;
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let client = server.vectors();
+            async move {
+                let mut client = client.await;
+                for n in 0.. {
+                    let id = format!("{writer}-{n}");
+                    let written = client.upsert(upsert(vec![input(&id, &[1.0])])).await;
+                    let searched = client.search(search(&[1.0])).await;
+                    if let Some(refused) = written.err().or(searched.err()) {
+                        return refused;
+                    }
+                }
+                unreachable!("the loop ends with the collection")
+            }
+        })
+        .collect();
+    let drop_it = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let request = pb::DeleteCollectionRequest { name: "c".into(), ..Default::default() };
+        server.collections().await.delete_collection(request).await.unwrap().into_inner().record_count
+    };
+    let [a, b, c, d] = writers.try_into().ok().unwrap();
+    let (record_count, a, b, c, d) = tokio::join!(drop_it, a, b, c, d);
+    assert!(record_count > 0);
+    for refused in [a, b, c, d] {
+        assert_refused::<()>(Err(refused), Code::NotFound, "COLLECTION_NOT_FOUND", &[]);
+    }
+}

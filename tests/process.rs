@@ -276,3 +276,54 @@ fn help_teaches_and_wrong_arguments_are_told() {
         assert!(said.contains(arguments[1]) && said.contains(says), "{said}");
     }
 }
+
+#[tokio::test]
+async fn the_template_of_settings_works_as_it_is_and_names_real_settings() {
+    let data = data_folder();
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("env.template");
+    fs::copy(&template, data.path().join(".env")).unwrap();
+    let mut command = vectron(data.path());
+    // Ports of its own, since those of the template may be taken here; everything else is as it stands.
+    command.args(["--listen", "127.0.0.1:0", "--embedding-listen", "127.0.0.1:0", "--offline"]);
+    let server = Server::run(command, Texts::Away);
+    assert_eq!(server.post("/vector", json!({"id": "v", "vector": [1, 2]})).await.0, 200);
+    assert!(data.path().join("data").is_dir(), "the template's folder is used");
+
+    let help = vectron(data.path()).arg("--help").stdout(std::process::Stdio::piped()).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for line in fs::read_to_string(&template).unwrap().lines() {
+        let setting = line.trim_start_matches("# ").split('=').next().unwrap();
+        if line.contains('=') && setting.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
+            assert!(help.contains(&format!("[env: {setting}=")), "{setting} is no setting");
+        }
+    }
+}
+
+#[tokio::test]
+async fn until_the_logs_are_read_nothing_is_served_and_everybody_is_told() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let data = data_folder();
+    // A pipe in place of earlier Vectron's file: the start waits for whoever writes to it.
+    let pipe = data.path().join("index.json");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut server = Server::listening(command(data.path(), Texts::Away));
+
+    assert_eq!(server.get("/livez").await.0, 200);
+    let (status, body) = server.get("/readyz").await;
+    assert_eq!((status, &body["code"]), (503, &json!("NOT_READY")));
+    let (status, body) = server.post("/vector", json!({"id": "x", "vector": [1]})).await;
+    assert_eq!((status, &body["code"]), (503, &json!("NOT_READY")));
+    assert_eq!(server.get("/").await.1["status"], json!("starting"));
+    let mut health = HealthClient::new(server.channel().await);
+    let request = || HealthCheckRequest { service: "vectron.v1.VectorService".into() };
+    assert_eq!(health.check(request()).await.unwrap().into_inner().status(), ServingStatus::NotServing);
+    let mut watch = health.watch(request()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+
+    fs::write(&pipe, r#"[{"id": "old", "vector": [1, 2, 3]}]"#).unwrap();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    server.wait_for_log("vectron::server: ready after");
+    assert_eq!(server.get("/vectors").await, (200, json!(["old"])));
+    assert_eq!(server.get("/readyz").await.0, 200);
+}

@@ -168,11 +168,15 @@ impl From<LogError> for ApiError {
             LogError::Damaged { .. } | LogError::NewerFormat { .. } | LogError::Missing { .. } => {
                 Reason::CollectionDamaged
             }
-            LogError::Closed => Reason::NotReady,
+            // A collection's log is closed when it is dropped; at the end requests are finished before the logs are closed.
+            LogError::Closed => Reason::CollectionNotFound,
             LogError::Io { error, .. } if error.kind() == ErrorKind::StorageFull => Reason::NoSpaceLeft,
             _ => Reason::Internal,
         };
-        let error = ApiError::new(reason, error);
+        let error = match error {
+            LogError::Closed => ApiError::new(reason, "the collection was dropped meanwhile"),
+            error => ApiError::new(reason, error),
+        };
         if reason == Reason::Overloaded { error.with_retry_after(Duration::from_secs(1)) } else { error }
     }
 }

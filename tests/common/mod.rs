@@ -85,7 +85,18 @@ impl Server {
     }
 
     /// Runs the command and waits until the server is ready.
-    pub fn run(mut command: Command, texts: Texts) -> Self {
+    pub fn run(command: Command, texts: Texts) -> Self {
+        let mut server = Self::listening(command);
+        server.wait_for_log("vectron::server: ready after");
+        if texts == Texts::Embedded {
+            server.wait_for_log("texts can be embedded");
+            server.embedding_address = server.find_log("embeddings on http://");
+        }
+        server
+    }
+
+    /// Runs the command and waits until the store's port is open.
+    pub fn listening(mut command: Command) -> Self {
         let mut child = command.spawn().expect("the binary runs");
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -95,11 +106,6 @@ impl Server {
         });
         let mut server = Self { child, address: String::new(), embedding_address: None, log };
         server.address = server.wait_for_log("vectron listens on http://");
-        server.wait_for_log("vectron::server: ready after");
-        if texts == Texts::Embedded {
-            server.wait_for_log("texts can be embedded");
-            server.embedding_address = server.find_log("embeddings on http://");
-        }
         server
     }
 
