@@ -132,6 +132,13 @@ impl Server {
         Some(rest.split_whitespace().next().unwrap_or_default().to_owned())
     }
 
+    /// The most memory that the process had.
+    pub fn peak_memory_kb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux tells");
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("the peak is told");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KB")
+    }
+
     pub fn logged(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }

@@ -115,6 +115,8 @@ impl Pieces {
             rest = if within_overlong { rest.trim_start_matches(goes_on) } else { rest.trim_start() };
             let piece = &rest[..self.cut(rest, piece_bytes)];
             let stand_in = if within_overlong { self.overlong.as_str() } else { "" };
+            #[cfg(test)]
+            tests::ENCODED_BYTES.with(|bytes| bytes.set(bytes.get() + stand_in.len() + piece.len()));
             let encoding = tokenizer.encode(format!("{stand_in}{piece}"), false)?;
             let (ids, words, offsets) = (encoding.get_ids(), encoding.get_word_ids(), encoding.get_offsets());
             if piece.len() == rest.len() {
