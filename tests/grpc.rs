@@ -530,7 +530,11 @@ async fn a_collection_that_is_dropped_under_load_is_not_found_from_then_on() {
         })
         .collect();
     let drop_it = async {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let count = || pb::CountRequest { collection: "c".into(), ..Default::default() };
+        let mut client = server.vectors().await;
+        while client.count(count()).await.unwrap().into_inner().record_count < 20 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
         let request = pb::DeleteCollectionRequest { name: "c".into(), ..Default::default() };
         server.collections().await.delete_collection(request).await.unwrap().into_inner().record_count
     };

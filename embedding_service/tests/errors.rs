@@ -201,9 +201,9 @@ async fn deadline_that_passes_is_named_and_texts_count_while_the_model_loads() {
     .await;
     let path = "/vectron.embedding.v1.EmbeddingService/Embed";
     // A message of one text of six bytes, as gRPC frames it.
-    let waiting = served.post_grpc(path, "200m", b"\0\0\0\0\x08\x0a\x06abcdef");
+    let waiting = served.post_grpc(path, "3000m", b"\0\0\0\0\x08\x0a\x06abcdef");
     let second = async {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         served.grpc().embed(request(&["abcdef"])).await.unwrap_err()
     };
     let (first, second) = tokio::join!(waiting, second);
@@ -223,13 +223,23 @@ async fn full_queue_is_refused_with_a_hint() {
     .await;
     served.embed(&["load it"]).await;
     // More than the whole queue, and as nothing waits, let in. It holds the thread for a while.
-    let mut busy = served.grpc();
     let text = "word ".repeat(300);
-    let large = request(&vec![text.as_str(); 100]);
-    let busy = tokio::spawn(async move { busy.embed(large).await });
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-
-    let status = served.grpc().embed(request(&["x"])).await.unwrap_err();
+    let hold = || {
+        let (mut client, large) = (served.grpc(), request(&vec![text.as_str(); 200]));
+        tokio::spawn(async move { client.embed(large).await })
+    };
+    let mut busy = hold();
+    // It is in the queue when its texts are split into tokens, which takes longer on a busy machine; until then a small
+    // call may pass, and be in its way.
+    let status = loop {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        if let Err(status) = served.grpc().embed(request(&["x"])).await {
+            break status;
+        }
+        if busy.is_finished() {
+            busy = hold();
+        }
+    };
     assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "OVERLOADED"), "{status:?}");
     assert!(status.get_details_retry_info().is_some());
     let (http, answer) = served.post("/embed", r#"{"text": "x"}"#).await;

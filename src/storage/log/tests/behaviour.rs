@@ -159,11 +159,15 @@ fn an_idle_log_writes_one_mark_and_closing_writes_the_last() {
     let fs = SimFs::new();
     let log = create(&fs, LogOptions { mark_delay: Duration::from_millis(20), ..LogOptions::default() });
     append(&log, "a", Durability::Durable);
-    std::thread::sleep(Duration::from_millis(300));
     let marks = |fs: &SimFs| {
         let bytes = content(fs, &log_files(fs)[0]);
         bytes.chunks(4096).skip(1).filter(|block| block.starts_with(b"VGRP") && block[12..16] == [0; 4]).count()
     };
+    while marks(&fs) == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Long enough for a second one, if it came.
+    std::thread::sleep(Duration::from_millis(100));
     assert_eq!(marks(&fs), 1);
     append(&log, "b", Durability::Buffered);
     log.close();
