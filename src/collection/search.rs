@@ -37,7 +37,8 @@ pub struct SearchStats {
     pub search: Duration,
 }
 
-/// Rows that a search can compare within some 200 us: fewer run in place, more on a thread of their own.
+/// Components that a search compares within some 200 us, at the speed of memory: with fewer it runs in place, with more on
+/// a thread of its own.
 const COMPONENTS_IN_PLACE_MAX: usize = 1 << 20;
 
 /// A row with the id that settles ties.

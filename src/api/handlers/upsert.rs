@@ -11,7 +11,7 @@ use crate::database::{DatabaseError, raw_space};
 use crate::embedding::{Embedded, Embedding, InputType};
 use crate::pb::v1 as pb;
 use crate::storage::log::Durability;
-use crate::types::{CollectionName, Metric, RecordId, Space, SpaceName, TextModel, Vector};
+use crate::types::{CollectionName, Metric, RecordId, Sequence, Space, SpaceName, TextModel, Vector};
 
 impl Handlers {
     /// `VectorService.Upsert`. Nothing is written, and nothing created, unless the whole batch is right.
@@ -27,6 +27,10 @@ impl Handlers {
             Err(error) => return Err(error.into()),
         };
         if let Some(answer) = seen_before(existing.as_deref(), request_key.as_ref())? {
+            // Decided is not yet visible: the first call may still wait for its view to be published.
+            if let Some(collection) = &existing {
+                collection.wait_for(Sequence(answer.sequence)).await;
+            }
             return Ok(answer);
         }
         let view = existing.as_ref().map(|collection| collection.view()).unwrap_or_default();
