@@ -166,7 +166,7 @@ impl Operation {
             }),
         };
         let request_key = self.request_key.as_ref().map(RequestKey::encode);
-        pb::Operation { revision: REVISION, kind: Some(kind), request_key }.encode_to_vec()
+        pb::Operation { revision: REVISION, kind: Some(kind), stream_frame: None, request_key }.encode_to_vec()
     }
 
     /// Reads the bytes of a record of the log.
@@ -204,6 +204,9 @@ impl Operation {
                     })
                     .collect::<Result<_, DecodeError>>()?,
             ),
+            pb::operation::Kind::FrameRefused(_) | pb::operation::Kind::StreamFinished(_) => {
+                return Err(DecodeError::UnknownKind);
+            }
         };
         Ok(Self { change, request_key: operation.request_key.map(RequestKey::decode) })
     }
