@@ -68,7 +68,7 @@ pub async fn run(config: Config) -> Result<(), AnyError> {
         None => None,
     };
 
-    let recovery = recover(config.data, handlers, health.clone());
+    let recovery = recover(config.data, handlers.clone(), health.clone());
     let database = tokio::select! {
         recovered = recovery => Some(recovered?),
         () = &mut signal => None,
@@ -82,6 +82,7 @@ pub async fn run(config: Config) -> Result<(), AnyError> {
     }
 
     set_health(&health, ServingStatus::NotServing).await;
+    handlers.stop();
     store.end().await?;
     // After the store: texts that are still being written need it.
     if let Some((serving, service)) = embedding {

@@ -360,20 +360,6 @@ async fn what_is_not_built_yet_says_so_by_name() {
     let mut admin = server.admin().await;
     let filter = || Some(pb::Filter::default());
     let unimplemented = Code::Unimplemented;
-    let frames = || tokio_stream::iter(Vec::<pb::StreamUpsertRequest>::new());
-    assert_refused(
-        vectors.stream_upsert(frames()).await,
-        unimplemented,
-        "NOT_IMPLEMENTED",
-        &["VectorService.StreamUpsert"],
-    );
-    let queries = tokio_stream::iter(Vec::<pb::StreamSearchRequest>::new());
-    assert_refused(
-        vectors.stream_search(queries).await,
-        unimplemented,
-        "NOT_IMPLEMENTED",
-        &["VectorService.StreamSearch"],
-    );
     let selector = Some(pb::delete_request::Selector::Filter(pb::Filter::default()));
     let delete = pb::DeleteRequest { collection: "c".into(), selector, ..Default::default() };
     assert_refused(vectors.delete(delete).await, unimplemented, "NOT_IMPLEMENTED", &["filter"]);
@@ -388,7 +374,7 @@ async fn what_is_not_built_yet_says_so_by_name() {
 
     let info = admin.get_server_info(pb::GetServerInfoRequest {}).await.unwrap().into_inner();
     assert!(info.capabilities.contains(&"VectorService.Upsert".to_owned()));
-    assert!(!info.capabilities.contains(&"VectorService.StreamUpsert".to_owned()));
+    assert!(!info.capabilities.contains(&"AdminService.CreateSnapshot".to_owned()));
     assert_eq!(info.limits.unwrap().top_k_max, 10_000);
 }
 

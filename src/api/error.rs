@@ -56,6 +56,18 @@ reasons! {
     AmbiguousSpace = "AMBIGUOUS_SPACE", InvalidArgument, BAD_REQUEST;
     /// The message is over the limit.
     MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, PAYLOAD_TOO_LARGE;
+    /// A frame of a stream is not the next one.
+    FrameOutOfOrder = "FRAME_OUT_OF_ORDER", InvalidArgument, BAD_REQUEST;
+    /// A stream did not begin with `open`, or went on after `finish`.
+    StreamProtocol = "STREAM_PROTOCOL", InvalidArgument, BAD_REQUEST;
+    /// More was sent than the credit of a stream allows.
+    CreditExceeded = "CREDIT_EXCEEDED", ResourceExhausted, TOO_MANY_REQUESTS;
+    /// Another connection has opened the same stream.
+    StreamTakenOver = "STREAM_TAKEN_OVER", Aborted, CONFLICT;
+    /// Nothing came on a stream, or nothing was read from it, for too long.
+    StreamIdle = "STREAM_IDLE", DeadlineExceeded, REQUEST_TIMEOUT;
+    /// A query of a stream took longer than it was given.
+    QueryTimeout = "QUERY_TIMEOUT", DeadlineExceeded, GATEWAY_TIMEOUT;
     /// There is no such collection.
     CollectionNotFound = "COLLECTION_NOT_FOUND", NotFound, NOT_FOUND;
     /// There is no such space.
@@ -209,6 +221,7 @@ impl From<Refusal> for ApiError {
             Refusal::SpaceConflict { .. } | Refusal::ModelHasSpace { .. } => Reason::SpaceExists,
             Refusal::SecondRawSpace { .. } => Reason::DimensionMismatch,
             Refusal::TooManySpaces => Reason::LimitReached,
+            Refusal::FrameOutOfOrder { .. } => Reason::FrameOutOfOrder,
         };
         let error = ApiError::new(reason, &refusal);
         match refusal {

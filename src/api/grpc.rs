@@ -1,11 +1,13 @@
 //! The gRPC door: thin adapters from the generated services to the handlers.
 
-use tokio_stream::Empty;
+use std::pin::Pin;
+
+use tokio_stream::{Empty, Stream};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::error::ApiError;
-use crate::api::handlers::Handlers;
+use crate::api::handlers::{Handlers, SearchAnswers};
 use crate::pb::{self, v1};
 use crate::types::limits::MESSAGE_BYTES_MAX;
 use v1::admin_service_server::{AdminService, AdminServiceServer};
@@ -27,14 +29,16 @@ pub fn routes(handlers: Handlers) -> Routes {
         .add_service(reflection().build_v1alpha().expect(described))
 }
 
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
 fn not_implemented<T>(what: &str) -> Result<Response<T>, Status> {
     Err(ApiError::not_implemented(what).into())
 }
 
 #[tonic::async_trait]
 impl VectorService for Handlers {
-    type StreamUpsertStream = Empty<Result<v1::StreamUpsertResponse, Status>>;
-    type StreamSearchStream = Empty<Result<v1::StreamSearchResponse, Status>>;
+    type StreamUpsertStream = Answers<v1::StreamUpsertResponse>;
+    type StreamSearchStream = SearchAnswers<Streaming<v1::StreamSearchRequest>>;
 
     async fn upsert(&self, request: Request<v1::UpsertRequest>) -> Result<Response<v1::UpsertResponse>, Status> {
         Ok(Response::new(self.upsert(request.into_inner()).await?))
@@ -62,16 +66,16 @@ impl VectorService for Handlers {
 
     async fn stream_upsert(
         &self,
-        _: Request<Streaming<v1::StreamUpsertRequest>>,
+        requests: Request<Streaming<v1::StreamUpsertRequest>>,
     ) -> Result<Response<Self::StreamUpsertStream>, Status> {
-        not_implemented("VectorService.StreamUpsert")
+        Ok(Response::new(Box::pin(self.stream_upsert(requests.into_inner()))))
     }
 
     async fn stream_search(
         &self,
-        _: Request<Streaming<v1::StreamSearchRequest>>,
+        queries: Request<Streaming<v1::StreamSearchRequest>>,
     ) -> Result<Response<Self::StreamSearchStream>, Status> {
-        not_implemented("VectorService.StreamSearch")
+        Ok(Response::new(self.stream_search(queries.into_inner())))
     }
 }
 

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use crate::collection::ledger::Ledger;
 use crate::collection::memtable::{Row, Table};
-use crate::collection::op::{Change, Created, Operation, RecordRemoved, RecordWritten, Updated, Upserted};
-use crate::collection::request::{RequestTable, Seen};
+use crate::collection::op::{Change, Created, Operation, RecordRemoved, RecordWritten, StreamFrame, Updated, Upserted};
+use crate::collection::request::Seen;
+use crate::collection::stream::FrameRefusal;
 use crate::collection::view::{Location, View, describe};
 use crate::types::limits::SPACES_MAX;
-use crate::types::{Dimension, RecordId, Sequence, Space, SpaceName};
+use crate::types::{Dimension, RecordId, Sequence, Space, SpaceName, StreamId};
 
 /// How an operation was decided.
 pub type Outcome = Result<Applied, Refusal>;
@@ -36,6 +38,20 @@ pub enum Applied {
         /// How many existed.
         deleted_count: usize,
     },
+    /// A frame was refused before it came to the log, and is settled.
+    FrameRefused {
+        /// The operation's sequence.
+        sequence: Sequence,
+    },
+    /// A stream was finished.
+    StreamFinished {
+        /// The operation's sequence.
+        sequence: Sequence,
+        /// Frames of the stream.
+        settled_frame: u64,
+        /// Those that were refused.
+        refused_count: u64,
+    },
 }
 
 /// Why an operation was refused.
@@ -46,10 +62,22 @@ pub enum Refusal {
     VersionMismatch {
         /// The first such record.
         id: RecordId,
+        /// Its position within the batch.
+        index: usize,
         /// The version asked for.
         expected: Sequence,
         /// The version that it has.
         got: Sequence,
+    },
+    /// A frame is not the one after its stream's mark.
+    #[error("stream {stream_id:?}: expected frame {expected}, but got {got}")]
+    FrameOutOfOrder {
+        /// The stream.
+        stream_id: StreamId,
+        /// The frame after the mark.
+        expected: u64,
+        /// The frame that came.
+        got: u64,
     },
     /// The request id stands for another request.
     #[error("request id {request_id:?} was used before, for a request with another content")]
@@ -91,34 +119,52 @@ pub enum Refusal {
 
 impl View {
     /// Applies one record of the log.
-    pub(super) fn apply(
-        &mut self,
-        sequence: Sequence,
-        operation: Operation,
-        requests: &mut RequestTable<Outcome>,
-    ) -> Outcome {
+    pub(super) fn apply(&mut self, sequence: Sequence, operation: Operation, ledger: &mut Ledger) -> Outcome {
         assert_eq!(sequence, self.sequence.next(), "the log has no gaps");
         self.sequence = sequence;
-        let Some(key) = operation.request_key else {
-            return self.change(sequence, operation.change);
+        let Operation { change, stream_frame, request_key } = operation;
+        if let Some(frame) = stream_frame {
+            return self.apply_frame(sequence, frame, change, ledger);
+        }
+        let Some(key) = request_key else {
+            return self.change(sequence, change, ledger);
         };
-        match requests.seen(&key) {
+        match ledger.requests.seen(&key) {
             Seen::Answered(outcome) => outcome,
             Seen::Reused => Err(Refusal::RequestIdReused { request_id: key.request_id }),
             Seen::Never => {
-                let outcome = self.change(sequence, operation.change);
-                requests.remember(&key, outcome.clone());
+                let outcome = self.change(sequence, change, ledger);
+                ledger.requests.remember(&key, outcome.clone());
                 outcome
             }
         }
     }
 
-    fn change(&mut self, sequence: Sequence, change: Change) -> Outcome {
+    /// A frame moves the mark of its stream whether it is written or refused; one out of order changes nothing.
+    fn apply_frame(&mut self, sequence: Sequence, frame: StreamFrame, change: Change, ledger: &mut Ledger) -> Outcome {
+        ledger.streams.check(&frame)?;
+        let fault = match &change {
+            Change::FrameRefused(fault) => Some(FrameRefusal::Faulty(fault.clone())),
+            _ => None,
+        };
+        let outcome = self.change(sequence, change, ledger);
+        let decided = outcome.as_ref().err().cloned().map(FrameRefusal::Decided);
+        ledger.streams.settle(sequence, frame, fault.or(decided));
+        outcome
+    }
+
+    fn change(&mut self, sequence: Sequence, change: Change, ledger: &mut Ledger) -> Outcome {
         match change {
             Change::Created(created) => self.create(created),
             Change::Updated(updated) => self.update(updated),
             Change::Upserted(upserted) => self.upsert(sequence, upserted),
             Change::Deleted(records) => self.delete(sequence, &records),
+            Change::FrameRefused(_) => Ok(Applied::FrameRefused { sequence }),
+            Change::StreamFinished(stream_id) => {
+                let mark = ledger.streams.finish(&stream_id);
+                let (settled_frame, refused_count) = (mark.settled_frame, mark.refused_count);
+                Ok(Applied::StreamFinished { sequence, settled_frame, refused_count })
+            }
         }
     }
 
@@ -151,8 +197,8 @@ impl View {
             return Err(Refusal::SecondRawSpace { got: excess.dimension, existing: describe(&self.spaces) });
         }
         self.check_new_spaces(&upserted.spaces)?;
-        for record in &upserted.records {
-            self.check_version(&record.id, record.if_version)?;
+        for (index, record) in upserted.records.iter().enumerate() {
+            self.check_version(index, &record.id, record.if_version)?;
         }
         self.add_spaces(upserted.spaces);
         let record_count = upserted.records.len();
@@ -179,8 +225,8 @@ impl View {
     }
 
     fn delete(&mut self, sequence: Sequence, records: &[RecordRemoved]) -> Outcome {
-        for record in records {
-            self.check_version(&record.id, record.if_version)?;
+        for (index, record) in records.iter().enumerate() {
+            self.check_version(index, &record.id, record.if_version)?;
         }
         let mut deleted_count = 0;
         for record in records {
@@ -196,10 +242,10 @@ impl View {
         Ok(Applied::Deleted { sequence, deleted_count })
     }
 
-    fn check_version(&self, id: &RecordId, expected: Option<Sequence>) -> Result<(), Refusal> {
+    fn check_version(&self, index: usize, id: &RecordId, expected: Option<Sequence>) -> Result<(), Refusal> {
         let Some(expected) = expected else { return Ok(()) };
         let got = self.version(id.as_str()).unwrap_or(Sequence::ZERO);
-        if got == expected { Ok(()) } else { Err(Refusal::VersionMismatch { id: id.clone(), expected, got }) }
+        if got == expected { Ok(()) } else { Err(Refusal::VersionMismatch { id: id.clone(), index, expected, got }) }
     }
 
     /// A space that is there already may come again, if it is the same.

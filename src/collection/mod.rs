@@ -4,11 +4,13 @@
 //! answered after it is visible; readers never wait. Knows no protocol, no network and no model: texts come embedded.
 
 mod apply;
+mod ledger;
 mod memtable;
 mod op;
 mod recover;
 mod request;
 mod search;
+mod stream;
 mod view;
 mod write;
 
@@ -19,17 +21,18 @@ use std::thread::JoinHandle;
 pub use apply::{Applied, Outcome, Refusal};
 pub use memtable::Row;
 pub use op::{
-    Change, Content, Created, DecodeError, Operation, REVISION, RecordRemoved, RecordWritten, RequestKey, Updated,
-    Upserted,
+    Change, Content, Created, DecodeError, FrameFault, Operation, REVISION, RecordFault, RecordRemoved, RecordWritten,
+    RequestKey, StreamFrame, Updated, Upserted,
 };
 pub use recover::RecoverError;
 pub use request::{RequestTable, Seen};
 pub use search::{Found, Search, SearchStats, has_direction};
+pub use stream::{FrameRefusal, StreamMark};
 pub use view::{NoPlace, SpaceNumber, View, describe};
 pub use write::Answer;
 
 use crate::storage::log::{Durability, LogError};
-use crate::types::Sequence;
+use crate::types::{Sequence, StreamId};
 use write::{Shared, Writer, lock};
 
 /// An open collection. Dropping it closes it.
@@ -53,7 +56,12 @@ impl Collection {
 
     /// How a request was decided before, if it was.
     pub fn seen(&self, key: &RequestKey) -> Seen<Outcome> {
-        lock(&self.shared.requests).seen(key)
+        lock(&self.shared.ledger).requests.seen(key)
+    }
+
+    /// How far a stream of writes has come, as far as its writes are visible.
+    pub fn stream_mark(&self, stream_id: &StreamId) -> StreamMark {
+        lock(&self.shared.ledger).streams.mark(stream_id)
     }
 
     /// Waits until writes up to the sequence are visible; for ever, if they never come.

@@ -10,19 +10,31 @@ use prost::Message;
 
 use crate::pb::storage as pb;
 use crate::types::{
-    Dimension, InvalidMetadata, Metadata, Metric, RecordId, Sequence, Space, SpaceName, TextModel, Value, Vector,
+    Dimension, InvalidMetadata, Metadata, Metric, RecordId, Sequence, Space, SpaceName, StreamId, TextModel, Value,
+    Vector,
 };
 
-/// The highest revision of operations that this version understands, and the one that it writes.
-pub const REVISION: u32 = 1;
+/// The highest revision of operations that this version understands. Each is written with the lowest that has it whole.
+pub const REVISION: u32 = 2;
 
 /// One record of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
     /// What happened.
     pub change: Change,
+    /// The frame of a stream that it settles.
+    pub stream_frame: Option<StreamFrame>,
     /// Makes a retry recognisable.
     pub request_key: Option<RequestKey>,
+}
+
+/// A frame of a stream: applied only if it is the one after the stream's mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamFrame {
+    /// The stream's name.
+    pub stream_id: StreamId,
+    /// The frame's number: 1, 2, 3, …
+    pub frame: u64,
 }
 
 /// Makes a retry recognisable.
@@ -45,6 +57,36 @@ pub enum Change {
     Upserted(Upserted),
     /// Records were deleted.
     Deleted(Vec<RecordRemoved>),
+    /// A frame of a stream was refused before it came here.
+    FrameRefused(Arc<FrameFault>),
+    /// A stream was finished: its mark is forgotten.
+    StreamFinished(StreamId),
+}
+
+/// Why a frame of a stream was refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FrameFault {
+    /// Machine-readable: the reason of the first error, or of the frame as a whole.
+    pub reason: String,
+    /// What was expected and what came.
+    pub message: String,
+    /// The first of the records that are at fault.
+    pub errors: Vec<RecordFault>,
+    /// Records that are at fault, in all.
+    pub error_count: usize,
+}
+
+/// What is wrong with a record of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordFault {
+    /// Its position within the frame, from 0.
+    pub index: u32,
+    /// Its id, as far as it was read.
+    pub id: String,
+    /// Machine-readable.
+    pub reason: String,
+    /// What was expected and what came.
+    pub message: String,
 }
 
 /// The first operation of every collection.
@@ -136,6 +178,17 @@ pub enum DecodeError {
 }
 
 impl Operation {
+    /// An operation that belongs to no stream, and whose retry is not recognised.
+    pub fn new(change: Change) -> Self {
+        Self { change, stream_frame: None, request_key: None }
+    }
+
+    /// The lowest revision that has it whole.
+    fn revision(&self) -> u32 {
+        let is_of_a_stream = matches!(self.change, Change::FrameRefused(_) | Change::StreamFinished(_));
+        if is_of_a_stream || self.stream_frame.is_some() { 2 } else { 1 }
+    }
+
     /// The bytes of the log's record.
     pub fn encode(&self) -> Vec<u8> {
         let kind = match &self.change {
@@ -164,9 +217,17 @@ impl Operation {
                     })
                     .collect(),
             }),
+            Change::FrameRefused(fault) => pb::operation::Kind::FrameRefused(encode_fault(fault)),
+            Change::StreamFinished(stream_id) => {
+                pb::operation::Kind::StreamFinished(pb::StreamFinished { stream_id: stream_id.to_string() })
+            }
         };
+        let stream_frame = self
+            .stream_frame
+            .as_ref()
+            .map(|frame| pb::StreamFrame { stream_id: frame.stream_id.to_string(), frame: frame.frame });
         let request_key = self.request_key.as_ref().map(RequestKey::encode);
-        pb::Operation { revision: REVISION, kind: Some(kind), stream_frame: None, request_key }.encode_to_vec()
+        pb::Operation { revision: self.revision(), kind: Some(kind), stream_frame, request_key }.encode_to_vec()
     }
 
     /// Reads the bytes of a record of the log.
@@ -204,11 +265,18 @@ impl Operation {
                     })
                     .collect::<Result<_, DecodeError>>()?,
             ),
-            pb::operation::Kind::FrameRefused(_) | pb::operation::Kind::StreamFinished(_) => {
-                return Err(DecodeError::UnknownKind);
+            pb::operation::Kind::FrameRefused(fault) => Change::FrameRefused(Arc::new(decode_fault(fault))),
+            pb::operation::Kind::StreamFinished(finished) => {
+                Change::StreamFinished(decode_stream_id(&finished.stream_id)?)
             }
         };
-        Ok(Self { change, request_key: operation.request_key.map(RequestKey::decode) })
+        let stream_frame = operation
+            .stream_frame
+            .map(|frame| {
+                Ok::<_, DecodeError>(StreamFrame { stream_id: decode_stream_id(&frame.stream_id)?, frame: frame.frame })
+            })
+            .transpose()?;
+        Ok(Self { change, stream_frame, request_key: operation.request_key.map(RequestKey::decode) })
     }
 }
 
@@ -222,6 +290,40 @@ impl RequestKey {
     pub fn decode(key: pb::RequestKey) -> Self {
         Self { request_id: key.request_id, content_hash: key.content_hash }
     }
+}
+
+fn encode_fault(fault: &FrameFault) -> pb::FrameRefused {
+    let encode = |error: &RecordFault| pb::RecordError {
+        index: error.index,
+        id: error.id.clone(),
+        reason: error.reason.clone(),
+        message: error.message.clone(),
+    };
+    pb::FrameRefused {
+        errors: fault.errors.iter().map(encode).collect(),
+        error_count: fault.error_count as u32,
+        reason: fault.reason.clone(),
+        message: fault.message.clone(),
+    }
+}
+
+fn decode_fault(fault: pb::FrameRefused) -> FrameFault {
+    let decode = |error: pb::RecordError| RecordFault {
+        index: error.index,
+        id: error.id,
+        reason: error.reason,
+        message: error.message,
+    };
+    FrameFault {
+        reason: fault.reason,
+        message: fault.message,
+        errors: fault.errors.into_iter().map(decode).collect(),
+        error_count: fault.error_count as usize,
+    }
+}
+
+fn decode_stream_id(stream_id: &str) -> Result<StreamId, DecodeError> {
+    StreamId::new(stream_id).map_err(|error| DecodeError::Invalid(format!("stream id: {error}")))
 }
 
 fn encode_space(space: &Space) -> pb::Space {

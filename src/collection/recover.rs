@@ -8,8 +8,8 @@ use std::thread;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::collection::ledger::Ledger;
 use crate::collection::op::{Created, DecodeError, Operation};
-use crate::collection::request::RequestTable;
 use crate::collection::view::View;
 use crate::collection::write::{self, Shared, Writer};
 use crate::collection::{Change, Collection, Outcome, Refusal};
@@ -66,9 +66,8 @@ impl Collection {
     /// Makes a collection in a folder that does not exist yet, durably.
     pub fn create(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions, created: Created) -> Result<Self, RecoverError> {
         let log = FileLog::create(fs, &log_folder(folder), options)?;
-        let (view, requests) = (View::default(), RequestTable::default());
-        let collection = start(folder, log, view, requests)?;
-        let operation = Operation { change: Change::Created(created), request_key: None };
+        let collection = start(folder, log, View::default(), Ledger::default())?;
+        let operation = Operation::new(Change::Created(created));
         let answer = collection.submit(operation, Durability::Durable)?;
         answer.blocking_recv().map_err(|_| LogError::Closed)???;
         Ok(collection)
@@ -79,10 +78,10 @@ impl Collection {
     pub fn open(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions) -> Result<(Self, Option<TornTail>), RecoverError> {
         let log_folder = log_folder(folder);
         let mut view = View::default();
-        let mut requests = RequestTable::default();
+        let mut ledger = Ledger::default();
         let replay = |record: LogRecord<'_>| {
             let operation = Operation::decode(record.payload.to_vec().into())?;
-            let _: Outcome = view.apply(record.sequence, operation, &mut requests);
+            let _: Outcome = view.apply(record.sequence, operation, &mut ledger);
             Ok::<(), DecodeError>(())
         };
         let (log, report) = FileLog::open(fs, &log_folder, options, replay).map_err(|error| match error {
@@ -94,7 +93,7 @@ impl Collection {
         if view.sequence() == Sequence::ZERO {
             return Err(RecoverError::Empty { folder: log_folder });
         }
-        Ok((start(folder, log, view, requests)?, report.torn_tail))
+        Ok((start(folder, log, view, ledger)?, report.torn_tail))
     }
 }
 
@@ -102,11 +101,11 @@ fn log_folder(folder: &Path) -> PathBuf {
     folder.join("log")
 }
 
-fn start(folder: &Path, log: FileLog, view: View, requests: RequestTable<Outcome>) -> Result<Collection, RecoverError> {
+fn start(folder: &Path, log: FileLog, view: View, ledger: Ledger) -> Result<Collection, RecoverError> {
     let shared = Arc::new(Shared {
         visible: watch::Sender::new(view.sequence()),
         view: ArcSwap::from_pointee(view),
-        requests: Mutex::new(requests),
+        ledger: Mutex::new(ledger),
         unapplied_bytes: AtomicU64::new(0),
     });
     let (writer, queue) = Writer::new(Arc::new(log), shared.clone());

@@ -40,13 +40,13 @@ fn record(id: &str, space: &str, components: &[f32], if_version: Option<u64>) ->
 
 fn upsert(records: Vec<RecordWritten>) -> Operation {
     let change = Change::Upserted(Upserted { records, ..Upserted::default() });
-    Operation { change, request_key: None }
+    Operation::new(change)
 }
 
 fn delete(ids: &[&str]) -> Operation {
     let removed =
         |id: &&str| RecordRemoved { id: RecordId::new(id).unwrap(), if_version: None, observed_version: None };
-    Operation { change: Change::Deleted(ids.iter().map(removed).collect()), request_key: None }
+    Operation::new(Change::Deleted(ids.iter().map(removed).collect()))
 }
 
 fn run(collection: &Collection, operation: Operation) -> Outcome {
@@ -104,7 +104,7 @@ fn if_version_refuses_the_whole_batch_and_keeps_the_number() {
     run(&collection, upsert(vec![record("x", "a", &[1.0], Some(0))])).unwrap();
     let refused = run(&collection, upsert(vec![record("new", "a", &[1.0], None), record("x", "a", &[9.0], Some(0))]));
     let (id, expected, got) = (RecordId::new("x").unwrap(), Sequence(0), Sequence(2));
-    assert_eq!(refused, Err(Refusal::VersionMismatch { id, expected, got }));
+    assert_eq!(refused, Err(Refusal::VersionMismatch { id, index: 1, expected, got }));
     assert_eq!(collection.view().record_count(), 1);
     let applied = run(&collection, upsert(vec![record("x", "a", &[9.0], Some(2))])).unwrap();
     assert!(matches!(applied, Applied::Upserted { sequence: Sequence(4), .. }), "{applied:?}");
@@ -160,7 +160,7 @@ fn a_filters_delete_leaves_alone_what_changed_meanwhile() {
         if_version: None,
         observed_version: Some(Sequence(2)),
     };
-    let operation = Operation { change: Change::Deleted(vec![seen("x"), seen("y")]), request_key: None };
+    let operation = Operation::new(Change::Deleted(vec![seen("x"), seen("y")]));
     assert!(matches!(run(&collection, operation), Ok(Applied::Deleted { deleted_count: 1, .. })));
     assert!(collection.view().get("x").is_some());
 }
@@ -172,16 +172,14 @@ fn a_write_adds_one_raw_space_and_no_second() {
     let write = |name: &str, dimension: usize| {
         let records = vec![record(name, name, &vec![1.0; dimension], None)];
         let spaces = vec![space(name, dimension, Metric::Cosine)];
-        Operation { change: Change::Upserted(Upserted { spaces, records, ..Upserted::default() }), request_key: None }
+        Operation::new(Change::Upserted(Upserted { spaces, records, ..Upserted::default() }))
     };
     run(&collection, write("raw-3", 3)).unwrap();
     run(&collection, write("raw-3", 3)).unwrap();
     assert!(matches!(run(&collection, write("raw-4", 4)), Err(Refusal::SecondRawSpace { .. })));
     assert!(collection.view().get("raw-4").is_none());
-    let conflict = Operation {
-        change: Change::Updated(Updated { spaces: vec![space("raw-3", 5, Metric::Cosine)], ..Updated::default() }),
-        request_key: None,
-    };
+    let spaces = vec![space("raw-3", 5, Metric::Cosine)];
+    let conflict = Operation::new(Change::Updated(Updated { spaces, ..Updated::default() }));
     assert!(matches!(run(&collection, conflict), Err(Refusal::SpaceConflict { .. })));
 }
 
@@ -225,7 +223,7 @@ fn a_model_has_one_space() {
         create(&folder.path().join("c"), vec![Space { text_model: text_model("f"), ..space("a", 2, Metric::Cosine) }]);
     let update = |space: Space| {
         let change = Change::Updated(Updated { spaces: vec![space], ..Updated::default() });
-        run(&collection, Operation { change, request_key: None })
+        run(&collection, Operation::new(change))
     };
     let second = update(Space { text_model: text_model("f"), ..space("b", 2, Metric::Cosine) });
     assert!(matches!(second, Err(Refusal::ModelHasSpace { .. })), "{second:?}");
@@ -273,8 +271,58 @@ fn an_abandoned_write_stands() {
 fn a_newer_operation_stops_replay_by_name() {
     let newer = crate::pb::storage::Operation { revision: REVISION + 1, ..Default::default() };
     let error = Operation::decode(prost::Message::encode_to_vec(&newer).into()).unwrap_err();
-    assert_eq!(error.to_string(), "the operation has revision 2, but this version reads revisions up to 1");
+    assert_eq!(error.to_string(), "the operation has revision 3, but this version reads revisions up to 2");
     assert!(matches!(Operation::decode(Default::default()), Err(DecodeError::UnknownKind)));
+}
+
+#[test]
+fn an_operation_has_the_lowest_revision_that_has_it_whole() {
+    let revision = |operation: &Operation| {
+        <crate::pb::storage::Operation as prost::Message>::decode(&operation.encode()[..]).unwrap().revision
+    };
+    let plain = upsert(vec![record("x", "a", &[1.0], None)]);
+    assert_eq!((revision(&plain), revision(&frame("s", 1, plain.change))), (1, 2));
+    assert_eq!(revision(&Operation::new(Change::StreamFinished(StreamId::new("s").unwrap()))), 2);
+}
+
+fn frame(stream_id: &str, frame: u64, change: Change) -> Operation {
+    let stream_id = StreamId::new(stream_id).unwrap();
+    Operation { stream_frame: Some(StreamFrame { stream_id, frame }), ..Operation::new(change) }
+}
+
+#[test]
+fn a_mark_moves_with_its_rows_through_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let mut collection = create(&path, vec![space("a", 1, Metric::DotProduct)]);
+    let stream_id = StreamId::new("s").unwrap();
+    let write = |id: &str, if_version| upsert(vec![record(id, "a", &[1.0], if_version)]).change;
+    run(&collection, frame("s", 1, write("x", None))).unwrap();
+    // Out of order, either way: nothing changes.
+    for number in [0, 1, 3] {
+        let refused = run(&collection, frame("s", number, write("no", None))).unwrap_err();
+        assert!(matches!(refused, Refusal::FrameOutOfOrder { expected: 2, .. }), "{refused}");
+    }
+    // Refused by its own fault, and refused when it is applied: both are settled.
+    let fault = Arc::new(FrameFault { reason: "R".into(), message: "m".into(), ..FrameFault::default() });
+    run(&collection, frame("s", 2, Change::FrameRefused(fault.clone()))).unwrap();
+    let decided = run(&collection, frame("s", 3, write("x", Some(0)))).unwrap_err();
+    run(&collection, frame("t", 1, write("y", None))).unwrap();
+    for _ in 0..2 {
+        let mark = collection.stream_mark(&stream_id);
+        let refused = [(2, FrameRefusal::Faulty(fault.clone())), (3, FrameRefusal::Decided(decided.clone()))];
+        assert_eq!((mark.settled_frame, mark.sequence, mark.refused_count), (3, Sequence(7), 2));
+        assert_eq!(mark.refused, refused);
+        assert_eq!(collection.view().record_count(), 2);
+        drop(collection);
+        collection = reopen(&path);
+    }
+    let finished = run(&collection, Operation::new(Change::StreamFinished(stream_id.clone()))).unwrap();
+    assert!(matches!(finished, Applied::StreamFinished { settled_frame: 3, refused_count: 2, .. }));
+    drop(collection);
+    let collection = reopen(&path);
+    assert_eq!(collection.stream_mark(&stream_id), StreamMark::default());
+    assert_eq!(collection.stream_mark(&StreamId::new("t").unwrap()).settled_frame, 1);
 }
 
 #[test]

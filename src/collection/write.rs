@@ -12,8 +12,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
 
 use crate::collection::apply::Outcome;
+use crate::collection::ledger::Ledger;
 use crate::collection::op::Operation;
-use crate::collection::request::RequestTable;
 use crate::collection::view::View;
 use crate::storage::log::{Completion, Durability, Log, LogError};
 use crate::types::Sequence;
@@ -24,7 +24,7 @@ pub type Answer = oneshot::Receiver<Result<Outcome, LogError>>;
 /// What readers and the writer share.
 pub(super) struct Shared {
     pub view: ArcSwap<View>,
-    pub requests: Mutex<RequestTable<Outcome>>,
+    pub ledger: Mutex<Ledger>,
     /// The sequence of `view`, for readers that wait for one.
     pub visible: watch::Sender<Sequence>,
     /// Bytes of operations that are not applied yet.
@@ -114,7 +114,7 @@ fn apply_one(submitted: Submitted, view: &mut View, shared: &Shared) -> Answered
     let Submitted { operation, bytes, completion, answer } = submitted;
     let outcome = completion.wait().map(|committed| {
         assert_eq!(committed.first, committed.last, "one operation is one record");
-        view.apply(committed.first, operation, &mut lock(&shared.requests))
+        view.apply(committed.first, operation, &mut lock(&shared.ledger))
     });
     shared.unapplied_bytes.fetch_sub(bytes, Ordering::Relaxed);
     (answer, outcome)

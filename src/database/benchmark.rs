@@ -142,7 +142,7 @@ fn insert(
             .collect();
         let change = Change::Upserted(Upserted { records, ..Upserted::default() });
         let started = Instant::now();
-        let answer = collection.submit(Operation { change, request_key: None }, durability)?;
+        let answer = collection.submit(Operation::new(change), durability)?;
         let outcome = answer.blocking_recv().map_err(|_| LogError::Closed)??;
         calls.push(started.elapsed());
         assert!(outcome.is_ok(), "a write without conditions is never refused");

@@ -93,7 +93,7 @@ fn write(collection: &Collection, records: Vec<RecordWritten>) -> Result<(), Rec
         // The last sync covers all that was written before it.
         let durability = if is_last { Durability::Durable } else { Durability::Buffered };
         let change = Change::Upserted(Upserted { records: batch, ..Upserted::default() });
-        let answer = collection.submit(Operation { change, request_key: None }, durability)?;
+        let answer = collection.submit(Operation::new(change), durability)?;
         answer.blocking_recv().map_err(|_| LogError::Closed)???;
     }
     Ok(())

@@ -33,7 +33,7 @@ fn fill(collection: &Collection, count: usize) {
         };
         let change =
             Change::Upserted(Upserted { spaces: vec![space.clone()], records: vec![record], ..Default::default() });
-        let answer = collection.submit(Operation { change, request_key: None }, Durability::Durable).unwrap();
+        let answer = collection.submit(Operation::new(change), Durability::Durable).unwrap();
         answer.blocking_recv().unwrap().unwrap().unwrap();
     }
 }
@@ -221,7 +221,7 @@ fn after_a_drop_that_failed_nothing_more_is_acknowledged() {
     let Err(DatabaseError::Damaged { reason, .. }) = database.get("keep") else { panic!("still served") };
     assert!(reason.contains("the next start tells"), "{reason}");
     let change = Change::Deleted(Vec::new());
-    assert!(before.submit(Operation { change, request_key: None }, Durability::Durable).is_err());
+    assert!(before.submit(Operation::new(change), Durability::Durable).is_err());
 }
 
 #[test]

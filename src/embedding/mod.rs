@@ -221,6 +221,25 @@ fn describe(status: &Status) -> String {
     message
 }
 
+/// Embeds batches of texts as they come, a call for each.
+pub struct EmbedStream(EmbeddingClient, String, InputType);
+/// The embeddings of one batch, to come.
+pub type EmbedAnswer = std::pin::Pin<Box<dyn Future<Output = Result<Embedded, EmbedError>> + Send>>;
+impl EmbeddingClient {
+    /// For batches of texts that come one after the other.
+    pub fn stream(&self, model_id: &str, input_type: InputType) -> EmbedStream {
+        EmbedStream(self.clone(), model_id.to_owned(), input_type)
+    }
+}
+impl EmbedStream {
+    /// Begins to embed a batch.
+    pub fn embed(&self, texts: Vec<String>) -> EmbedAnswer {
+        let (client, model_id, input_type) = (self.0.clone(), self.1.clone(), self.2);
+        let task = tokio::spawn(async move { client.embed(texts, &model_id, input_type).await });
+        Box::pin(async move { task.await.map_err(|error| garbled(error.to_string()))? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

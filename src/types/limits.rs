@@ -27,6 +27,12 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const DESCRIPTION_BYTES_MAX: usize = 4096;
 /// Bytes of a request id.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
+/// Bytes of a stream's id.
+pub const STREAM_ID_BYTES_MAX: usize = 64;
+/// Streams that a collection remembers.
+pub const STREAMS_MAX: usize = 1_000;
+/// Refused frames that a stream remembers.
+pub const REFUSED_FRAMES_MAX: usize = 64;
 /// Spaces of a collection.
 pub const SPACES_MAX: usize = 64;
 /// Collections of a server: each has a log with threads of its own.

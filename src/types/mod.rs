@@ -8,6 +8,7 @@ mod metric;
 mod name;
 mod sequence;
 mod space;
+mod stream_id;
 mod value;
 mod vector;
 
@@ -16,5 +17,6 @@ pub use metric::Metric;
 pub use name::{CollectionName, InvalidName, SpaceName};
 pub use sequence::Sequence;
 pub use space::{Space, TextModel};
+pub use stream_id::{InvalidStreamId, StreamId};
 pub use value::{InvalidMetadata, Metadata, Value};
 pub use vector::{Dimension, InvalidVector, Vector, norm};

@@ -15,7 +15,7 @@ use crate::types::SpaceName;
 use crate::types::limits::{NAME_BYTES_MAX, REQUEST_ID_BYTES_MAX, TEXT_BYTES_MAX};
 
 pub use collection::{NewSpace, read_new_spaces, to_collection};
-pub use record::{Fields, NewRecord, read_id, read_ids, read_records, read_vector, to_record};
+pub use record::{AtFault, Fields, NewRecord, read_id, read_ids, read_records, read_vector, refuse, to_record};
 pub use value::{from_json, read_metadata, to_json, to_value};
 
 /// The durability asked for; durable by default.

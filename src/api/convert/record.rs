@@ -13,6 +13,8 @@ use crate::types::{RecordId, Sequence, Space, SpaceName, Vector};
 
 /// A record to be written, before its text is embedded and its space is known.
 pub struct NewRecord {
+    /// Its position within the request.
+    pub index: usize,
     /// Its id.
     pub id: RecordId,
     /// Its vector with the space that was named; `None`: the text is to be embedded.
@@ -78,11 +80,11 @@ pub fn read_ids<'a>(field: &str, ids: impl ExactSizeIterator<Item = &'a String>)
 }
 
 /// The components of a vector, and the space that it names.
-pub fn read_vector(field: &str, vector: pb::Vector) -> Result<(Vector, Option<SpaceName>), ApiError> {
+pub fn read_vector(field: &str, vector: &pb::Vector) -> Result<(Vector, Option<SpaceName>), ApiError> {
     let invalid_vector = |error: &dyn std::fmt::Display| ApiError::field(Reason::InvalidVector, field, error);
-    let components = match vector.components {
-        Some(Components::Floats(floats)) => Vector::new(floats.values),
-        Some(Components::F32Le(bytes)) => Vector::from_f32_le(&bytes),
+    let components = match &vector.components {
+        Some(Components::Floats(floats)) => Vector::new(floats.values.clone()),
+        Some(Components::F32Le(bytes)) => Vector::from_f32_le(bytes),
         None => return Err(invalid_vector(&"it has no components; set `floats` or `f32_le`")),
     };
     let components = components.map_err(|error| invalid_vector(&error))?;
@@ -90,30 +92,50 @@ pub fn read_vector(field: &str, vector: pb::Vector) -> Result<(Vector, Option<Sp
     Ok((components, space.map_err(|error| invalid(format!("{field}.space"), error))?))
 }
 
+/// What becomes of a record that is at fault: its position and id, and what is wrong. An error refuses the whole batch at
+/// once; else the records after it are looked at too.
+pub trait AtFault: FnMut(usize, &str, ApiError) -> Result<(), ApiError> {}
+
+impl<F: FnMut(usize, &str, ApiError) -> Result<(), ApiError>> AtFault for F {}
+
+/// The first mistake refuses the batch.
+pub fn refuse(_index: usize, _id: &str, error: ApiError) -> Result<(), ApiError> {
+    Err(error)
+}
+
 /// The records of a batch: 1 to 10,000. Of several with the same id the last wins, and stands where the first stood.
-pub fn read_records(inputs: Vec<pb::RecordInput>) -> Result<Vec<NewRecord>, ApiError> {
+pub fn read_records(inputs: Vec<pb::RecordInput>, mut at_fault: impl AtFault) -> Result<Vec<NewRecord>, ApiError> {
     check_batch("records", inputs.len())?;
     let mut records: Vec<NewRecord> = Vec::with_capacity(inputs.len());
     let mut positions: HashMap<RecordId, usize> = HashMap::with_capacity(inputs.len());
-    for (index, input) in inputs.into_iter().enumerate() {
-        let record = read_record(&format!("records[{index}]"), input)?;
+    for (index, mut input) in inputs.into_iter().enumerate() {
+        let id = std::mem::take(&mut input.id);
+        let record = match read_record(index, &id, input) {
+            Ok(record) => record,
+            Err(error) => {
+                at_fault(index, &id, error)?;
+                continue;
+            }
+        };
         let Some(&position) = positions.get(&record.id) else {
             positions.insert(record.id.clone(), records.len());
             records.push(record);
             continue;
         };
         if record.if_version.is_some() || records[position].if_version.is_some() {
-            let message = format_args!("id {:?} comes twice in one batch, with if_version", record.id.as_str());
-            return Err(invalid(format!("records[{index}]"), message));
+            let message = format_args!("id {id:?} comes twice in one batch, with if_version");
+            at_fault(index, &id, invalid(format!("records[{index}]"), message))?;
+            continue;
         }
         records[position] = record;
     }
     Ok(records)
 }
 
-fn read_record(field: &str, input: pb::RecordInput) -> Result<NewRecord, ApiError> {
-    let id = read_id(&format!("{field}.id"), &input.id)?;
-    let vector = input.vector.map(|vector| read_vector(&format!("{field}.vector"), vector)).transpose()?;
+fn read_record(index: usize, id: &str, input: pb::RecordInput) -> Result<NewRecord, ApiError> {
+    let field = &format!("records[{index}]");
+    let id = read_id(&format!("{field}.id"), id)?;
+    let vector = input.vector.as_ref().map(|vector| read_vector(&format!("{field}.vector"), vector)).transpose()?;
     match &input.text {
         Some(text) => check_text(&format!("{field}.text"), text)?,
         None if vector.is_none() => return Err(invalid(field, "a record needs a vector, a text, or both")),
@@ -121,7 +143,7 @@ fn read_record(field: &str, input: pb::RecordInput) -> Result<NewRecord, ApiErro
     }
     let metadata = read_metadata(&format!("{field}.metadata"), input.metadata)?;
     let content = Arc::new(Content { text: input.text.map(String::into_boxed_str), metadata });
-    Ok(NewRecord { id, vector, content, if_version: input.if_version.map(Sequence) })
+    Ok(NewRecord { index, id, vector, content, if_version: input.if_version.map(Sequence) })
 }
 
 /// A record as the contract tells it.
@@ -162,7 +184,8 @@ mod tests {
 
     #[test]
     fn the_last_of_the_same_id_wins() {
-        let records = read_records(vec![input("a", 1.0, None), input("b", 2.0, None), input("a", 3.0, None)]).unwrap();
+        let records =
+            read_records(vec![input("a", 1.0, None), input("b", 2.0, None), input("a", 3.0, None)], refuse).unwrap();
         let components: Vec<_> =
             records.iter().map(|record| record.vector.as_ref().unwrap().0.components()[0]).collect();
         assert_eq!(components, [3.0, 2.0]);
@@ -170,14 +193,27 @@ mod tests {
 
     #[test]
     fn the_same_id_twice_with_a_version_is_refused() {
-        assert!(read_records(vec![input("a", 1.0, Some(0)), input("a", 3.0, None)]).is_err());
+        assert!(read_records(vec![input("a", 1.0, Some(0)), input("a", 3.0, None)], refuse).is_err());
     }
 
     #[test]
     fn one_bad_record_refuses_the_batch_by_its_position() {
-        let error = read_records(vec![input("a", 1.0, None), input("b", f32::NAN, None)]).err().unwrap();
+        let error = read_records(vec![input("a", 1.0, None), input("b", f32::NAN, None)], refuse).err().unwrap();
         assert_eq!(error.reason, Reason::InvalidVector);
         assert_eq!(error.field.as_deref(), Some("records[1].vector"));
+    }
+
+    #[test]
+    fn every_bad_record_can_be_named() {
+        let inputs = vec![input("", 1.0, None), input("b", 2.0, None), input("c", f32::NAN, None)];
+        let mut faults = Vec::new();
+        let records = read_records(inputs, |index, id: &str, error| {
+            faults.push((index, id.to_owned(), error.reason));
+            Ok(())
+        });
+        assert_eq!(records.unwrap().iter().map(|record| record.index).collect::<Vec<_>>(), [1]);
+        let expected = [(0, String::new(), Reason::InvalidId), (2, "c".to_owned(), Reason::InvalidVector)];
+        assert_eq!(faults, expected);
     }
 
     #[test]

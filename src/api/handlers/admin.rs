@@ -12,7 +12,7 @@ use crate::types::Dimension;
 use crate::types::limits;
 
 /// What is built; the rest of the contract answers UNIMPLEMENTED.
-const CAPABILITIES: [&str; 14] = [
+const CAPABILITIES: [&str; 16] = [
     "AdminService.GetServerInfo",
     "AdminService.GetStatistics",
     "AdminService.RunBenchmark",
@@ -26,6 +26,8 @@ const CAPABILITIES: [&str; 14] = [
     "VectorService.Get",
     "VectorService.List",
     "VectorService.Search",
+    "VectorService.StreamSearch",
+    "VectorService.StreamUpsert",
     "VectorService.Upsert",
 ];
 

@@ -111,7 +111,7 @@ impl Handlers {
         }
         let name = read_name("collection.name", &wanted.name)?;
         let collection = self.collection(name.as_str())?;
-        let operation = Operation { change: Change::Updated(updated), request_key };
+        let operation = Operation { change: Change::Updated(updated), stream_frame: None, request_key };
         self.write(&collection, operation, Durability::Durable).await?;
         Ok(pb::UpdateCollectionResponse { collection: Some(describe(&name, collection)) })
     }

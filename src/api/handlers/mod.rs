@@ -2,9 +2,12 @@
 
 mod admin;
 mod collections;
+mod place;
 mod read;
 mod search;
 mod search_pool;
+mod stream_search;
+mod stream_upsert;
 mod upsert;
 
 use std::sync::{Arc, OnceLock};
@@ -12,6 +15,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use prost::Message;
+use tokio::sync::watch;
 use tokio::task;
 use tokio::time::timeout;
 
@@ -25,6 +29,8 @@ use crate::types::limits::MESSAGE_BYTES_MAX;
 use crate::types::{CollectionName, Sequence};
 
 pub use search_pool::SearchPool;
+pub use stream_search::SearchAnswers;
+use stream_upsert::Streams;
 
 /// The longest that a read waits for its `min_sequence`.
 const SEQUENCE_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -39,12 +45,29 @@ pub struct Handlers {
     figures: PrometheusHandle,
     /// One benchmark at a time: two would measure each other.
     benchmark: Arc<tokio::sync::Mutex<()>>,
+    streams: Streams,
+    /// Told to streams, which would go on for ever.
+    stopping: watch::Sender<bool>,
 }
 
 impl Handlers {
     /// Handlers that answer NOT_READY until `set_ready`.
     pub fn new(embedding: EmbeddingClient, pool: SearchPool, figures: PrometheusHandle) -> Self {
-        Self { database: Arc::default(), embedding, pool, figures, benchmark: Arc::default() }
+        let stopping = watch::Sender::new(false);
+        Self {
+            database: Arc::default(),
+            embedding,
+            pool,
+            figures,
+            benchmark: Arc::default(),
+            streams: Streams::default(),
+            stopping,
+        }
+    }
+
+    /// Ends the streams: what had reached the log is settled, and each client is told to come back.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
     }
 
     /// The database is open: from here on calls are answered.

@@ -84,7 +84,8 @@ impl Handlers {
         };
         let change = Change::Deleted(read_keys(&keys)?);
         let collection = self.collection(&request.collection)?;
-        let applied = self.write(&collection, Operation { change, request_key }, durability).await?;
+        let applied =
+            self.write(&collection, Operation { change, stream_frame: None, request_key }, durability).await?;
         let Applied::Deleted { sequence, deleted_count } = applied else {
             return Err(ApiError::new(Reason::Internal, "a delete was answered as something else"));
         };

@@ -1,10 +1,11 @@
 //! Search, and embedding a text for its own sake.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::api::convert::{Fields, check_text, invalid, read_model_id, read_vector, refuse_filter, to_record};
 use crate::api::error::{ApiError, Reason};
-use crate::api::handlers::upsert::check_fingerprint;
+use crate::api::handlers::place::check_fingerprint;
 use crate::api::handlers::{AnswerSize, Handlers};
 use crate::collection::{Found, Search, SpaceNumber, View, describe, has_direction};
 use crate::embedding::{Embedded, InputType};
@@ -16,8 +17,48 @@ use crate::types::{Metric, Vector};
 /// Hits where the client does not say.
 const TOP_K_DEFAULT: u32 = 10;
 
+/// A search as it was asked for.
+pub struct Asked {
+    collection: String,
+    query: Query,
+    min_sequence: u64,
+    top_k: usize,
+    fields: Fields,
+    explain: bool,
+}
+
+/// What can be said of a search at once.
+pub enum Located {
+    /// It can be run where it stands.
+    Short(Ready),
+    /// It has to wait for something.
+    Later(Asked),
+}
+
+/// A search that needs nothing more but a thread.
+pub struct Ready {
+    view: Arc<View>,
+    search: Search,
+    form: Form,
+}
+
+/// A search that was run. The records are not fetched yet: an answer may be large, and is made when it is sent.
+pub struct Unfilled {
+    found: Found,
+    form: Form,
+}
+
+/// What an answer is to hold.
+struct Form {
+    space: SpaceNumber,
+    fields: Fields,
+    explain: bool,
+    is_truncated: bool,
+    times: Times,
+}
+
 /// A query as a vector of a space.
-struct Located {
+struct Placed {
     space: SpaceNumber,
     vector: Vector,
     is_truncated: bool,
@@ -27,41 +68,49 @@ struct Located {
 impl Handlers {
     /// `VectorService.Search`. Every record of the space is compared, so every answer is exact.
     pub async fn search(&self, request: pb::SearchRequest) -> Result<pb::SearchResponse, ApiError> {
-        refuse_filter(request.filter.as_ref())?;
-        let top_k = read_top_k(request.top_k)?;
-        check_target_recall(request.target_recall)?;
-        let fields = Fields::read(request.read_mask.as_ref(), Fields::WITHOUT_VECTOR)?;
-        let query = request.query.ok_or_else(|| invalid("query", "set `vector` or `text`"))?;
-        let collection = self.collection_at(&request.collection, request.min_sequence).await?;
+        let ready = self.locate(Asked::read(request)?).await?;
+        self.run(ready).await?.fill()
+    }
 
-        let located = match query {
-            Query::Vector(vector) => locate_vector(vector, &collection.view())?,
+    /// Waits for the sequence, and for the embedding of a text.
+    pub async fn locate(&self, asked: Asked) -> Result<Ready, ApiError> {
+        let collection = self.collection_at(&asked.collection, asked.min_sequence).await?;
+        match asked.query {
+            Query::Vector(ref vector) => {
+                let view = collection.view();
+                asked.ready(locate_vector(vector, &view)?, view)
+            }
             // Embedding takes its time: the view is taken after it.
-            Query::Text(text) => {
+            Query::Text(ref text) => {
                 let default_model_id = collection.view().default_model_id().to_owned();
-                let embedded = self.embed_query(text, &default_model_id).await?;
-                locate_text(embedded, &collection.view())?
+                let embedded = self.embed_query(text.clone(), &default_model_id).await?;
+                let view = collection.view();
+                asked.ready(locate_text(embedded, &view)?, view)
             }
-        };
-        check_direction(&located, &collection.view())?;
+        }
+    }
 
-        let Located { space, vector, is_truncated, embed_time } = located;
-        let view = collection.view();
-        let search = Search { space, vector, top_k };
+    /// The search, where nothing is to be waited for: a vector, compared with few records that are visible already.
+    pub fn locate_short(&self, asked: Asked) -> Result<Located, ApiError> {
+        let Query::Vector(vector) = &asked.query else { return Ok(Located::Later(asked)) };
+        let view = self.collection(&asked.collection)?.view();
+        if asked.min_sequence > view.sequence().0 {
+            return Ok(Located::Later(asked));
+        }
+        let ready = asked.ready(locate_vector(vector, &view)?, view)?;
+        Ok(if ready.search.is_short(&ready.view) { Located::Short(ready) } else { Located::Later(asked) })
+    }
+
+    /// Runs a search: in place where it is short, else on a thread of the pool.
+    pub async fn run(&self, ready: Ready) -> Result<Unfilled, ApiError> {
+        if ready.search.is_short(&ready.view) {
+            return Ok(ready.run_here());
+        }
+        let Ready { view, search, mut form } = ready;
         let waiting = Instant::now();
-        let (found, queue_time) = match search.is_short(&view) {
-            true => (search.run(view), Duration::ZERO),
-            false => {
-                self.pool
-                    .run(move || {
-                        let queue_time = waiting.elapsed();
-                        (search.run(view), queue_time)
-                    })
-                    .await?
-            }
-        };
-        let times = Times { embed: embed_time, queue: queue_time };
-        to_response(&found, space, fields, request.explain.then_some(times), is_truncated)
+        let (queue_time, found) = self.pool.run(move || (waiting.elapsed(), search.run(view))).await?;
+        form.times.queue = queue_time;
+        Ok(Unfilled { found, form })
     }
 
     /// The embedding of a text, for `POST /embed`.
@@ -82,6 +131,37 @@ impl Handlers {
         let started = Instant::now();
         let embedded = self.embed_texts(vec![query.text], model_id, InputType::Query).await?;
         Ok((embedded, started.elapsed()))
+    }
+}
+
+impl Asked {
+    /// Checks everything that can be checked without the collection.
+    pub fn read(request: pb::SearchRequest) -> Result<Self, ApiError> {
+        refuse_filter(request.filter.as_ref())?;
+        check_target_recall(request.target_recall)?;
+        Ok(Self {
+            top_k: read_top_k(request.top_k)?,
+            fields: Fields::read(request.read_mask.as_ref(), Fields::WITHOUT_VECTOR)?,
+            query: request.query.ok_or_else(|| invalid("query", "set `vector` or `text`"))?,
+            collection: request.collection,
+            min_sequence: request.min_sequence,
+            explain: request.explain,
+        })
+    }
+
+    fn ready(&self, placed: Placed, view: Arc<View>) -> Result<Ready, ApiError> {
+        check_direction(&placed, &view)?;
+        let Placed { space, vector, is_truncated, embed_time } = placed;
+        let times = Times { embed: embed_time, queue: Duration::ZERO };
+        let form = Form { space, fields: self.fields, explain: self.explain, is_truncated, times };
+        Ok(Ready { view, search: Search { space, vector, top_k: self.top_k }, form })
+    }
+}
+
+impl Ready {
+    /// Runs the search on this thread.
+    pub fn run_here(self) -> Unfilled {
+        Unfilled { found: self.search.run(self.view), form: self.form }
     }
 }
 
@@ -108,13 +188,13 @@ fn check_target_recall(target_recall: Option<f64>) -> Result<(), ApiError> {
     }
 }
 
-fn locate_vector(vector: pb::Vector, view: &View) -> Result<Located, ApiError> {
+fn locate_vector(vector: &pb::Vector, view: &View) -> Result<Placed, ApiError> {
     let (vector, space) = read_vector("vector", vector)?;
     let space = view.place(vector.dimension(), space.as_ref())?;
-    Ok(Located { space, vector, is_truncated: false, embed_time: Duration::ZERO })
+    Ok(Placed { space, vector, is_truncated: false, embed_time: Duration::ZERO })
 }
 
-fn locate_text((embedded, embed_time): (Embedded, Duration), view: &View) -> Result<Located, ApiError> {
+fn locate_text((embedded, embed_time): (Embedded, Duration), view: &View) -> Result<Placed, ApiError> {
     let model = &embedded.model;
     let Some(space) = view.space_of_model(&model.model_id) else {
         let existing = describe(view.spaces().map(|(space, _)| space));
@@ -123,55 +203,53 @@ fn locate_text((embedded, embed_time): (Embedded, Duration), view: &View) -> Res
     };
     check_fingerprint(view.space(space), model)?;
     let embedding = embedded.embeddings.into_iter().next().expect("one text has one embedding");
-    Ok(Located { space, vector: embedding.vector, is_truncated: embedding.is_truncated, embed_time })
+    Ok(Placed { space, vector: embedding.vector, is_truncated: embedding.is_truncated, embed_time })
 }
 
-fn check_direction(located: &Located, view: &View) -> Result<(), ApiError> {
-    let space = view.space(located.space);
-    if space.metric != Metric::Cosine || has_direction(&located.vector) {
+fn check_direction(placed: &Placed, view: &View) -> Result<(), ApiError> {
+    let space = view.space(placed.space);
+    if space.metric != Metric::Cosine || has_direction(&placed.vector) {
         return Ok(());
     }
     let message = format_args!("space {} compares by cosine, which a zero vector does not have", space.name);
     Err(ApiError::field(Reason::ZeroVector, "vector", message))
 }
 
-fn to_response(
-    found: &Found,
-    space: SpaceNumber,
-    fields: Fields,
-    explain: Option<Times>,
-    query_truncated: bool,
-) -> Result<pb::SearchResponse, ApiError> {
-    let fetching = Instant::now();
-    let view = found.view();
-    let space = view.space(space);
-    let mut size = AnswerSize::new("fewer hits");
-    let mut hits = Vec::with_capacity(found.len());
-    for (score, row) in found.hits() {
-        let record = to_record(&row, space, fields);
-        size.add(&record)?;
-        hits.push(pb::Hit { record: Some(record), score });
+impl Unfilled {
+    /// Fetches what the answer is to hold.
+    pub fn fill(self) -> Result<pb::SearchResponse, ApiError> {
+        let fetching = Instant::now();
+        let Self { found, form } = self;
+        let view = found.view();
+        let space = view.space(form.space);
+        let mut size = AnswerSize::new("fewer hits");
+        let mut hits = Vec::with_capacity(found.len());
+        for (score, row) in found.hits() {
+            let record = to_record(&row, space, form.fields);
+            size.add(&record)?;
+            hits.push(pb::Hit { record: Some(record), score });
+        }
+        let explain = form.explain.then(|| pb::Explain {
+            plan: pb::Plan::Flat.into(),
+            segments: 1,
+            selectivity_estimated: 1.0,
+            selectivity: Some(1.0),
+            hops: 0,
+            distances: found.stats.distances as u64,
+            embed_us: micros(form.times.embed),
+            queue_us: micros(form.times.queue),
+            plan_us: 0,
+            search_us: micros(found.stats.search),
+            fetch_us: micros(fetching.elapsed()),
+        });
+        Ok(pb::SearchResponse {
+            hits,
+            space: space.name.as_str().to_owned(),
+            sequence: view.sequence().0,
+            query_truncated: form.is_truncated,
+            explain,
+        })
     }
-    let explain = explain.map(|times| pb::Explain {
-        plan: pb::Plan::Flat.into(),
-        segments: 1,
-        selectivity_estimated: 1.0,
-        selectivity: Some(1.0),
-        hops: 0,
-        distances: found.stats.distances as u64,
-        embed_us: micros(times.embed),
-        queue_us: micros(times.queue),
-        plan_us: 0,
-        search_us: micros(found.stats.search),
-        fetch_us: micros(fetching.elapsed()),
-    });
-    Ok(pb::SearchResponse {
-        hits,
-        space: space.name.as_str().to_owned(),
-        sequence: view.sequence().0,
-        query_truncated,
-        explain,
-    })
 }
 
 fn micros(time: Duration) -> u64 {

@@ -28,6 +28,11 @@ impl SearchPool {
         }
     }
 
+    /// Searches that run at once.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Waits for a free thread and runs the work there. OVERLOADED where too many wait already.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
         let _admitted = self.admitted.try_acquire().map_err(|_| {
