@@ -9,11 +9,9 @@
 use std::sync::Arc;
 
 use crate::collection::op::Content;
-use crate::index::flat::{self, Rows};
+use crate::index::flat::{self, BLOCK_ROWS, Rows};
 use crate::types::{Dimension, RecordId, Sequence, norm};
 
-/// Rows of a block: as many as a word has bits, so that a mask says which are live.
-const BLOCK_ROWS: usize = 64;
 /// Blocks of a page.
 const PAGE_BLOCKS: usize = 64;
 
@@ -114,12 +112,14 @@ impl Table {
         page.blocks[block_number % PAGE_BLOCKS].block.row(number as usize % BLOCK_ROWS, self.dimension)
     }
 
-    /// Calls `found` for each live row with its key by the query, its number and its id.
-    pub fn scan<'a>(&'a self, query: &flat::Query, mut found: impl FnMut(f32, u32, &'a RecordId)) {
+    /// Calls `found` for each query and each live row with the number of the query, the key, the row and its id.
+    pub fn scan<'a>(&'a self, queries: &flat::Queries, mut found: impl FnMut(usize, f32, u32, &'a RecordId)) {
         let blocks = self.pages.iter().flat_map(|page| &page.blocks);
         for (block_number, LiveBlock { block, live }) in blocks.enumerate() {
             let rows = Rows { components: &block.components, inverse_norms: &block.inverse_norms, live: *live };
-            query.scan(&rows, |row, key| found(key, (block_number * BLOCK_ROWS + row) as u32, &block.ids[row]));
+            queries.scan(&rows, |query, row, key| {
+                found(query, key, (block_number * BLOCK_ROWS + row) as u32, &block.ids[row]);
+            });
         }
     }
 
@@ -183,9 +183,9 @@ mod tests {
     }
 
     fn ids(table: &Table) -> Vec<String> {
-        let query = flat::Query::new(Metric::DotProduct, &Vector::new(vec![1.0]).unwrap());
+        let queries = flat::Queries::new(Metric::DotProduct, [&Vector::new(vec![1.0]).unwrap()]);
         let mut ids = Vec::new();
-        table.scan(&query, |_, _, id| ids.push(id.to_string()));
+        table.scan(&queries, |_, _, _, id| ids.push(id.to_string()));
         ids
     }
 

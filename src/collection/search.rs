@@ -56,18 +56,30 @@ impl Search {
 
     /// Runs the search.
     pub fn run(&self, view: Arc<View>) -> Found {
+        Self::run_all(&view, &[self]).remove(0)
+    }
+
+    /// Runs searches of one space at once: the rows are read from memory once for all.
+    pub fn run_all(view: &Arc<View>, searches: &[&Search]) -> Vec<Found> {
         let started = Instant::now();
-        let space = view.space(self.space);
-        assert_eq!(space.dimension, self.vector.dimension(), "a query lies in the space that it searches");
-        assert!(space.metric != Metric::Cosine || has_direction(&self.vector), "checked when the query was read");
-        let query = flat::Query::new(space.metric, &self.vector);
-        let table = &view.tables[usize::from(self.space.0)];
-        let mut nearest = Nearest::new(self.top_k);
-        table.scan(&query, |key, row, id| nearest.offer(key, || Candidate { id, row }));
-        let hits =
-            nearest.into_sorted().into_iter().map(|neighbor| (query.score(neighbor.key), neighbor.item.row)).collect();
+        let Some(first) = searches.first() else { return Vec::new() };
+        let space = view.space(first.space);
+        for search in searches {
+            assert_eq!(search.space, first.space, "searches of one space");
+            assert_eq!(search.vector.dimension(), space.dimension, "a query lies in the space that it searches");
+            assert!(space.metric != Metric::Cosine || has_direction(&search.vector), "checked when the query was read");
+        }
+        let queries = flat::Queries::new(space.metric, searches.iter().map(|search| &search.vector));
+        let table = &view.tables[usize::from(first.space.0)];
+        let mut nearest: Vec<_> = searches.iter().map(|search| Nearest::new(search.top_k)).collect();
+        table.scan(&queries, |query, key, row, id| nearest[query].offer(key, || Candidate { id, row }));
         let stats = SearchStats { distances: table.live_count(), search: started.elapsed() };
-        Found { view, space: self.space, hits, stats }
+        let found = |nearest: Nearest<Candidate<'_>>| {
+            let sorted = nearest.into_sorted().into_iter();
+            let hits = sorted.map(|neighbor| (queries.score(neighbor.key), neighbor.item.row)).collect();
+            Found { view: view.clone(), space: first.space, hits, stats }
+        };
+        nearest.into_iter().map(found).collect()
     }
 }
 

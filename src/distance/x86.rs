@@ -1,17 +1,21 @@
 //! Distances with AVX2 and AVX-512. Each kernel equals its scalar definition up to rounding.
+//!
+//! A tile of Q queries and R rows is compared at once, with one register of sums for each pair: each register of
+//! components that is loaded is used Q or R times. Every pair is summed alike whatever the tile, so that the result is the
+//! same in every one.
 
 use std::arch::x86_64::*;
 
-use super::Kernels;
+use super::{Block, Kernels};
 
 /// The AVX2 kernels, where the processor has them.
 pub(super) fn avx2() -> Option<Kernels> {
     (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Kernels {
         name: "avx2",
         // SAFETY: the two features that the kernels are compiled for were just detected.
-        dot: |a, b| unsafe { dot_avx2(a, b) },
+        dot: |block, out| unsafe { dot_avx2(block, out) },
         // SAFETY: as above.
-        squared_euclidean: |a, b| unsafe { squared_euclidean_avx2(a, b) },
+        squared_euclidean: |block, out| unsafe { squared_euclidean_avx2(block, out) },
     })
 }
 
@@ -20,87 +24,162 @@ pub(super) fn avx512() -> Option<Kernels> {
     is_x86_feature_detected!("avx512f").then_some(Kernels {
         name: "avx512",
         // SAFETY: the feature that the kernels are compiled for was just detected.
-        dot: |a, b| unsafe { dot_avx512(a, b) },
+        dot: |block, out| unsafe { dot_avx512(block, out) },
         // SAFETY: as above.
-        squared_euclidean: |a, b| unsafe { squared_euclidean_avx512(a, b) },
+        squared_euclidean: |block, out| unsafe { squared_euclidean_avx512(block, out) },
     })
 }
 
-#[target_feature(enable = "avx2,fma")]
-fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
-    sum_avx2(a, b, |x, y, sum| _mm256_fmadd_ps(x, y, sum), |x, y| x * y)
+/// Rows of a tile; what is left over is compared row by row.
+const TILE_ROWS: usize = 4;
+
+/// Compares a block tile by tile. `$tile` is a function of the numbers of queries and rows.
+macro_rules! in_tiles {
+    ($block:expr, $out:expr, $tile:ident, $tile_queries:literal, $($step:expr),*) => {{
+        let Block { queries, rows, dimension } = $block;
+        $block.check($out);
+        let row_count = $block.row_count();
+        let tiled_rows = row_count / TILE_ROWS * TILE_ROWS;
+        let groups = queries.chunks($tile_queries * dimension);
+        for (queries, out) in groups.zip($out.chunks_mut($tile_queries * row_count.max(1))) {
+            for first in (0..tiled_rows).step_by(TILE_ROWS) {
+                let rows = &rows[first * dimension..][..TILE_ROWS * dimension];
+                let place = Place { stride: row_count, first };
+                match queries.len() / dimension {
+                    1 => $tile::<1, TILE_ROWS>(queries, rows, dimension, out, place, $($step),*),
+                    2 => $tile::<2, TILE_ROWS>(queries, rows, dimension, out, place, $($step),*),
+                    3 => $tile::<3, TILE_ROWS>(queries, rows, dimension, out, place, $($step),*),
+                    _ => $tile::<$tile_queries, TILE_ROWS>(queries, rows, dimension, out, place, $($step),*),
+                }
+            }
+            for first in tiled_rows..row_count {
+                let row = &rows[first * dimension..][..dimension];
+                for (number, query) in queries.chunks_exact(dimension).enumerate() {
+                    let place = Place { stride: row_count, first: number * row_count + first };
+                    $tile::<1, 1>(query, row, dimension, out, place, $($step),*);
+                }
+            }
+        }
+    }};
+}
+
+/// Where the results of a tile go: query `q` and row `r` at `first + q * stride + r`.
+#[derive(Clone, Copy)]
+struct Place {
+    stride: usize,
+    first: usize,
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn squared_euclidean_avx2(a: &[f32], b: &[f32]) -> f32 {
+fn dot_avx2(block: Block<'_>, out: &mut [f32]) {
+    let step = |x, y, sum| _mm256_fmadd_ps(x, y, sum);
+    // Two queries: with more, the sums would not fit the 16 registers.
+    in_tiles!(block, out, tile_avx2, 2, step, |x: f32, y: f32| x * y);
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn squared_euclidean_avx2(block: Block<'_>, out: &mut [f32]) {
     let step = |x, y, sum| {
         let difference = _mm256_sub_ps(x, y);
         _mm256_fmadd_ps(difference, difference, sum)
     };
-    sum_avx2(a, b, step, |x, y| (x - y) * (x - y))
+    in_tiles!(block, out, tile_avx2, 2, step, |x: f32, y: f32| (x - y) * (x - y));
 }
 
 #[target_feature(enable = "avx512f")]
-fn dot_avx512(a: &[f32], b: &[f32]) -> f32 {
-    sum_avx512(a, b, |x, y, sum| _mm512_fmadd_ps(x, y, sum))
+fn dot_avx512(block: Block<'_>, out: &mut [f32]) {
+    in_tiles!(block, out, tile_avx512, 4, |x, y, sum| _mm512_fmadd_ps(x, y, sum));
 }
 
 #[target_feature(enable = "avx512f")]
-fn squared_euclidean_avx512(a: &[f32], b: &[f32]) -> f32 {
-    sum_avx512(a, b, |x, y, sum| {
+fn squared_euclidean_avx512(block: Block<'_>, out: &mut [f32]) {
+    in_tiles!(block, out, tile_avx512, 4, |x, y, sum| {
         let difference = _mm512_sub_ps(x, y);
         _mm512_fmadd_ps(difference, difference, sum)
-    })
+    });
 }
 
-/// Four independent sums of 8 lanes, then the rest by the scalar term.
+/// 8 components at a time, then the rest by the scalar term.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn sum_avx2(
-    a: &[f32],
-    b: &[f32],
-    step: impl Fn(__m256, __m256, __m256) -> __m256,
-    term: impl Fn(f32, f32) -> f32,
-) -> f32 {
-    assert_eq!(a.len(), b.len(), "vectors of different spaces are never compared");
-    let mut sums = [_mm256_setzero_ps(); 4];
-    let (a_blocks, a_rest) = a.as_chunks::<32>();
-    let (b_blocks, b_rest) = b.as_chunks::<32>();
-    for (a, b) in a_blocks.iter().zip(b_blocks) {
-        for (i, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: i < 4, so the 8 numbers from 8 * i lie within the block of 32.
-            let (x, y) = unsafe { (_mm256_loadu_ps(a.as_ptr().add(8 * i)), _mm256_loadu_ps(b.as_ptr().add(8 * i))) };
-            *sum = step(x, y, *sum);
+fn tile_avx2<const Q: usize, const R: usize>(
+    queries: &[f32],
+    rows: &[f32],
+    dimension: usize,
+    out: &mut [f32],
+    place: Place,
+    step: impl Fn(__m256, __m256, __m256) -> __m256 + Copy,
+    term: impl Fn(f32, f32) -> f32 + Copy,
+) {
+    assert!(queries.len() == Q * dimension && rows.len() == R * dimension, "the tile is whole");
+    let mut sums = [[_mm256_setzero_ps(); R]; Q];
+    let whole = dimension / 8 * 8;
+    for at in (0..whole).step_by(8) {
+        // SAFETY: at + 8 is at most the dimension, and each of the R rows and Q queries has that many numbers.
+        let y: [__m256; R] = std::array::from_fn(|r| unsafe { _mm256_loadu_ps(rows.as_ptr().add(r * dimension + at)) });
+        for q in 0..Q {
+            // SAFETY: as above.
+            let x = unsafe { _mm256_loadu_ps(queries.as_ptr().add(q * dimension + at)) };
+            for r in 0..R {
+                sums[q][r] = step(x, y[r], sums[q][r]);
+            }
         }
     }
-    let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
-    let mut lanes = [0.0_f32; 8];
-    // SAFETY: the array holds 8 numbers.
-    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(&x, &y)| term(x, y)).sum();
-    lanes.iter().sum::<f32>() + rest
+    for q in 0..Q {
+        for r in 0..R {
+            let mut lanes = [0.0_f32; 8];
+            // SAFETY: the array holds 8 numbers.
+            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sums[q][r]) };
+            let (x, y) = (&queries[q * dimension..][whole..dimension], &rows[r * dimension..][whole..dimension]);
+            let rest: f32 = x.iter().zip(y).map(|(&x, &y)| term(x, y)).sum();
+            out[place.first + q * place.stride + r] = lanes.iter().sum::<f32>() + rest;
+        }
+    }
 }
 
-/// Four independent sums of 16 lanes, then the rest 16 at a time, the last ones under a mask.
+/// 16 components at a time, the last ones under a mask.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn sum_avx512(a: &[f32], b: &[f32], step: impl Fn(__m512, __m512, __m512) -> __m512) -> f32 {
-    assert_eq!(a.len(), b.len(), "vectors of different spaces are never compared");
-    let mut sums = [_mm512_setzero_ps(); 4];
-    let (a_blocks, a_rest) = a.as_chunks::<64>();
-    let (b_blocks, b_rest) = b.as_chunks::<64>();
-    for (a, b) in a_blocks.iter().zip(b_blocks) {
-        for (i, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: i < 4, so the 16 numbers from 16 * i lie within the block of 64.
-            let (x, y) = unsafe { (_mm512_loadu_ps(a.as_ptr().add(16 * i)), _mm512_loadu_ps(b.as_ptr().add(16 * i))) };
-            *sum = step(x, y, *sum);
+fn tile_avx512<const Q: usize, const R: usize>(
+    queries: &[f32],
+    rows: &[f32],
+    dimension: usize,
+    out: &mut [f32],
+    place: Place,
+    step: impl Fn(__m512, __m512, __m512) -> __m512 + Copy,
+) {
+    assert!(queries.len() == Q * dimension && rows.len() == R * dimension, "the tile is whole");
+    let mut sums = [[_mm512_setzero_ps(); R]; Q];
+    let whole = dimension / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: at + 16 is at most the dimension, and each of the R rows and Q queries has that many numbers.
+        let y: [__m512; R] = std::array::from_fn(|r| unsafe { _mm512_loadu_ps(rows.as_ptr().add(r * dimension + at)) });
+        for q in 0..Q {
+            // SAFETY: as above.
+            let x = unsafe { _mm512_loadu_ps(queries.as_ptr().add(q * dimension + at)) };
+            for r in 0..R {
+                sums[q][r] = step(x, y[r], sums[q][r]);
+            }
         }
     }
-    for (a, b) in a_rest.chunks(16).zip(b_rest.chunks(16)) {
-        let mask = u16::MAX >> (16 - a.len());
-        // SAFETY: the mask has as many bits as the chunk has numbers; lanes without a bit are not read.
-        let (x, y) = unsafe { (_mm512_maskz_loadu_ps(mask, a.as_ptr()), _mm512_maskz_loadu_ps(mask, b.as_ptr())) };
-        sums[0] = step(x, y, sums[0]);
+    if whole < dimension {
+        let mask = u16::MAX >> (16 - (dimension - whole));
+        for q in 0..Q {
+            for r in 0..R {
+                // SAFETY: the mask has as many bits as there are numbers left; lanes without a bit are not read.
+                let (x, y) = unsafe {
+                    (
+                        _mm512_maskz_loadu_ps(mask, queries.as_ptr().add(q * dimension + whole)),
+                        _mm512_maskz_loadu_ps(mask, rows.as_ptr().add(r * dimension + whole)),
+                    )
+                };
+                sums[q][r] = step(x, y, sums[q][r]);
+            }
+        }
     }
-    _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])))
+    for q in 0..Q {
+        for r in 0..R {
+            out[place.first + q * place.stride + r] = _mm512_reduce_add_ps(sums[q][r]);
+        }
+    }
 }

@@ -1,13 +1,19 @@
 //! Exact search: every row is compared. The truth that other indexes are tested against.
 
-use crate::distance::kernels;
+use crate::distance::{Block, kernels};
 use crate::types::{Metric, Vector, norm};
 
-/// A query prepared for one metric.
-pub struct Query {
+/// Queries that are compared at one go.
+const GROUP_QUERIES: usize = 4;
+/// Rows of a block at most: as many as a word has bits, so that a mask says which are live.
+pub const BLOCK_ROWS: usize = 64;
+
+/// Queries of one space, prepared for its metric.
+pub struct Queries {
     metric: Metric,
-    /// For the cosine scaled to unit length, so that no row need be.
-    components: Box<[f32]>,
+    dimension: usize,
+    /// One after another; for the cosine scaled to unit length, so that no row need be.
+    components: Vec<f32>,
 }
 
 /// Rows of one space that lie one after another.
@@ -20,34 +26,54 @@ pub struct Rows<'a> {
     pub live: u64,
 }
 
-impl Query {
-    /// For the cosine the vector must have a length (`norm` above zero).
-    pub fn new(metric: Metric, vector: &Vector) -> Self {
-        let components = match metric {
-            Metric::Cosine => {
-                let inverse = 1.0 / norm(vector.components());
-                vector.components().iter().map(|&x| (f64::from(x) * inverse) as f32).collect()
+impl Queries {
+    /// At least one. For the cosine each must have a length (`norm` above zero).
+    pub fn new<'a>(metric: Metric, vectors: impl IntoIterator<Item = &'a Vector>) -> Self {
+        let (mut components, mut dimension) = (Vec::new(), 0);
+        for vector in vectors {
+            dimension = vector.dimension().get();
+            match metric {
+                Metric::Cosine => {
+                    let inverse = 1.0 / norm(vector.components());
+                    components.extend(vector.components().iter().map(|&x| (f64::from(x) * inverse) as f32));
+                }
+                Metric::DotProduct | Metric::Euclidean => components.extend_from_slice(vector.components()),
             }
-            Metric::DotProduct | Metric::Euclidean => vector.components().into(),
-        };
-        Self { metric, components }
+        }
+        assert!(dimension > 0, "there is something to search for");
+        Self { metric, dimension, components }
     }
 
-    /// Calls `found` with the number and the key of each live row; a smaller key is nearer.
+    /// Calls `found` with the numbers of query and row and their key, for each live row; a smaller key is nearer.
     #[inline]
-    pub fn scan(&self, rows: &Rows<'_>, mut found: impl FnMut(usize, f32)) {
-        let kernels = kernels();
-        let mut live = rows.live;
-        while live != 0 {
-            let row = live.trailing_zeros() as usize;
-            live &= live - 1;
-            let components = &rows.components[row * self.components.len()..][..self.components.len()];
-            let key = match self.metric {
-                Metric::Cosine => -(kernels.dot)(&self.components, components) * rows.inverse_norms[row],
-                Metric::DotProduct => -(kernels.dot)(&self.components, components),
-                Metric::Euclidean => (kernels.squared_euclidean)(&self.components, components),
-            };
-            found(row, key);
+    pub fn scan(&self, rows: &Rows<'_>, mut found: impl FnMut(usize, usize, f32)) {
+        let kernel = match self.metric {
+            Metric::Cosine | Metric::DotProduct => kernels().dot,
+            Metric::Euclidean => kernels().squared_euclidean,
+        };
+        let mut results = [0.0; GROUP_QUERIES * BLOCK_ROWS];
+        for (first, count) in runs(rows.live) {
+            let components = &rows.components[first * self.dimension..][..count * self.dimension];
+            let inverse_norms = &rows.inverse_norms[first..][..count];
+            for (group, queries) in self.components.chunks(GROUP_QUERIES * self.dimension).enumerate() {
+                let results = &mut results[..queries.len() / self.dimension * count];
+                kernel(Block { queries, rows: components, dimension: self.dimension }, results);
+                for (number, results) in results.chunks_exact(count).enumerate() {
+                    let query = group * GROUP_QUERIES + number;
+                    for (row, (&result, &inverse_norm)) in results.iter().zip(inverse_norms).enumerate() {
+                        found(query, first + row, self.key(result, inverse_norm));
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn key(&self, result: f32, inverse_norm: f32) -> f32 {
+        match self.metric {
+            Metric::Cosine => -result * inverse_norm,
+            Metric::DotProduct => -result,
+            Metric::Euclidean => result,
         }
     }
 
@@ -62,17 +88,34 @@ impl Query {
     }
 }
 
+/// The stretches of set bits: where each begins, and how long it is.
+fn runs(mut bits: u64) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        if bits == 0 {
+            return None;
+        }
+        let skipped = bits.trailing_zeros();
+        let first = at + skipped as usize;
+        let count = (bits >> skipped).trailing_ones();
+        // In two steps: 64 at once would be no shift at all.
+        bits = (bits >> skipped) >> (count - 1) >> 1;
+        at = first + count as usize;
+        Some((first, count as usize))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn scores(metric: Metric, query: &[f32], rows: &[&[f32]], live: u64) -> Vec<(usize, f32)> {
-        let query = Query::new(metric, &Vector::new(query.to_vec()).unwrap());
+        let queries = Queries::new(metric, [&Vector::new(query.to_vec()).unwrap()]);
         let components: Vec<f32> = rows.concat();
         let inverse_norms: Vec<f32> = rows.iter().map(|row| (1.0 / norm(row)) as f32).collect();
         let mut found = Vec::new();
         let rows = Rows { components: &components, inverse_norms: &inverse_norms, live };
-        query.scan(&rows, |row, key| found.push((row, query.score(key))));
+        queries.scan(&rows, |_, row, key| found.push((row, queries.score(key))));
         found
     }
 
@@ -82,6 +125,39 @@ mod tests {
         assert_eq!(scores(Metric::Cosine, &[0.0, 5.0], &rows, 0b11), [(0, 0.8), (1, -1.0)]);
         assert_eq!(scores(Metric::DotProduct, &[0.0, 5.0], &rows, 0b11), [(0, 20.0), (1, -10.0)]);
         assert_eq!(scores(Metric::Euclidean, &[0.0, 0.0], &rows, 0b11), [(0, 5.0), (1, 2.0)]);
+    }
+
+    #[test]
+    fn runs_are_the_stretches_of_set_bits() {
+        let all = |bits| runs(bits).collect::<Vec<_>>();
+        assert_eq!(all(0), []);
+        assert_eq!(all(u64::MAX), [(0, 64)]);
+        assert_eq!(all(0b1011), [(0, 2), (3, 1)]);
+        assert_eq!(all(1 << 63 | 0b110), [(1, 2), (63, 1)]);
+    }
+
+    #[test]
+    fn many_queries_find_what_each_finds_alone() {
+        let vector = |i: usize| Vector::new((0..5).map(|j| ((i * 7 + j * 3) as f32).sin()).collect()).unwrap();
+        let vectors: Vec<Vector> = (0..10).map(vector).collect();
+        let rows: Vec<Vector> = (10..40).map(vector).collect();
+        let components: Vec<f32> = rows.iter().flat_map(|row| row.components().to_vec()).collect();
+        let inverse_norms: Vec<f32> = rows.iter().map(|row| (1.0 / norm(row.components())) as f32).collect();
+        let rows = Rows { components: &components, inverse_norms: &inverse_norms, live: 0x2FFF_F0F1 };
+        let scan = |vectors: &[Vector]| {
+            let mut found = Vec::new();
+            Queries::new(Metric::Cosine, vectors)
+                .scan(&rows, |query, row, key| found.push((query, row, key.to_bits())));
+            found.sort_unstable();
+            found
+        };
+        let together = scan(&vectors);
+        assert_eq!(together.len(), 10 * 0x2FFF_F0F1_u64.count_ones() as usize);
+        for (number, vector) in vectors.iter().enumerate() {
+            let alone = scan(std::slice::from_ref(vector));
+            let expected = together.iter().filter(|(query, ..)| *query == number).map(|&(_, row, key)| (0, row, key));
+            assert_eq!(alone, expected.collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -6,6 +6,9 @@ pub struct Nearest<T> {
     k: usize,
     /// The worst of the kept on top.
     heap: BinaryHeap<Neighbor<T>>,
+    /// The key of the worst of the kept, once there are `k`: most of what is offered is farther, and a comparison is all that
+    /// it costs.
+    key_max: f32,
 }
 
 /// An item and how far away it is; a smaller key is nearer.
@@ -22,23 +25,30 @@ impl<T: Ord> Nearest<T> {
     pub fn new(k: usize) -> Self {
         assert!(k > 0, "a search for nothing is refused at the edge");
         // A large `k` on a small collection must not reserve what it never fills.
-        Self { k, heap: BinaryHeap::with_capacity(k.min(1024) + 1) }
+        Self { k, heap: BinaryHeap::with_capacity(k.min(1024) + 1), key_max: f32::INFINITY }
     }
 
     /// The item is built only where the key is good enough, since most are not.
     #[inline]
     pub fn offer(&mut self, key: f32, item: impl FnOnce() -> T) {
+        if key > self.key_max {
+            return;
+        }
+        self.take(Neighbor { key, item: item() });
+    }
+
+    fn take(&mut self, candidate: Neighbor<T>) {
         if self.heap.len() < self.k {
-            self.heap.push(Neighbor { key, item: item() });
-            return;
-        }
-        let Some(mut worst) = self.heap.peek_mut() else { return };
-        if key.total_cmp(&worst.key).is_gt() {
-            return;
-        }
-        let candidate = Neighbor { key, item: item() };
-        if candidate < *worst {
+            self.heap.push(candidate);
+        } else if let Some(mut worst) = self.heap.peek_mut()
+            && candidate < *worst
+        {
             *worst = candidate;
+        }
+        if self.heap.len() == self.k
+            && let Some(worst) = self.heap.peek()
+        {
+            self.key_max = worst.key;
         }
     }
 

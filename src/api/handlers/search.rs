@@ -163,6 +163,17 @@ impl Ready {
     pub fn run_here(self) -> Unfilled {
         Unfilled { found: self.search.run(self.view), form: self.form }
     }
+
+    /// Runs searches on this thread, those that follow one another in the same space at once.
+    pub fn run_all_here(ready: Vec<Ready>) -> Vec<Unfilled> {
+        let of_one_space = |a: &Ready, b: &Ready| Arc::ptr_eq(&a.view, &b.view) && a.search.space == b.search.space;
+        let mut found = Vec::with_capacity(ready.len());
+        for together in ready.chunk_by(of_one_space) {
+            let searches: Vec<&Search> = together.iter().map(|ready| &ready.search).collect();
+            found.extend(Search::run_all(&together[0].view, &searches));
+        }
+        ready.into_iter().zip(found).map(|(ready, found)| Unfilled { found, form: ready.form }).collect()
+    }
 }
 
 struct Times {

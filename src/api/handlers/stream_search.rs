@@ -1,7 +1,8 @@
 //! StreamSearch: many queries in flight on one stream, answered as they are ready.
 //!
-//! What needs no waiting is answered where it is read, as many queries at a time as have come; everything else (texts, long
-//! searches, `min_sequence`) runs beside it. So short queries cost no thread and no queue, and none waits for a long one.
+//! What needs no waiting is answered where it is read, as many queries at a time as have come, so that the rows are read from
+//! memory once for all of them; everything else (texts, long searches, `min_sequence`) runs beside it. So short queries
+//! cost no thread and no queue, and none waits for a long one.
 //!
 //! Bounds: `QUERIES_MAX` of a stream are in the server, answers that nobody has read included; beyond that nothing is read.
 
@@ -21,7 +22,7 @@ use tonic::Status;
 use crate::api::convert::invalid;
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::Handlers;
-use crate::api::handlers::search::{Asked, Located, Unfilled};
+use crate::api::handlers::search::{Asked, Located, Ready, Unfilled};
 use crate::pb::v1 as pb;
 use crate::pb::v1::stream_search_response::Result as Outcome;
 
@@ -142,16 +143,21 @@ where
 
     /// Answers what can be answered at once, and starts the rest.
     fn begin(&mut self, queries: Vec<pb::StreamSearchRequest>) {
+        let mut short = Vec::with_capacity(queries.len());
+        let mut short_indexes = Vec::with_capacity(queries.len());
         for pb::StreamSearchRequest { query_index, search, deadline_ms } in queries {
             let asked = search.ok_or_else(|| invalid("search", "must be set")).and_then(Asked::read);
             match asked.and_then(|asked| self.handlers.locate_short(asked)) {
                 Ok(Located::Short(ready)) => {
-                    self.answered.push_back(Answered { query_index, outcome: Ok(ready.run_here()) })
+                    short.push(ready);
+                    short_indexes.push(query_index);
                 }
                 Ok(Located::Later(asked)) => self.start(query_index, asked, deadline_ms),
                 Err(error) => self.answered.push_back(Answered { query_index, outcome: Err(error) }),
             }
         }
+        let found = Ready::run_all_here(short).into_iter().zip(short_indexes);
+        self.answered.extend(found.map(|(found, query_index)| Answered { query_index, outcome: Ok(found) }));
     }
 
     fn start(&mut self, query_index: u64, asked: Asked, deadline_ms: u32) {
