@@ -1,14 +1,15 @@
 //! One call from texts to embeddings: tokens, queue, results.
 //!
 //! Two bounds hold: the bytes of the texts of all calls in flight, and the tokens that wait in the queue. Beyond
-//! either a call is refused at once. A caller that drops its call frees both, as soon as nothing works on its texts.
+//! either a call is refused at once, or waits in line, as its `WhenFull` says. A caller that drops its call frees both,
+//! as soon as nothing works on its texts.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-use crate::batch::{Call, Limits, Queue, Refused, RefusedText, Texts, TokenizeQueue, Tokenized};
+use crate::batch::{Budget, Call, Closed, NoRoom, Queue, RefusedText, Texts, TokenizeQueue, Tokenized, WhenFull};
 use crate::model::LoadedModel;
 
 /// A single text of up to this many bytes is tokenized at once, in less than 100 microseconds; more on a thread for it.
@@ -18,8 +19,19 @@ const INLINE_BYTES_MAX: usize = 256;
 pub(crate) struct Engine {
     queue: Arc<Queue<LoadedModel>>,
     tokenizing: Arc<TokenizeQueue>,
-    bytes: Arc<Semaphore>,
-    bytes_max: usize,
+    bytes: Budget,
+    tokens: Budget,
+}
+
+/// How much is taken in, and how much is run at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Bytes of the texts of all calls in flight.
+    pub(crate) queue_bytes_max: usize,
+    /// Tokens of all texts that wait.
+    pub(crate) queue_tokens_max: usize,
+    /// Tokens of a batch; a single text may have more.
+    pub(crate) batch_tokens_max: usize,
 }
 
 /// The embeddings of one call.
@@ -59,13 +71,12 @@ pub(crate) enum EngineError {
 }
 
 impl Engine {
-    pub(crate) fn new(limits: Limits, bytes_max: usize) -> Self {
-        let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            queue: Arc::new(Queue::new(limits)),
+            queue: Arc::new(Queue::new(limits.batch_tokens_max)),
             tokenizing: Arc::new(TokenizeQueue::new()),
-            bytes: Arc::new(Semaphore::new(bytes_max)),
-            bytes_max,
+            bytes: Budget::new(limits.queue_bytes_max),
+            tokens: Budget::new(limits.queue_tokens_max),
         }
     }
 
@@ -77,18 +88,19 @@ impl Engine {
         &self.tokenizing
     }
 
+    /// Takes no more calls. What is queued is still run; calls that wait in line are told that the service stops.
+    pub(crate) fn close(&self) {
+        self.bytes.close();
+        self.tokens.close();
+        self.tokenizing.close();
+        self.queue.close();
+    }
+
     /// Takes texts in where the budget of bytes has room for them; it is held from here to the answer.
-    pub(crate) fn admit(&self, texts: Vec<String>) -> Result<Texts, EngineError> {
-        // A single call is at most a message; with less room than that it gets all there is.
-        let bytes: usize = texts.iter().map(String::len).sum();
-        let wanted = bytes.min(self.bytes_max);
-        match self.bytes.clone().try_acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX)) {
-            Ok(held) => Ok(Texts { texts, held }),
-            Err(_) => {
-                let queued = self.bytes_max - self.bytes.available_permits();
-                Err(EngineError::Full { wanted, queued, queued_max: self.bytes_max, unit: "bytes" })
-            }
-        }
+    pub(crate) async fn admit(&self, texts: Vec<String>, when_full: WhenFull) -> Result<Texts, EngineError> {
+        let bytes = texts.iter().map(String::len).sum();
+        let held = self.bytes.take(bytes, when_full).await.map_err(|no_room| EngineError::new(no_room, "bytes"))?;
+        Ok(Texts { texts, held })
     }
 
     pub(crate) async fn embed(
@@ -96,6 +108,7 @@ impl Engine {
         model: &Arc<LoadedModel>,
         texts: Texts,
         normalize: bool,
+        when_full: WhenFull,
     ) -> Result<Answer, EngineError> {
         let started = Instant::now();
         let Tokenized { texts, held: _held } = self.tokenize(model, texts).await?;
@@ -105,14 +118,12 @@ impl Engine {
             .iter()
             .map(|text| TextEmbedding { components: Vec::new(), tokens: text.ids.len(), truncated: text.truncated })
             .collect();
+        let tokens = texts.iter().map(|text| text.ids.len()).sum();
+        let held = self.tokens.take(tokens, when_full).await.map_err(|no_room| EngineError::new(no_room, "tokens"))?;
         // Dropped with this call: that is how the queue learns that its caller has left.
         let (results, mut done) = mpsc::unbounded_channel();
-        self.queue.push(Call { model: model.clone(), texts, normalize, results }).map_err(|refused| match refused {
-            Refused::Full { tokens, queued, queued_max } => {
-                EngineError::Full { wanted: tokens, queued, queued_max, unit: "tokens" }
-            }
-            Refused::Closed => EngineError::Stopping,
-        })?;
+        let call = Call { model: model.clone(), texts, normalize, results, held };
+        self.queue.push(call).map_err(|Closed| EngineError::Stopping)?;
 
         let (mut queue_us, mut inference_us) = (0, 0);
         for _ in 0..embeddings.len() {
@@ -133,6 +144,15 @@ impl Engine {
         }
         let answer = self.tokenizing.push(model.clone(), texts).ok_or(EngineError::Stopping)?;
         Ok(answer.await.map_err(|_| EngineError::Lost)??)
+    }
+}
+
+impl EngineError {
+    fn new(no_room: NoRoom, unit: &'static str) -> Self {
+        match no_room {
+            NoRoom::Full { wanted, held, held_max } => Self::Full { wanted, queued: held, queued_max: held_max, unit },
+            NoRoom::Closed => Self::Stopping,
+        }
     }
 }
 

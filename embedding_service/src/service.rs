@@ -16,8 +16,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::api::{self, BODY_BYTES_MAX, Handlers, MESSAGE_BYTES_MAX};
-use crate::batch::{Limits, Workers};
-use crate::engine::Engine;
+use crate::batch::Workers;
+use crate::engine::{Engine, Limits};
 use crate::model::{Hub, Models, Registry, RegistryError, WeightsSource};
 use crate::pb::v1::embedding_service_client::EmbeddingServiceClient;
 use crate::port::{self, PortOptions};
@@ -135,10 +135,11 @@ impl EmbeddingService {
         let registry = options.registry()?;
         let models = Arc::new(Models::new(&registry, &options.weights_source()));
         let limits = Limits {
+            queue_bytes_max: options.embedding_queue_bytes,
             queue_tokens_max: options.embedding_queue_tokens,
             batch_tokens_max: options.embedding_batch_tokens,
         };
-        let engine = Arc::new(Engine::new(limits, options.embedding_queue_bytes));
+        let engine = Arc::new(Engine::new(limits));
         let threads = match options.embedding_threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             count => count,
@@ -212,8 +213,7 @@ impl EmbeddingService {
     pub fn shutdown(&self) {
         self.shared.stopping.send_replace(true);
         let engine = &self.shared.handlers.engine;
-        engine.tokenizing().close();
-        engine.queue().close();
+        engine.close();
         let threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Threads { tokenizing, workers }) = threads {
             for thread in tokenizing {
@@ -228,8 +228,7 @@ impl EmbeddingService {
 /// The last clone ends the threads; it does not wait for them.
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.handlers.engine.tokenizing().close();
-        self.handlers.engine.queue().close();
+        self.handlers.engine.close();
     }
 }
 

@@ -1,11 +1,13 @@
 //! The gRPC door: messages of the contract to and from the handlers.
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio_stream::Empty;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::error::ApiError;
 use super::handlers::{Embed, Embedded, Handlers};
+use super::stream;
 use crate::engine::TextEmbedding;
 use crate::model::{Slot, SlotState};
 use crate::pb::v1 as pb;
@@ -13,6 +15,7 @@ use crate::pb::v1 as pb;
 /// Serves `vectron.embedding.v1.EmbeddingService`.
 pub(super) struct EmbeddingApi {
     pub(super) handlers: Handlers,
+    pub(super) stopping: watch::Receiver<bool>,
 }
 
 /// Serves `vectron.embedding.v1.AuthService`.
@@ -26,13 +29,14 @@ impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
         Ok(Response::new(embedded.into()))
     }
 
-    type StreamEmbedStream = Empty<Result<pb::StreamEmbedResponse, Status>>;
+    type StreamEmbedStream = stream::Answers;
 
     async fn stream_embed(
         &self,
-        _: Request<Streaming<pb::StreamEmbedRequest>>,
+        requests: Request<Streaming<pb::StreamEmbedRequest>>,
     ) -> Result<Response<Self::StreamEmbedStream>, Status> {
-        Err(ApiError::NotBuilt { rpc: "StreamEmbed" }.into())
+        let answers = stream::answers(self.handlers.clone(), requests.into_inner(), self.stopping.clone());
+        Ok(Response::new(answers))
     }
 
     async fn list_models(

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::error::ApiError;
 use super::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
+use crate::batch::{Texts, WhenFull};
 use crate::engine::{Engine, EngineError, TextEmbedding};
 use crate::model::{Models, NotReady, Slot};
 
@@ -25,6 +26,15 @@ pub(crate) struct Embed {
     pub(crate) model_id: String,
     /// Absent: as the registry says of the model.
     pub(crate) normalize: Option<bool>,
+}
+
+/// Texts that are taken in: checked, and with their part of the budget of bytes.
+pub(crate) struct Admitted {
+    texts: Texts,
+    slot: Arc<Slot>,
+    normalize: bool,
+    when_full: WhenFull,
+    since: Instant,
 }
 
 /// Embedded texts.
@@ -48,18 +58,28 @@ pub(crate) struct Page {
 
 impl Handlers {
     pub(crate) async fn embed(&self, request: Embed) -> Result<Embedded, ApiError> {
-        let started = Instant::now();
+        let admitted = self.admit(request, WhenFull::Refuse).await?;
+        self.embed_admitted(admitted).await
+    }
+
+    /// Comes before the wait for the model: the texts are in memory all that time.
+    pub(crate) async fn admit(&self, request: Embed, when_full: WhenFull) -> Result<Admitted, ApiError> {
+        let since = Instant::now();
         check_texts(&request.texts)?;
-        let slot = self.model(&request.model_id)?;
+        let slot = self.model(&request.model_id)?.clone();
+        let normalize = request.normalize.unwrap_or(slot.spec().normalize);
+        let texts = self.engine.admit(request.texts, when_full).await?;
+        Ok(Admitted { texts, slot, normalize, when_full, since })
+    }
+
+    pub(crate) async fn embed_admitted(&self, admitted: Admitted) -> Result<Embedded, ApiError> {
+        let Admitted { texts, slot, normalize, when_full, since } = admitted;
         let id = &slot.spec().id;
-        // Before the wait for the model: the texts are in memory all that time.
-        let texts = self.engine.admit(request.texts)?;
         let model = slot.ready(LOAD_PATIENCE).await.map_err(|reason| match reason {
             NotReady::Loading => ApiError::ModelLoading { id: id.clone() },
             NotReady::Failed(reason) => ApiError::ModelFailed { id: id.clone(), reason },
         })?;
-        let normalize = request.normalize.unwrap_or(slot.spec().normalize);
-        let answer = self.engine.embed(&model, texts, normalize).await?;
+        let answer = self.engine.embed(&model, texts, normalize, when_full).await?;
         Ok(Embedded {
             embeddings: answer.embeddings,
             model_id: id.clone(),
@@ -68,7 +88,7 @@ impl Handlers {
             tokenize_us: answer.tokenize_us,
             queue_us: answer.queue_us,
             inference_us: answer.inference_us,
-            elapsed: started.elapsed(),
+            elapsed: since.elapsed(),
         })
     }
 

@@ -6,6 +6,7 @@ mod handlers;
 mod health;
 mod limits;
 mod rest;
+mod stream;
 
 use axum::Router;
 use tokio::sync::watch;
@@ -23,7 +24,8 @@ use crate::port;
 /// Everything that the port answers. A gRPC message may have up to `message_bytes_max` bytes.
 pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, message_bytes_max: usize) -> Router {
     let health = health::HealthApi { default_model: handlers.models.default().watch(), stopping: stopping.clone() };
-    let embedding = EmbeddingServiceServer::new(grpc::EmbeddingApi { handlers: handlers.clone() })
+    let embedding = grpc::EmbeddingApi { handlers: handlers.clone(), stopping: stopping.clone() };
+    let embedding = EmbeddingServiceServer::new(embedding)
         .max_decoding_message_size(message_bytes_max)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let reflection = || {

@@ -1,11 +1,13 @@
-//! From calls to batches: threads of lower priority split texts into tokens; callers put those into a bounded queue, and
-//! more threads of lower priority take batches out of it.
+//! From calls to batches: threads of lower priority split texts into tokens; callers put those into a queue, and more
+//! threads of lower priority take batches out of it. What is in the queues is bounded by budgets, of bytes and of tokens.
 
+mod budget;
 mod priority;
 mod queue;
 mod tokenize;
 mod worker;
 
-pub(crate) use queue::{Call, Limits, Queue, Refused};
+pub(crate) use budget::{Budget, NoRoom, WhenFull};
+pub(crate) use queue::{Call, Closed, Queue};
 pub(crate) use tokenize::{RefusedText, Texts, TokenizeQueue, Tokenized};
 pub(crate) use worker::Workers;

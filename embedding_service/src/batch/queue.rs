@@ -5,7 +5,7 @@
 //! text, so that a call of thousands of texts does not hold up one of a single text. A call whose caller has left is
 //! dropped when its turn comes.
 //!
-//! Bounded by tokens: beyond `queue_tokens_max` a call is refused at once, as a whole, and nothing of it is queued.
+//! Bounded by tokens: every call in it holds its part of a budget, and gives it back as its texts are taken.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,20 +13,13 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::budget::Held;
 use crate::encoder::Tokens;
-
-/// How much is queued, and how much is run at once.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Tokens of all texts that wait.
-    pub queue_tokens_max: usize,
-    /// Tokens of a batch; a single text may have more.
-    pub batch_tokens_max: usize,
-}
 
 /// A queue of texts for models `M`. Its lock is held for the time of a few pushes and pops, never while a model runs.
 pub struct Queue<M> {
-    limits: Limits,
+    /// Tokens of a batch; a single text may have more.
+    batch_tokens_max: usize,
     state: Mutex<State<M>>,
     /// Told of every call that is put in, and of the end.
     changed: Condvar,
@@ -51,6 +44,8 @@ pub struct Call<M> {
     pub normalize: bool,
     /// Where each is answered. Unbounded, but for one message for each text.
     pub results: UnboundedSender<Done>,
+    /// Their tokens' part of the budget.
+    pub held: Held,
 }
 
 struct Waiting<M> {
@@ -61,6 +56,7 @@ struct Waiting<M> {
     tokens: usize,
     normalize: bool,
     results: UnboundedSender<Done>,
+    held: Held,
     since: Instant,
 }
 
@@ -99,40 +95,23 @@ pub struct Done {
     pub inference_us: u64,
 }
 
-/// Why a call was not queued.
+/// The service stops: no call is queued any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// There is no room for it.
-    Full {
-        /// Tokens of this call.
-        tokens: usize,
-        /// Tokens that wait already.
-        queued: usize,
-        /// Tokens that may wait.
-        queued_max: usize,
-    },
-    /// The service stops.
-    Closed,
-}
+pub struct Closed;
 
 impl<M> Queue<M> {
     /// An empty queue.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(batch_tokens_max: usize) -> Self {
         let state = State { calls: VecDeque::new(), tokens: 0, idle: 0, closed: false };
-        Self { limits, state: Mutex::new(state), changed: Condvar::new() }
+        Self { batch_tokens_max, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Queues all texts of the call, or none.
-    pub fn push(&self, call: Call<M>) -> Result<(), Refused> {
+    /// Queues all texts of the call.
+    pub fn push(&self, call: Call<M>) -> Result<(), Closed> {
         let tokens = call.texts.iter().map(|text| text.ids.len()).sum();
         let mut state = self.lock();
         if state.closed {
-            return Err(Refused::Closed);
-        }
-        // A call that is larger than the whole queue is let in where nothing waits: else it could never be served.
-        let queued_max = self.limits.queue_tokens_max;
-        if state.tokens > 0 && state.tokens + tokens > queued_max {
-            return Err(Refused::Full { tokens, queued: state.tokens, queued_max });
+            return Err(Closed);
         }
         state.tokens += tokens;
         state.calls.push_back(Waiting {
@@ -142,6 +121,7 @@ impl<M> Queue<M> {
             tokens,
             normalize: call.normalize,
             results: call.results,
+            held: call.held,
             since: Instant::now(),
         });
         drop(state);
@@ -157,7 +137,7 @@ impl<M> Queue<M> {
         loop {
             // A fair share: else one thread would run all of a small call, and the others nothing.
             let share = state.tokens.div_ceil(state.idle);
-            let batch = state.next_batch(share.min(self.limits.batch_tokens_max));
+            let batch = state.next_batch(share.min(self.batch_tokens_max));
             if batch.is_some() || state.closed {
                 state.idle -= 1;
                 return batch;
@@ -202,6 +182,7 @@ impl<M> State<M> {
             let length = text.ids.len();
             tokens += length;
             call.tokens -= length;
+            call.held.shrink_to(call.tokens);
             self.tokens -= length;
             let batch = batch.get_or_insert_with(|| Batch { model: call.model.clone(), items: Vec::new() });
             batch.items.push(Item {
@@ -227,15 +208,21 @@ impl<M> State<M> {
 mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+    use super::super::budget::Budget;
     use super::*;
 
-    const LIMITS: Limits = Limits { queue_tokens_max: 100, batch_tokens_max: 10 };
+    const BATCH_TOKENS_MAX: usize = 10;
 
     fn call(model: &Arc<String>, lengths: &[usize]) -> (Call<String>, UnboundedReceiver<Done>) {
+        call_of(&Budget::new(1000), model, lengths)
+    }
+
+    fn call_of(budget: &Budget, model: &Arc<String>, lengths: &[usize]) -> (Call<String>, UnboundedReceiver<Done>) {
         let (results, done) = unbounded_channel();
         let text = |length: &usize| Tokens { ids: vec![0; *length].into(), truncated: false };
         let texts = lengths.iter().map(text).collect();
-        (Call { model: model.clone(), texts, normalize: true, results }, done)
+        let held = budget.take_now(lengths.iter().sum()).unwrap();
+        (Call { model: model.clone(), texts, normalize: true, results, held }, done)
     }
 
     fn push(queue: &Queue<String>, model: &Arc<String>, lengths: &[usize]) -> UnboundedReceiver<Done> {
@@ -250,7 +237,7 @@ mod tests {
 
     #[test]
     fn batch_takes_texts_of_all_calls_in_turn() {
-        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
         let _large = push(&queue, &model, &[3, 3, 3, 3, 3]);
         let _small = push(&queue, &model, &[2]);
         assert_eq!(queue.lock().tokens, 17);
@@ -262,7 +249,7 @@ mod tests {
 
     #[test]
     fn idle_threads_share_a_small_call() {
-        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
         queue.lock().idle = 1;
         let _done = push(&queue, &model, &[2, 2, 2, 2]);
         assert_eq!(lengths(&queue), [2, 2]);
@@ -272,7 +259,7 @@ mod tests {
 
     #[test]
     fn text_longer_than_a_batch_runs_alone() {
-        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
         let _done = push(&queue, &model, &[50, 1]);
         assert_eq!(lengths(&queue), [50]);
         assert_eq!(lengths(&queue), [1]);
@@ -280,7 +267,7 @@ mod tests {
 
     #[test]
     fn batch_has_one_model() {
-        let (queue, a, b) = (Queue::new(LIMITS), Arc::new("a".to_owned()), Arc::new("b".to_owned()));
+        let (queue, a, b) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()), Arc::new("b".to_owned()));
         let _calls = [push(&queue, &a, &[1, 1]), push(&queue, &b, &[2]), push(&queue, &a, &[3])];
         let batch = queue.take().unwrap();
         assert_eq!((batch.model.as_str(), batch.items.len()), ("a", 3));
@@ -289,7 +276,7 @@ mod tests {
 
     #[test]
     fn long_text_is_not_passed_by_short_ones_that_keep_coming() {
-        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
         let mut calls = vec![push(&queue, &model, &[3]), push(&queue, &model, &[8])];
         for _ in 0..3 {
             calls.push(push(&queue, &model, &[3]));
@@ -301,7 +288,7 @@ mod tests {
 
     #[test]
     fn models_take_turns_where_a_text_does_not_fit() {
-        let (queue, a, b) = (Queue::new(LIMITS), Arc::new("a".to_owned()), Arc::new("b".to_owned()));
+        let (queue, a, b) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()), Arc::new("b".to_owned()));
         let _calls = [push(&queue, &a, &[8, 8, 8]), push(&queue, &b, &[8, 8, 8])];
         let models: Vec<String> = (0..6).map(|_| queue.take().unwrap().model.to_string()).collect();
         assert_eq!(models, ["a", "b", "a", "b", "a", "b"]);
@@ -309,7 +296,7 @@ mod tests {
 
     #[test]
     fn caller_that_left_is_dropped() {
-        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
         drop(push(&queue, &model, &[9, 9]));
         let _stays = push(&queue, &model, &[4]);
         assert_eq!(lengths(&queue), [4]);
@@ -317,28 +304,25 @@ mod tests {
     }
 
     #[test]
-    fn full_queue_refuses_the_whole_call() {
-        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
-        let _done = push(&queue, &model, &[60]);
-        let refused = queue.push(call(&model, &[20, 21]).0);
-        assert_eq!(refused, Err(Refused::Full { tokens: 41, queued: 60, queued_max: 100 }));
-        assert_eq!(queue.lock().tokens, 60);
-        let _done = push(&queue, &model, &[20, 20]);
-    }
-
-    #[test]
-    fn call_larger_than_the_queue_is_let_in_when_nothing_waits() {
-        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
-        let _done = push(&queue, &model, &[200]);
-        assert!(queue.push(call(&model, &[1]).0).is_err());
+    fn budget_is_given_back_as_texts_are_taken() {
+        let (queue, model, budget) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()), Budget::new(20));
+        let (call, _done) = call_of(&budget, &model, &[8, 8, 4]);
+        queue.push(call).unwrap();
+        assert_eq!(lengths(&queue), [8]);
+        assert!(budget.take_now(9).is_err());
+        let (left, done) = call_of(&budget, &model, &[8]);
+        queue.push(left).unwrap();
+        drop(done);
+        assert_eq!(lengths(&queue), [8]);
+        assert!(budget.take_now(16).is_ok(), "4 tokens wait, and a caller that has left was dropped");
     }
 
     #[test]
     fn closed_queue_gives_what_it_has_and_takes_no_more() {
-        let (queue, model) = (Queue::new(LIMITS), Arc::new("a".to_owned()));
+        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
         let _done = push(&queue, &model, &[5]);
         queue.close();
-        assert_eq!(queue.push(call(&model, &[1]).0), Err(Refused::Closed));
+        assert_eq!(queue.push(call(&model, &[1]).0), Err(Closed));
         assert_eq!(lengths(&queue), [5]);
         assert!(queue.take().is_none());
     }

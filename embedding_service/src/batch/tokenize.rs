@@ -9,8 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::{io, vec};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
+use super::budget::Held;
 use super::priority::lower_priority;
 use crate::encoder::{TokenizeError, Tokens};
 use crate::model::LoadedModel;
@@ -21,14 +22,14 @@ const TURN_TEXTS: usize = 8;
 /// The texts of one call, and their part of the budget of bytes.
 pub(crate) struct Texts {
     pub(crate) texts: Vec<String>,
-    pub(crate) held: OwnedSemaphorePermit,
+    pub(crate) held: Held,
 }
 
 /// The tokens of one call; the texts are gone, their part of the budget is still held.
 #[derive(Debug)]
 pub(crate) struct Tokenized {
     pub(crate) texts: Vec<Tokens>,
-    pub(crate) held: OwnedSemaphorePermit,
+    pub(crate) held: Held,
 }
 
 /// A text that the tokenizer refuses.
@@ -57,7 +58,7 @@ struct Job<M> {
     model: Arc<M>,
     texts: vec::IntoIter<String>,
     tokens: Vec<Tokens>,
-    held: OwnedSemaphorePermit,
+    held: Held,
     answer: oneshot::Sender<Result<Tokenized, RefusedText>>,
 }
 
@@ -159,12 +160,11 @@ impl<M> Job<M> {
 mod tests {
     use std::cell::Cell;
 
-    use tokio::sync::Semaphore;
-
+    use super::super::budget::Budget;
     use super::*;
 
-    fn job(count: usize, budget: &Arc<Semaphore>) -> (Job<()>, Answer) {
-        let held = budget.clone().try_acquire_many_owned(count.try_into().unwrap()).unwrap();
+    fn job(count: usize, budget: &Budget) -> (Job<()>, Answer) {
+        let held = budget.take_now(count).unwrap();
         Job::new(Arc::new(()), Texts { texts: vec!["x".to_owned(); count], held })
     }
 
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn call_that_was_left_keeps_its_bytes_until_its_work_ends() {
-        let budget = Arc::new(Semaphore::new(100));
+        let budget = Budget::new(100);
         let (job, done) = job(100, &budget);
         let job = job.turn(one_token).unwrap();
         assert_eq!(job.tokens.len(), TURN_TEXTS);
@@ -184,23 +184,23 @@ mod tests {
         let ended = job.turn(|model, text| {
             // Left while its first text of this turn is tokenized: there is no second.
             done.take();
-            assert_eq!(budget.available_permits(), 0);
+            assert_eq!(budget.left(), 0);
             tokenized.set(tokenized.get() + 1);
             one_token(model, text)
         });
         assert!(ended.is_none());
-        assert_eq!((tokenized.get(), budget.available_permits()), (1, 100));
+        assert_eq!((tokenized.get(), budget.left()), (1, 100));
     }
 
     #[test]
     fn tokens_come_with_the_bytes_that_are_still_held() {
-        let budget = Arc::new(Semaphore::new(20));
+        let budget = Budget::new(20);
         let (job, mut done) = job(2 * TURN_TEXTS + 1, &budget);
         let job = job.turn(one_token).and_then(|job| job.turn(one_token)).unwrap();
         assert!(job.turn(one_token).is_none());
         let tokenized = done.try_recv().unwrap().unwrap();
-        assert_eq!((tokenized.texts.len(), budget.available_permits()), (17, 3));
+        assert_eq!((tokenized.texts.len(), budget.left()), (17, 3));
         drop(tokenized);
-        assert_eq!(budget.available_permits(), 20);
+        assert_eq!(budget.left(), 20);
     }
 }

@@ -35,8 +35,20 @@ pub(super) async fn name_stack_statuses(request: Request, next: Next) -> Respons
 
 fn renamed(path: &str, response: Response) -> Response {
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    match own_words(path, &status) {
+        Some(failure) => Status::from(failure).into_http(),
+        None => response,
+    }
+}
+
+/// The same for what the stack says of a message within a stream, which no layer sees.
+pub fn name_status(path: &str, status: Status) -> Status {
+    own_words(path, &status).map_or(status, Status::from)
+}
+
+fn own_words(path: &str, status: &Status) -> Option<Failure> {
     let message = status.message();
-    let failure = match status.code() {
+    Some(match status.code() {
         // Its text names both sizes and is kept.
         Code::OutOfRange if message.contains("message length too large") => {
             Failure::too_large(message.trim_start_matches("Error, "))
@@ -46,9 +58,8 @@ fn renamed(path: &str, response: Response) -> Response {
             Failure::new(codes, format!("the message is not one that {path} takes: {message}"))
         }
         Code::Unimplemented if message.is_empty() => Failure::not_found(format!("there is no method {path}")),
-        _ => return response,
-    };
-    Status::from(failure).into_http()
+        _ => return None,
+    })
 }
 
 /// `grpc-timeout`: 1 to 8 digits and a unit. What is malformed is ignored, as tonic ignores it.

@@ -1,0 +1,174 @@
+//! StreamEmbed: many batches in flight on one stream, answered in the order of the requests.
+//!
+//! One task reads. It takes a batch in when there is room for it, and does not read before: HTTP/2 flow control then
+//! holds the client back. Each batch runs in a task of its own, and the answers wait for their turn. A batch that fails is
+//! told in its answer, and the stream goes on.
+//!
+//! Bounds of one stream: `BATCHES_MAX` batches that are taken in and not yet answered, so that a client that never
+//! reads its answers holds at most those; `TEXTS_RUNNING_MAX` texts in the queue. All streams together hold at most half
+//! of the budgets of bytes and tokens, and wait for it in line.
+//!
+//! When the client goes away, its stream is dropped, and with it everything that was taken in. When the service
+//! stops, nothing more is taken in; what was is answered, and the stream ends with UNAVAILABLE.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Status, Streaming};
+
+use super::error::ApiError;
+use super::handlers::{Admitted, Embed, Handlers};
+use crate::batch::WhenFull;
+use crate::pb::v1 as pb;
+use crate::port::{self, Failure};
+
+/// Batches of a stream that are taken in and not yet answered.
+const BATCHES_MAX: usize = 16;
+/// Texts of a stream that are in the queue at once; a larger batch is there alone. Texts of all that is in the queue take
+/// turns, so that with more of them batches would end all together, late, instead of one after the other.
+const TEXTS_RUNNING_MAX: usize = 1024;
+/// When the service stops, what was taken in has this long. It is half of the time that the port has to drain.
+const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+const PATH: &str = "/vectron.embedding.v1.EmbeddingService/StreamEmbed";
+
+/// The answers of a stream.
+pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<pb::StreamEmbedResponse, Status>> + Send>>;
+
+/// The answer to one batch, in the making.
+type Answer = oneshot::Receiver<Result<pb::EmbedResponse, ApiError>>;
+
+/// A batch that was taken in.
+struct Taken {
+    batch_index: u64,
+    answer: Answer,
+    /// Held until the answer is on its way.
+    _slot: OwnedSemaphorePermit,
+}
+
+/// The task that reads a stream.
+struct Reader {
+    handlers: Handlers,
+    requests: Streaming<pb::StreamEmbedRequest>,
+    stopping: watch::Receiver<bool>,
+    /// One for each batch.
+    slots: Arc<Semaphore>,
+    /// One for each text in the queue.
+    turns: Arc<Semaphore>,
+}
+
+/// Starts to read, and gives what the client gets.
+pub(super) fn answers(
+    handlers: Handlers,
+    requests: Streaming<pb::StreamEmbedRequest>,
+    mut stopping: watch::Receiver<bool>,
+) -> Answers {
+    let reader = Reader {
+        handlers,
+        requests,
+        stopping: stopping.clone(),
+        slots: Arc::new(Semaphore::new(BATCHES_MAX)),
+        turns: Arc::new(Semaphore::new(TEXTS_RUNNING_MAX)),
+    };
+    // Unbounded, but nothing is in it without a slot.
+    let (taken, answers) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let ended = tokio::select! {
+            biased;
+            () = taken.closed() => return,
+            () = stopped(&mut stopping) => Err(ApiError::Stopping.into()),
+            ended = reader.read(&taken) => ended,
+        };
+        if let Err(status) = ended {
+            // A client that has just left does not want it any more.
+            let _ = taken.send(Err(status));
+        }
+    });
+    Box::pin(UnboundedReceiverStream::new(answers).then(answer))
+}
+
+impl Reader {
+    /// Reads until the client has no more.
+    async fn read(mut self, taken: &mpsc::UnboundedSender<Result<Taken, Status>>) -> Result<(), Status> {
+        loop {
+            let slot = permits(&self.slots, 1).await;
+            // What is no message of the contract ends the stream: nobody knows where the next one begins.
+            let request = self.requests.message().await.map_err(|status| port::name_status(PATH, status))?;
+            let Some(request) = request else { return Ok(()) };
+            let answer = self.take_in(request.embed.unwrap_or_default()).await;
+            // Nobody listens where the client has just left; then this task ends.
+            let _ = taken.send(Ok(Taken { batch_index: request.batch_index, answer, _slot: slot }));
+        }
+    }
+
+    async fn take_in(&self, request: pb::EmbedRequest) -> Answer {
+        let count = request.texts.len();
+        let (answer, done) = oneshot::channel();
+        match self.admit(request).await {
+            Ok(admitted) => {
+                let turn = permits(&self.turns, count.min(TEXTS_RUNNING_MAX)).await;
+                tokio::spawn(run(self.handlers.clone(), admitted, turn, self.stopping.clone(), answer));
+            }
+            Err(error) => {
+                let _ = answer.send(Err(error));
+            }
+        }
+        done
+    }
+
+    async fn admit(&self, request: pb::EmbedRequest) -> Result<Admitted, ApiError> {
+        self.handlers.admit(Embed::try_from(request)?, WhenFull::Wait).await
+    }
+}
+
+/// Embeds one batch, unless its client goes away.
+async fn run(
+    handlers: Handlers,
+    admitted: Admitted,
+    turn: OwnedSemaphorePermit,
+    mut stopping: watch::Receiver<bool>,
+    mut answer: oneshot::Sender<Result<pb::EmbedResponse, ApiError>>,
+) {
+    let out_of_time = async {
+        stopped(&mut stopping).await;
+        tokio::time::sleep(STOP_TIME_MAX).await;
+    };
+    let embedded = tokio::select! {
+        embedded = handlers.embed_admitted(admitted) => embedded,
+        () = out_of_time => Err(ApiError::Stopping),
+        () = answer.closed() => return,
+    };
+    drop(turn);
+    let _ = answer.send(embedded.map(pb::EmbedResponse::from));
+}
+
+async fn answer(taken: Result<Taken, Status>) -> Result<pb::StreamEmbedResponse, Status> {
+    let Taken { batch_index, answer, _slot } = taken?;
+    let lost = |_| Err(ApiError::Internal { what: "a batch of a stream was lost" });
+    let (response, error) = match answer.await.unwrap_or_else(lost) {
+        Ok(response) => (Some(response), None),
+        Err(error) => (None, Some(error.into())),
+    };
+    Ok(pb::StreamEmbedResponse { batch_index, response, error })
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the service is gone altogether.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+async fn permits(semaphore: &Arc<Semaphore>, count: usize) -> OwnedSemaphorePermit {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    semaphore.clone().acquire_many_owned(count).await.expect("it is never closed")
+}
+
+impl From<ApiError> for pb::StreamEmbedError {
+    fn from(error: ApiError) -> Self {
+        let failure = Failure::from(error);
+        let retry_after_ms = failure.retry_after.map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
+        Self { code: failure.code.into(), reason: failure.reason.to_owned(), message: failure.message, retry_after_ms }
+    }
+}
