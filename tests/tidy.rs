@@ -27,17 +27,17 @@ const LAYERS: [(&str, u8); 15] = [
 const SAME_LAYER: [(&str, &str); 2] = [("cli", "config"), ("server", "config")];
 /// Who may use the generated messages of which package.
 const PB: [(&str, &[&str]); 2] = [
-    ("pb::v1", &["src/api/"]),
+    ("pb::v1", &["src/api/", "src/cli/"]),
     ("pb::storage", &["src/collection/op.rs", "src/collection/tests.rs", "src/database/catalogue.rs"]),
 ];
 /// Crates of the edge, which the engine must not know.
 const EDGE_CRATES: [(&str, &[&str]); 4] = [
-    ("tonic", &["src/api/", "src/embedding/", "src/server.rs", "src/pb.rs"]),
+    ("tonic", &["src/api/", "src/cli/", "src/embedding/", "src/server.rs", "src/pb.rs"]),
     ("axum", &["src/api/", "src/server.rs"]),
-    ("clap", &["src/main.rs", "src/cli.rs", "src/config.rs"]),
+    ("clap", &["src/main.rs", "src/cli/", "src/config.rs"]),
     (
         "vectron_embedding",
-        &["src/api/", "src/embedding/", "src/main.rs", "src/cli.rs", "src/config.rs", "src/server.rs"],
+        &["src/api/", "src/embedding/", "src/main.rs", "src/cli/", "src/config.rs", "src/server.rs"],
     ),
 ];
 /// The only places for `unsafe`.

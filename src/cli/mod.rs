@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod bench;
+
 use clap::{Parser, Subcommand};
 use vectron_embedding::telemetry::TelemetryOptions;
 
@@ -26,6 +28,8 @@ pub enum Command {
     /// Serve the store and the embedding service (the default).
     #[command(after_help = EXAMPLES)]
     Serve(Serve),
+    /// Measure a server under load, beside the most that its transport can carry.
+    Bench(bench::BenchCommand),
 }
 
 /// What `serve` takes.
@@ -41,12 +45,9 @@ pub struct Serve {
 }
 
 impl Cli {
-    /// The options of the command that was asked for.
-    pub fn into_serve(self) -> Serve {
-        match self.command {
-            Some(Command::Serve(serve)) => serve,
-            None => self.serve,
-        }
+    /// The command that was asked for.
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
     }
 }
 

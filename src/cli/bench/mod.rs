@@ -1,0 +1,65 @@
+//! `vectron bench`: load from the same binary, against a running server or one that it starts for the purpose.
+//!
+//! What is measured is measured beside its ceiling: an empty service behind the same transport that answers with
+//! messages of the same size (`echo`). The two take turns within one run, so that what else the machine does hits both.
+//! The client shares the machine with the server, so the load itself bypasses the generated client: its messages are
+//! encoded before the clock runs, and go out over HTTP/2 as they are (`connection`).
+
+mod connection;
+mod echo;
+mod encoding;
+mod ingest;
+mod latency;
+mod messages;
+mod process;
+mod report;
+mod rpc;
+mod scratch;
+mod server;
+mod threads;
+mod vectors;
+
+use clap::Subcommand;
+use vectron_embedding::shutdown;
+
+/// Why a benchmark gave up: for the person who reads it, never matched on.
+type BenchError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What `bench` takes.
+#[derive(clap::Args)]
+pub struct BenchCommand {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Searches of vectors over gRPC: queries per second, latency and recall, one call each and many on a stream.
+    #[command(after_help = rpc::EXAMPLES)]
+    Rpc(rpc::RpcOptions),
+    /// Writing vectors over gRPC streams: rows per second, time until a frame is settled, memory of the server.
+    #[command(after_help = ingest::EXAMPLES)]
+    Ingest(ingest::IngestOptions),
+    /// The empty service that gives the ceilings; the other two start it.
+    #[command(hide = true)]
+    Echo(echo::EchoOptions),
+}
+
+impl BenchCommand {
+    /// Measures, and prints one line of JSON for each result.
+    pub async fn run(self) -> Result<(), BenchError> {
+        match self.bench {
+            Bench::Rpc(options) => rpc::run(options).await,
+            Bench::Ingest(options) => ingest::run(options).await,
+            Bench::Echo(options) => echo::run(options).await,
+        }
+    }
+}
+
+/// The work, unless Ctrl-C or SIGTERM comes first: what was started is then cleaned up as after any failure.
+async fn until_interrupted<T>(work: impl Future<Output = Result<T, BenchError>>) -> Result<T, BenchError> {
+    tokio::select! {
+        result = work => result,
+        () = shutdown::signal() => Err("interrupted".into()),
+    }
+}

@@ -1,0 +1,205 @@
+//! Generated vectors: the same for the same seed, each known by its number, cheap enough to be made while they are sent.
+//!
+//! A vector is the sum of two of a pool, which lies near a space of a few dimensions, as embeddings of texts do. Nothing
+//! is kept but the pool, and no two of the first 16 million are equal.
+
+use std::collections::HashSet;
+
+/// Vectors of the pool.
+const POOL: u64 = 4096;
+/// Directions in which the vectors differ most.
+const LATENT: usize = 32;
+/// How far a vector is off those directions, in each component.
+const NOISE: f32 = 0.1;
+
+/// The vectors of one dimension and one seed.
+pub struct Vectors {
+    dimension: usize,
+    pool: Vec<f32>,
+}
+
+impl Vectors {
+    /// Makes the pool.
+    pub fn new(dimension: usize, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let directions: Vec<f32> = (0..LATENT * dimension).map(|_| random.centred()).collect();
+        let mut pool = Vec::with_capacity(POOL as usize * dimension);
+        for _ in 0..POOL {
+            let start = pool.len();
+            pool.extend((0..dimension).map(|_| random.centred() * NOISE));
+            for direction in directions.chunks_exact(dimension) {
+                let weight = random.centred();
+                for (component, step) in pool[start..].iter_mut().zip(direction) {
+                    *component += weight * step;
+                }
+            }
+        }
+        Self { dimension, pool }
+    }
+
+    /// Components of each.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// The vector of this number.
+    pub fn get(&self, number: u64) -> Vec<f32> {
+        let (base, offset) = self.parts(number);
+        base.iter().zip(offset).map(|(base, offset)| base + 0.5 * offset).collect()
+    }
+
+    /// The vector of this number as little-endian bytes, 4 for each component.
+    pub fn write_f32_le(&self, number: u64, out: &mut [u8]) {
+        let (base, offset) = self.parts(number);
+        for ((bytes, base), offset) in out.chunks_exact_mut(4).zip(base).zip(offset) {
+            bytes.copy_from_slice(&(base + 0.5 * offset).to_le_bytes());
+        }
+    }
+
+    /// Neighbours in number have different bases, so that the first some thousand are spread wide.
+    fn parts(&self, number: u64) -> (&[f32], &[f32]) {
+        let part = |index: u64| {
+            let start = index as usize * self.dimension;
+            &self.pool[start..start + self.dimension]
+        };
+        (part(number % POOL), part((number / POOL + number % POOL) % POOL))
+    }
+}
+
+/// The exact answer to one query: what a search is compared with.
+pub struct Truth {
+    /// Its cosines with the nearest, in no order; at times some more, which are cut off when they become many.
+    nearest: Vec<f32>,
+    top_k: usize,
+}
+
+/// Room for the rounding of a cosine in 32 bits, which decides between records that are equally near.
+const ROUNDING: f32 = 1e-6;
+
+impl Truth {
+    /// For each query, which has to be of unit length, the `top_k` nearest of the first `records` vectors by cosine, by
+    /// comparing all.
+    pub fn of(vectors: &Vectors, records: u64, queries: &[Vec<f32>], top_k: usize) -> Vec<Self> {
+        let mut truths: Vec<Self> = queries.iter().map(|_| Self { nearest: Vec::new(), top_k }).collect();
+        for number in 0..records {
+            let record = unit(vectors.get(number));
+            for (truth, query) in truths.iter_mut().zip(queries) {
+                truth.add(dot(&record, query));
+            }
+        }
+        truths.iter_mut().for_each(Self::cut);
+        truths
+    }
+
+    fn add(&mut self, cosine: f32) {
+        self.nearest.push(cosine);
+        if self.nearest.len() >= 16 * self.top_k.max(64) {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.nearest.len() > self.top_k {
+            self.nearest.select_nth_unstable_by(self.top_k - 1, |a, b| b.total_cmp(a));
+            self.nearest.truncate(self.top_k);
+        }
+    }
+
+    /// The share of the nearest that was found, 0 to 1. Counts each record once, and by its own distance: what score it
+    /// was given does not matter.
+    pub fn recall(&self, vectors: &Vectors, query: &[f32], found: impl Iterator<Item = u64>) -> f64 {
+        let count = self.nearest.len();
+        if count == 0 {
+            return 1.0;
+        }
+        let worst = self.nearest.iter().copied().fold(f32::INFINITY, f32::min);
+        let found: HashSet<u64> = found.collect();
+        let near = |number: &&u64| dot(&unit(vectors.get(**number)), query) >= worst - ROUNDING;
+        found.iter().filter(near).count().min(count) as f64 / count as f64
+    }
+}
+
+/// The vector at unit length. A zero vector has none, and none is generated.
+pub fn unit(mut vector: Vec<f32>) -> Vec<f32> {
+    let norm = dot(&vector, &vector).sqrt();
+    vector.iter_mut().for_each(|component| *component /= norm);
+    vector
+}
+
+/// In several sums, so that the compiler may use wide registers.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// From -1 to 1, never 0: the step from 0 is wider than the rounding.
+    fn centred(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1_u32 << 23) as f32 - 1.0 + f32::EPSILON
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_are_the_same_for_the_same_seed_and_differ_by_number() {
+        let (vectors, again, other) = (Vectors::new(24, 1), Vectors::new(24, 1), Vectors::new(24, 2));
+        let numbers = [0, 1, 2, POOL - 1, POOL, POOL + 1, 3 * POOL];
+        for (index, &number) in numbers.iter().enumerate() {
+            let vector = vectors.get(number);
+            assert_eq!(vector, again.get(number));
+            assert_ne!(vector, other.get(number));
+            assert!(numbers[..index].iter().all(|&before| vectors.get(before) != vector));
+            let mut bytes = vec![0; 24 * 4];
+            vectors.write_f32_le(number, &mut bytes);
+            assert_eq!(bytes, vector.iter().flat_map(|component| component.to_le_bytes()).collect::<Vec<u8>>());
+        }
+    }
+
+    #[test]
+    fn recall_counts_the_nearest_once_and_nothing_else() {
+        let (vectors, records) = (Vectors::new(48, 3), 3000);
+        let query = unit(vectors.get(100_000));
+        let cosine = |number: u64| dot(&unit(vectors.get(number)), &query);
+        let mut order: Vec<u64> = (0..records).collect();
+        order.sort_by(|&a, &b| cosine(b).total_cmp(&cosine(a)));
+        let truth = Truth::of(&vectors, records, std::slice::from_ref(&query), 10).remove(0);
+        let recall = |found: &[u64]| truth.recall(&vectors, &query, found.iter().copied());
+        assert_eq!(recall(&order[..10]), 1.0);
+        assert_eq!(recall(&order[5..15]), 0.5);
+        assert_eq!(recall(&[order[0]; 10]), 0.1);
+        assert_eq!(recall(&order[2990..]), 0.0);
+        assert_eq!(recall(&[]), 0.0);
+    }
+
+    #[test]
+    fn with_fewer_records_than_asked_for_all_are_the_nearest() {
+        let vectors = Vectors::new(8, 4);
+        let query = unit(vectors.get(50));
+        let truth = Truth::of(&vectors, 3, std::slice::from_ref(&query), 10).remove(0);
+        assert_eq!(truth.recall(&vectors, &query, 0..3), 1.0);
+        assert!(truth.recall(&vectors, &query, 0..2) < 0.7);
+    }
+}
