@@ -62,7 +62,10 @@ fn rpc_measures_each_mode_and_encoding_beside_its_ceiling() {
         for line in pair {
             assert_eq!((&line["bench"], number(line, "runs")), (&json!("rpc"), 2.0));
             assert_eq!(number(line, "queries"), 1000.0, "each run answered 500: {line}");
-            assert_eq!([number(line, "records"), number(line, "dimension"), number(line, "top_k")], [100.0, 16.0, 10.0]);
+            assert_eq!(
+                [number(line, "records"), number(line, "dimension"), number(line, "top_k")],
+                [100.0, 16.0, 10.0]
+            );
             combinations.push(format!("{} {} {}", line["mode"], line["encoding"], line["connections"]));
         }
     }
@@ -148,7 +151,10 @@ fn help_teaches() {
     for (arguments, parts) in [
         (&["bench", "--help"][..], &["rpc", "ingest"][..]),
         (&["bench", "rpc", "--help"], &["Examples:", "--in-flight", "ratio", "VECTRON_SERVER", "--data"]),
-        (&["bench", "ingest", "--help"], &["Examples:", "--durability", "server_memory_beyond_data_bytes", "--streams"]),
+        (
+            &["bench", "ingest", "--help"],
+            &["Examples:", "--durability", "server_memory_beyond_data_bytes", "--streams"],
+        ),
     ] {
         let help = vectron(folder.path()).args(arguments).stdout(Stdio::piped()).output().unwrap();
         let text = String::from_utf8(help.stdout).unwrap();

@@ -35,10 +35,7 @@ const EDGE_CRATES: [(&str, &[&str]); 4] = [
     ("tonic", &["src/api/", "src/cli/", "src/embedding/", "src/server.rs", "src/pb.rs"]),
     ("axum", &["src/api/", "src/server.rs"]),
     ("clap", &["src/main.rs", "src/cli/", "src/config.rs"]),
-    (
-        "vectron_embedding",
-        &["src/api/", "src/embedding/", "src/main.rs", "src/cli/", "src/config.rs", "src/server.rs"],
-    ),
+    ("vectron_embedding", &["src/api/", "src/embedding/", "src/main.rs", "src/cli/", "src/config.rs", "src/server.rs"]),
 ];
 /// The only places for `unsafe`.
 const UNSAFE: [&str; 4] = ["src/distance/", "src/quantization/", "src/index/graph/", "src/storage/map"];

@@ -112,13 +112,15 @@ impl Table {
         page.blocks[block_number % PAGE_BLOCKS].block.row(number as usize % BLOCK_ROWS, self.dimension)
     }
 
-    /// Calls `found` for each query and each live row with the number of the query, the key, the row and its id.
-    pub fn scan<'a>(&'a self, queries: &flat::Queries, mut found: impl FnMut(usize, f32, u32, &'a RecordId)) {
+    /// Calls `found` with the number of a query, the keys of live rows that follow one another, the number of the first of
+    /// them, and their ids.
+    pub fn scan<'a>(&'a self, queries: &flat::Queries, mut found: impl FnMut(usize, &[f32], u32, &'a [RecordId])) {
         let blocks = self.pages.iter().flat_map(|page| &page.blocks);
         for (block_number, LiveBlock { block, live }) in blocks.enumerate() {
             let rows = Rows { components: &block.components, inverse_norms: &block.inverse_norms, live: *live };
-            queries.scan(&rows, |query, row, key| {
-                found(query, key, (block_number * BLOCK_ROWS + row) as u32, &block.ids[row]);
+            queries.scan(&rows, |query, first, keys| {
+                let number = (block_number * BLOCK_ROWS + first) as u32;
+                found(query, keys, number, &block.ids[first..][..keys.len()]);
             });
         }
     }
@@ -185,7 +187,7 @@ mod tests {
     fn ids(table: &Table) -> Vec<String> {
         let queries = flat::Queries::new(Metric::DotProduct, [&Vector::new(vec![1.0]).unwrap()]);
         let mut ids = Vec::new();
-        table.scan(&queries, |_, _, _, id| ids.push(id.to_string()));
+        table.scan(&queries, |_, _, _, found| ids.extend(found.iter().map(RecordId::to_string)));
         ids
     }
 

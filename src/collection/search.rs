@@ -67,12 +67,17 @@ impl Search {
         for search in searches {
             assert_eq!(search.space, first.space, "searches of one space");
             assert_eq!(search.vector.dimension(), space.dimension, "a query lies in the space that it searches");
-            assert!(space.metric != Metric::Cosine || has_direction(&search.vector), "checked when the query was read");
+            debug_assert!(
+                space.metric != Metric::Cosine || has_direction(&search.vector),
+                "checked when the query was read"
+            );
         }
         let queries = flat::Queries::new(space.metric, searches.iter().map(|search| &search.vector));
         let table = &view.tables[usize::from(first.space.0)];
         let mut nearest: Vec<_> = searches.iter().map(|search| Nearest::new(search.top_k)).collect();
-        table.scan(&queries, |query, key, row, id| nearest[query].offer(key, || Candidate { id, row }));
+        table.scan(&queries, |query, keys, first, ids| {
+            nearest[query].offer_all(keys, |number| Candidate { id: &ids[number], row: first + number as u32 });
+        });
         let stats = SearchStats { distances: table.live_count(), search: started.elapsed() };
         let found = |nearest: Nearest<Candidate<'_>>| {
             let sorted = nearest.into_sorted().into_iter();

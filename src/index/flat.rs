@@ -44,36 +44,40 @@ impl Queries {
         Self { metric, dimension, components }
     }
 
-    /// Calls `found` with the numbers of query and row and their key, for each live row; a smaller key is nearer.
+    /// Calls `found` with the number of a query, the number of a live row, and the keys of that row and those that follow
+    /// it; a smaller key is nearer. Each pair comes once.
     #[inline]
-    pub fn scan(&self, rows: &Rows<'_>, mut found: impl FnMut(usize, usize, f32)) {
+    pub fn scan(&self, rows: &Rows<'_>, mut found: impl FnMut(usize, usize, &[f32])) {
         let kernel = match self.metric {
             Metric::Cosine | Metric::DotProduct => kernels().dot,
             Metric::Euclidean => kernels().squared_euclidean,
         };
         let mut results = [0.0; GROUP_QUERIES * BLOCK_ROWS];
-        for (first, count) in runs(rows.live) {
+        // Many queries meet few rows at a time, which then stay in the first-level cache.
+        let rows_at_once = if self.components.len() > GROUP_QUERIES * self.dimension { 16 } else { BLOCK_ROWS };
+        let pieces = runs(rows.live).flat_map(|(first, count)| {
+            (0..count).step_by(rows_at_once).map(move |at| (first + at, rows_at_once.min(count - at)))
+        });
+        for (first, count) in pieces {
             let components = &rows.components[first * self.dimension..][..count * self.dimension];
             let inverse_norms = &rows.inverse_norms[first..][..count];
             for (group, queries) in self.components.chunks(GROUP_QUERIES * self.dimension).enumerate() {
                 let results = &mut results[..queries.len() / self.dimension * count];
                 kernel(Block { queries, rows: components, dimension: self.dimension }, results);
-                for (number, results) in results.chunks_exact(count).enumerate() {
-                    let query = group * GROUP_QUERIES + number;
-                    for (row, (&result, &inverse_norm)) in results.iter().zip(inverse_norms).enumerate() {
-                        found(query, first + row, self.key(result, inverse_norm));
-                    }
+                for (number, keys) in results.chunks_exact_mut(count).enumerate() {
+                    self.to_keys(keys, inverse_norms);
+                    found(group * GROUP_QUERIES + number, first, keys);
                 }
             }
         }
     }
 
     #[inline]
-    fn key(&self, result: f32, inverse_norm: f32) -> f32 {
+    fn to_keys(&self, results: &mut [f32], inverse_norms: &[f32]) {
         match self.metric {
-            Metric::Cosine => -result * inverse_norm,
-            Metric::DotProduct => -result,
-            Metric::Euclidean => result,
+            Metric::Cosine => results.iter_mut().zip(inverse_norms).for_each(|(result, &inverse)| *result *= -inverse),
+            Metric::DotProduct => results.iter_mut().for_each(|result| *result = -*result),
+            Metric::Euclidean => {}
         }
     }
 
@@ -115,7 +119,9 @@ mod tests {
         let inverse_norms: Vec<f32> = rows.iter().map(|row| (1.0 / norm(row)) as f32).collect();
         let mut found = Vec::new();
         let rows = Rows { components: &components, inverse_norms: &inverse_norms, live };
-        queries.scan(&rows, |_, row, key| found.push((row, queries.score(key))));
+        queries.scan(&rows, |_, first, keys| {
+            found.extend(keys.iter().enumerate().map(|(row, &key)| (first + row, queries.score(key))));
+        });
         found
     }
 
@@ -146,8 +152,9 @@ mod tests {
         let rows = Rows { components: &components, inverse_norms: &inverse_norms, live: 0x2FFF_F0F1 };
         let scan = |vectors: &[Vector]| {
             let mut found = Vec::new();
-            Queries::new(Metric::Cosine, vectors)
-                .scan(&rows, |query, row, key| found.push((query, row, key.to_bits())));
+            Queries::new(Metric::Cosine, vectors).scan(&rows, |query, first, keys| {
+                found.extend(keys.iter().enumerate().map(|(row, key)| (query, first + row, key.to_bits())));
+            });
             found.sort_unstable();
             found
         };

@@ -28,6 +28,21 @@ impl<T: Ord> Nearest<T> {
         Self { k, heap: BinaryHeap::with_capacity(k.min(1024) + 1), key_max: f32::INFINITY }
     }
 
+    /// Offers many at once: most stretches of keys have none that is near enough, and are passed over as a whole.
+    #[inline]
+    pub fn offer_all(&mut self, keys: &[f32], item: impl Fn(usize) -> T) {
+        const STRETCH: usize = 16;
+        for (stretch, keys) in keys.chunks(STRETCH).enumerate() {
+            let nearest = keys.iter().fold(f32::INFINITY, |nearest, &key| if key < nearest { key } else { nearest });
+            if nearest > self.key_max {
+                continue;
+            }
+            for (number, &key) in keys.iter().enumerate() {
+                self.offer(key, || item(stretch * STRETCH + number));
+            }
+        }
+    }
+
     /// The item is built only where the key is good enough, since most are not.
     #[inline]
     pub fn offer(&mut self, key: f32, item: impl FnOnce() -> T) {
@@ -91,6 +106,19 @@ mod tests {
             }
             let items: Vec<_> = nearest.into_sorted().iter().map(|neighbor| neighbor.item).collect();
             assert_eq!(items, ["a", "b"]);
+        }
+    }
+
+    #[test]
+    fn offers_of_many_keep_what_single_offers_keep() {
+        let keys: Vec<f32> = (0..100).map(|i| ((i * 37 % 50) as f32).sin()).collect();
+        for k in [1, 3, 16, 100, 200] {
+            let (mut one_by_one, mut at_once) = (Nearest::new(k), Nearest::new(k));
+            keys.iter().enumerate().for_each(|(i, &key)| one_by_one.offer(key, || i));
+            at_once.offer_all(&keys[..70], |i| i);
+            at_once.offer_all(&keys[70..], |i| 70 + i);
+            let items = |nearest: Nearest<usize>| nearest.into_sorted().iter().map(|one| one.item).collect::<Vec<_>>();
+            assert_eq!(items(at_once), items(one_by_one), "{k}");
         }
     }
 

@@ -5,6 +5,7 @@ mod collections;
 mod place;
 mod read;
 mod search;
+mod search_batch;
 mod search_pool;
 mod stream_search;
 mod stream_upsert;
@@ -28,6 +29,7 @@ use crate::storage::log::Durability;
 use crate::types::limits::MESSAGE_BYTES_MAX;
 use crate::types::{CollectionName, Sequence};
 
+use search_batch::SearchBatches;
 pub use search_pool::SearchPool;
 pub use stream_search::SearchAnswers;
 use stream_upsert::Streams;
@@ -42,6 +44,7 @@ pub struct Handlers {
     database: Arc<OnceLock<Arc<Database>>>,
     embedding: EmbeddingClient,
     pool: SearchPool,
+    batches: SearchBatches,
     figures: PrometheusHandle,
     /// One benchmark at a time: two would measure each other.
     benchmark: Arc<tokio::sync::Mutex<()>>,
@@ -58,6 +61,7 @@ impl Handlers {
             database: Arc::default(),
             embedding,
             pool,
+            batches: SearchBatches::default(),
             figures,
             benchmark: Arc::default(),
             streams: Streams::default(),

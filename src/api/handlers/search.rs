@@ -101,10 +101,10 @@ impl Handlers {
         Ok(if ready.search.is_short(&ready.view) { Located::Short(ready) } else { Located::Later(asked) })
     }
 
-    /// Runs a search: in place where it is short, else on a thread of the pool.
+    /// Runs a search: in place where it is short, with others that come meanwhile; else on a thread of the pool.
     pub async fn run(&self, ready: Ready) -> Result<Unfilled, ApiError> {
         if ready.search.is_short(&ready.view) {
-            return Ok(ready.run_here());
+            return self.batches.run(ready).await;
         }
         let Ready { view, search, mut form } = ready;
         let waiting = Instant::now();

@@ -30,6 +30,8 @@ use crate::pb::v1::stream_search_response::Result as Outcome;
 const QUERIES_MAX: usize = 512;
 /// Queries that are answered at one go; then the connection gets its turn.
 const TURN_QUERIES_MAX: usize = 64;
+/// So many short queries are worth a task of their own: meanwhile the next ones are read, on another core.
+const ASIDE_QUERIES_MIN: usize = 8;
 
 /// The answers of one stream.
 pub struct SearchAnswers<S> {
@@ -39,7 +41,9 @@ pub struct SearchAnswers<S> {
     is_ended: bool,
     /// Told after every answer.
     end: Option<Status>,
-    running: JoinSet<Answered>,
+    running: JoinSet<Vec<Answered>>,
+    /// Queries in `running`.
+    running_queries: usize,
     answered: VecDeque<Answered>,
     /// Long searches of this stream that wait for the pool, or are in it: no more than run at once.
     pool_turns: Arc<Semaphore>,
@@ -64,6 +68,7 @@ impl Handlers {
             is_ended: false,
             end: None,
             running: JoinSet::new(),
+            running_queries: 0,
             answered: VecDeque::new(),
             pool_turns: Arc::new(Semaphore::new(self.pool.threads())),
             stopping: WatchStream::new(self.stopping.subscribe()),
@@ -86,7 +91,10 @@ where
             this.look_for_stop(context);
             while let Poll::Ready(Some(joined)) = this.running.poll_join_next(context) {
                 match joined {
-                    Ok(answered) => this.answered.push_back(answered),
+                    Ok(answered) => {
+                        this.running_queries -= answered.len();
+                        this.answered.extend(answered);
+                    }
                     Err(error) => {
                         let error = ApiError::new(Reason::Internal, format_args!("a query has failed: {error}"));
                         return Poll::Ready(Some(Err(error.into())));
@@ -124,7 +132,7 @@ where
     /// The queries that have come, up to the bounds.
     fn read(&mut self, context: &mut Context<'_>) -> Vec<pb::StreamSearchRequest> {
         let mut queries = Vec::new();
-        let room = QUERIES_MAX.saturating_sub(self.running.len()).min(TURN_QUERIES_MAX);
+        let room = QUERIES_MAX.saturating_sub(self.running_queries).min(TURN_QUERIES_MAX);
         while !self.is_ended && queries.len() < room {
             match Pin::new(&mut self.queries).poll_next(context) {
                 Poll::Ready(Some(Ok(query))) => queries.push(query),
@@ -156,8 +164,17 @@ where
                 Err(error) => self.answered.push_back(Answered { query_index, outcome: Err(error) }),
             }
         }
-        let found = Ready::run_all_here(short).into_iter().zip(short_indexes);
-        self.answered.extend(found.map(|(found, query_index)| Answered { query_index, outcome: Ok(found) }));
+        let count = short.len();
+        let run = move || -> Vec<Answered> {
+            let found = Ready::run_all_here(short).into_iter().zip(short_indexes);
+            found.map(|(found, query_index)| Answered { query_index, outcome: Ok(found) }).collect()
+        };
+        if count < ASIDE_QUERIES_MIN {
+            self.answered.extend(run());
+        } else {
+            self.running_queries += count;
+            self.running.spawn(async move { run() });
+        }
     }
 
     fn start(&mut self, query_index: u64, asked: Asked, deadline_ms: u32) {
@@ -178,8 +195,9 @@ where
                     ))
                 }),
             };
-            Answered { query_index, outcome }
+            vec![Answered { query_index, outcome }]
         });
+        self.running_queries += 1;
     }
 }
 

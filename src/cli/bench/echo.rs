@@ -105,7 +105,7 @@ async fn input_closed() {
 pub struct EchoProcess {
     endpoint: Endpoint,
     _input: ChildStdin,
-    _process: Process,
+    process: Process,
 }
 
 impl EchoProcess {
@@ -122,12 +122,17 @@ impl EchoProcess {
         write_answer(search_response, &mut input)?;
         let mut url = String::new();
         BufReader::new(output).read_line(&mut url)?;
-        Ok(Self { endpoint: Endpoint::parse(url.trim())?, _input: input, _process: process })
+        Ok(Self { endpoint: Endpoint::parse(url.trim())?, _input: input, process })
     }
 
     /// Where it is.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 }
 

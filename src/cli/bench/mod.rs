@@ -6,6 +6,7 @@
 //! encoded before the clock runs, and go out over HTTP/2 as they are (`connection`).
 
 mod connection;
+mod cost;
 mod echo;
 mod encoding;
 mod ingest;

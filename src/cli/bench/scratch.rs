@@ -8,9 +8,9 @@ use super::connection::refusal;
 use super::encoding::Encoding;
 use super::server::Server;
 use super::vectors::Vectors;
+use crate::pb::v1 as pb;
 use crate::pb::v1::collection_service_client::CollectionServiceClient;
 use crate::pb::v1::vector_service_client::VectorServiceClient;
-use crate::pb::v1 as pb;
 use crate::types::limits::MESSAGE_BYTES_MAX;
 
 /// Components of one call that fills a collection: some megabytes.
@@ -42,7 +42,8 @@ impl Scratch {
     /// Creates it, with one space of this dimension.
     pub async fn create(server: &Server, dimension: usize) -> Result<Self, BenchError> {
         let name = format!("bench-{}", Uuid::new_v4());
-        let space = pb::Space { name: "vectors".to_owned(), dimension: u32::try_from(dimension)?, ..Default::default() };
+        let space =
+            pb::Space { name: "vectors".to_owned(), dimension: u32::try_from(dimension)?, ..Default::default() };
         let collection = pb::Collection {
             name: name.clone(),
             description: "Made by `vectron bench`, which removes it.".to_owned(),

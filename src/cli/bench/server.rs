@@ -121,9 +121,14 @@ impl Server {
         Ok(Channel::from_shared(self.endpoint.url())?.connect().await?)
     }
 
+    /// Its process, where it was started here.
+    pub fn process(&self) -> Option<&Process> {
+        self.started.as_ref().map(|started| &started.process)
+    }
+
     /// What it holds in memory, where it was started here.
     pub fn memory(&self) -> Option<Memory> {
-        self.started.as_ref()?.process.memory()
+        self.process()?.memory()
     }
 }
 

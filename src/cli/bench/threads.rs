@@ -1,7 +1,6 @@
 //! Threads that make load: each has a runtime of its own.
 //!
-//! A connection and what uses it share a thread, so that nothing is handed from core to core and no lock is contended:
-//! a client on a runtime of several threads takes more of the cores that the server needs.
+//! A connection and what uses it share a thread, so that nothing is handed from core to core and no lock is contended.
 
 use std::thread;
 

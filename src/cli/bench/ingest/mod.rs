@@ -9,14 +9,17 @@ mod window;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::connection::{Endpoint, refusal};
+use super::cost::{Cost, micros_each};
 use super::echo::EchoProcess;
 use super::encoding::{Encoding, Encodings};
 use super::latency::median;
+use super::process::Process;
 use super::report::{print_line, rounded, tell};
 use super::scratch::{Scratch, vector_client};
 use super::server::{Server, ServerOptions};
@@ -41,7 +44,8 @@ One line of JSON for each combination and target: `vectron`, and `echo`, an empt
 is the ceiling. A row counts when its frame is settled; `count` is what the server counts afterwards, and has to be `rows`.
 `mb_per_s` are millions of bytes of encoded frames; `p50_ms` and `p99_ms` go from the sending of a frame to its settling, with
 as much unsettled as the server's credit allows. Memory is that of a server which was started for the run:
-`server_memory_beyond_data_bytes` is its peak less 4 bytes for each component. Figures are medians of the runs.";
+`server_memory_beyond_data_bytes` is its peak less 4 bytes for each component. The `cpu_us` are processor
+time, which tells what a row costs even where something else keeps the machine busy. Figures are medians of the runs.";
 
 /// What `bench ingest` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -138,6 +142,8 @@ struct Line {
     mb_per_s: f64,
     p50_ms: f64,
     p99_ms: f64,
+    server_cpu_us_per_row: Option<f64>,
+    client_cpu_us_per_row: Option<f64>,
     server_memory_idle_bytes: Option<u64>,
     server_memory_peak_bytes: Option<u64>,
     server_memory_anonymous_peak_bytes: Option<u64>,
@@ -147,9 +153,15 @@ struct Line {
     ratio: Option<f64>,
 }
 
+/// A run, with what it cost.
+struct Run {
+    measured: Measured,
+    cost: Cost,
+}
+
 /// One run against the real server.
 struct Real {
-    measured: Measured,
+    run: Run,
     count: u64,
     memory: Option<MemoryUse>,
 }
@@ -195,10 +207,10 @@ impl Bench {
                 // The same credit as the server gives, which the first run has told.
                 let echo = match &echo {
                     Some(echo) => echo,
-                    None => echo.insert(EchoProcess::start(&pb::SearchResponse::default(), run.measured.credit)?),
+                    None => echo.insert(EchoProcess::start(&pb::SearchResponse::default(), run.run.measured.credit)?),
                 };
                 let load = self.load(String::new(), durability, encoding);
-                ceiling.push(until_interrupted(self.write(&load, echo.endpoint(), "echo", None)).await?);
+                ceiling.push(until_interrupted(self.write(&load, echo.endpoint(), Some(echo.process()), None)).await?);
             }
             real.push(run);
         }
@@ -228,12 +240,12 @@ impl Bench {
         let ran = until_interrupted(async {
             let mut memory = MemoryUse::before(server);
             let watched = memory.as_mut().map(|memory| (server, memory));
-            let measured = self.write(&load, server.endpoint(), "vectron", watched).await?;
+            let run = self.write(&load, server.endpoint(), server.process(), watched).await?;
             if let Some(memory) = &mut memory {
                 memory.update(server);
             }
-            let count = self.count(server, &load.collection, measured.sequence).await?;
-            Ok(Real { measured, count, memory })
+            let count = self.count(server, &load.collection, run.measured.sequence).await?;
+            Ok(Real { run, count, memory })
         })
         .await;
         // Also after a failure, but the failure is what is told. A server of our own goes with its data.
@@ -261,14 +273,16 @@ impl Bench {
         &self,
         load: &Arc<Load>,
         endpoint: &Endpoint,
-        what: &str,
+        process: Option<&Process>,
         memory: Option<(&Server, &mut MemoryUse)>,
-    ) -> Result<Measured, BenchError> {
-        let bar = Bar::new(what, load.rows);
-        tokio::select! {
-            measured = load.clone().run(endpoint) => measured,
-            () = watch(load, &bar, memory) => Err("the watch never ends".into()),
-        }
+    ) -> Result<Run, BenchError> {
+        let bar = Bar::new(if load.collection.is_empty() { "echo" } else { "vectron" }, load.rows);
+        let before = Cost::until_now(process);
+        let measured = tokio::select! {
+            measured = load.clone().run(endpoint) => measured?,
+            () = watch(load, &bar, memory) => return Err("the watch never ends".into()),
+        };
+        Ok(Run { measured, cost: Cost::until_now(process).since(before) })
     }
 
     /// What the server counts; it has to be what was written.
@@ -302,6 +316,8 @@ impl Bench {
             mb_per_s: 0.0,
             p50_ms: 0.0,
             p99_ms: 0.0,
+            server_cpu_us_per_row: None,
+            client_cpu_us_per_row: None,
             server_memory_idle_bytes: None,
             server_memory_peak_bytes: None,
             server_memory_anonymous_peak_bytes: None,
@@ -315,15 +331,21 @@ impl Bench {
 
 impl Line {
     /// The line with the figures of these runs.
-    fn with(self, mut runs: Vec<Measured>) -> Self {
-        let seconds = |run: &Measured| run.time.as_secs_f64();
+    fn with(self, mut runs: Vec<Run>) -> Self {
+        let seconds = |run: &Run| run.measured.time.as_secs_f64();
+        let each_row = |time: fn(&Cost) -> Option<Duration>| {
+            let costs: Option<Vec<f64>> = runs.iter().map(|run| micros_each(time(&run.cost), self.rows)).collect();
+            costs.map(|costs| rounded(median(costs.into_iter())))
+        };
         Self {
-            frames: runs.iter().map(|run| run.latencies.count()).sum(),
+            server_cpu_us_per_row: each_row(|cost| cost.server),
+            client_cpu_us_per_row: each_row(|cost| cost.client),
+            frames: runs.iter().map(|run| run.measured.latencies.count()).sum(),
             seconds: rounded(median(runs.iter().map(seconds))),
             rows_per_s: rounded(median(runs.iter().map(|run| self.rows as f64 / seconds(run)))),
-            mb_per_s: rounded(median(runs.iter().map(|run| run.bytes as f64 / 1e6 / seconds(run)))),
-            p50_ms: rounded(median(runs.iter_mut().map(|run| run.latencies.quantile_ms(0.5)))),
-            p99_ms: rounded(median(runs.iter_mut().map(|run| run.latencies.quantile_ms(0.99)))),
+            mb_per_s: rounded(median(runs.iter().map(|run| run.measured.bytes as f64 / 1e6 / seconds(run)))),
+            p50_ms: rounded(median(runs.iter_mut().map(|run| run.measured.latencies.quantile_ms(0.5)))),
+            p99_ms: rounded(median(runs.iter_mut().map(|run| run.measured.latencies.quantile_ms(0.99)))),
             ..self
         }
     }
@@ -342,7 +364,7 @@ impl Line {
             server_memory_beyond_data_bytes: peak_bytes.map(|peak| peak as i64 - data_bytes),
             ..self
         };
-        line.with(runs.into_iter().map(|run| run.measured).collect())
+        line.with(runs.into_iter().map(|run| run.run).collect())
     }
 
     fn tell(&self) {
@@ -350,7 +372,8 @@ impl Line {
         let durability = self.durability.map_or(String::new(), |durability| format!("{durability:?} "));
         let ceiling = self.ceiling_rows_per_s.zip(self.ratio);
         let ceiling = ceiling.map_or(String::new(), |(ceiling, ratio)| format!(", {ratio} of the ceiling {ceiling}"));
-        let memory = self.server_memory_peak_bytes.map_or(String::new(), |peak| format!(", peak {} MB", peak / 1_000_000));
+        let memory =
+            self.server_memory_peak_bytes.map_or(String::new(), |peak| format!(", peak {} MB", peak / 1_000_000));
         tell(&format!(
             "{durability}{encoding:?}: {rows} rows in {seconds} s, {rows_per_s} rows/s, {mb_per_s} MB/s, settled p50 {p50_ms} ms, \
              p99 {p99_ms} ms{memory}{ceiling}"

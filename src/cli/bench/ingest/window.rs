@@ -25,13 +25,7 @@ struct Unsettled {
 impl Window {
     /// Of a new stream.
     pub fn new(credit: Credit) -> Self {
-        Self {
-            credit,
-            unsettled: VecDeque::new(),
-            unsettled_bytes: 0,
-            last_sent: 0,
-            latencies: Latencies::default(),
-        }
+        Self { credit, unsettled: VecDeque::new(), unsettled_bytes: 0, last_sent: 0, latencies: Latencies::default() }
     }
 
     /// Whether one more frame of this size may be sent.

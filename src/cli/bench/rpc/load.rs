@@ -64,6 +64,8 @@ pub struct Measured {
     pub latencies: Latencies,
     /// The first answers, by the number of the query.
     pub samples: Vec<(u64, Bytes)>,
+    /// Queries of the warm-up, which are not among the others.
+    pub warm_up_queries: usize,
 }
 
 impl Measured {
@@ -175,9 +177,10 @@ impl Load {
         let began = runs.iter().map(|run| run.began).min();
         let ended = runs.iter().map(|run| run.ended).max();
         let time = began.zip(ended).map_or(Duration::ZERO, |(began, ended)| ended - began);
+        let warm_up_queries = runs.iter().map(|run| run.warm_up_queries).sum();
         let mut all = Seen::default();
         runs.into_iter().for_each(|run| all.merge(run.seen));
-        Ok(Measured { time, latencies: all.latencies, samples: all.samples })
+        Ok(Measured { time, latencies: all.latencies, samples: all.samples, warm_up_queries })
     }
 }
 
@@ -195,6 +198,7 @@ struct Run {
     began: Instant,
     ended: Instant,
     seen: Seen,
+    warm_up_queries: usize,
 }
 
 async fn run_connections(shared: Arc<Shared>, connections: usize) -> Result<Vec<Run>, BenchError> {
@@ -218,11 +222,12 @@ async fn run_connection(shared: Arc<Shared>) -> Result<Run, BenchError> {
             Client::Stream(StreamClient::open(connection, &shared.endpoint, queries.clone(), in_flight).await?)
         }
     };
-    client.run(Phase::new(shared.warm_up.clone(), budget.warm_up(), 0)).await?;
+    let warm_up = client.run(Phase::new(shared.warm_up.clone(), budget.warm_up(), 0)).await?;
+    let warm_up_queries = warm_up.latencies.count();
     shared.all_warm.wait().await;
     let began = Instant::now();
     let seen = client.run(Phase::new(shared.measured.clone(), budget, queries.sample_count())).await?;
-    Ok(Run { began, ended: Instant::now(), seen })
+    Ok(Run { began, ended: Instant::now(), seen, warm_up_queries })
 }
 
 #[cfg(test)]

@@ -13,9 +13,11 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::connection::{Endpoint, refusal};
+use super::cost::{Cost, micros_each};
 use super::echo::{Credit, EchoProcess};
 use super::encoding::{Encoding, Encodings};
 use super::latency::median;
+use super::process::Process;
 use super::report::{print_line, rounded, tell};
 use super::scratch::{Scratch, vector_client};
 use super::server::{Server, ServerOptions};
@@ -48,7 +50,8 @@ Examples:
 One line of JSON for each combination and target: `vectron`, and `echo`, an empty service behind the same transport, which
 is the ceiling. `queries_per_s`, `p50_ms` and `p99_ms` are medians of the runs; `ratio` is the share of the ceiling that
 was reached; `recall` compares the first answers with an exact search in the client (null for a collection of yours).
-Client and servers share this machine's cores, so figures depend on it; ratios much less.";
+The `cpu_us` are processor time, which tells what a query costs even where something else keeps the machine busy; the server's
+is known where it was started here. Client and servers share this machine's cores, so rates depend on it; ratios less.";
 
 /// What `bench rpc` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -103,7 +106,11 @@ pub struct RpcOptions {
 
 fn read_seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
-    if seconds > 0.0 && seconds <= 86_400.0 { Ok(seconds) } else { Err("expected above 0 and at most 86400".to_owned()) }
+    if seconds > 0.0 && seconds <= 86_400.0 {
+        Ok(seconds)
+    } else {
+        Err("expected above 0 and at most 86400".to_owned())
+    }
 }
 
 /// How queries are sent.
@@ -152,6 +159,8 @@ struct Line {
     p50_ms: f64,
     p99_ms: f64,
     recall: Option<f64>,
+    server_cpu_us_per_query: Option<f64>,
+    client_cpu_us_per_query: Option<f64>,
     ceiling_queries_per_s: Option<f64>,
     ratio: Option<f64>,
 }
@@ -233,7 +242,7 @@ async fn measure(options: &RpcOptions, server: &Server, target: Target) -> Resul
                     queries: queries.clone(),
                 };
                 let line = Line::new(options, &target, &load, encoding);
-                compare(options, (server.endpoint(), echo.as_ref()), &load, truths.as_ref(), line).await?;
+                compare(options, (server, echo.as_ref()), &load, truths.as_ref(), line).await?;
             }
         }
     }
@@ -264,24 +273,43 @@ async fn one_answer(server: &Server, target: &Target) -> Result<pb::SearchRespon
     Ok(answer.into_inner())
 }
 
+/// A run, with what it cost.
+struct Run {
+    measured: Measured,
+    cost: Cost,
+}
+
+impl Run {
+    async fn of(load: &Load, endpoint: &Endpoint, process: Option<&Process>) -> Result<Self, BenchError> {
+        let before = Cost::until_now(process);
+        let measured = load.run(endpoint).await?;
+        Ok(Self { measured, cost: Cost::until_now(process).since(before) })
+    }
+
+    /// All that the cost was paid for.
+    fn queries(&self) -> u64 {
+        (self.measured.latencies.count() + self.measured.warm_up_queries) as u64
+    }
+}
+
 /// Runs the load against the server and the echo in turn, and prints what came of it.
 async fn compare(
     options: &RpcOptions,
-    (server, echo): (&Endpoint, Option<&EchoProcess>),
+    (server, echo): (&Server, Option<&EchoProcess>),
     load: &Load,
     truths: Option<&Truths>,
     line: Line,
 ) -> Result<(), BenchError> {
     let (mut real, mut ceiling) = (Vec::new(), Vec::new());
     for _ in 0..options.repeat.get() {
-        real.push(load.run(server).await?);
+        real.push(Run::of(load, server.endpoint(), server.process()).await?);
         if let Some(echo) = echo {
-            ceiling.push(load.run(echo.endpoint()).await?);
+            ceiling.push(Run::of(load, echo.endpoint(), Some(echo.process())).await?);
         }
     }
     let mut line = Line { target: "vectron", ..line }.with(&mut real);
     if let Some(truths) = truths {
-        let samples: Vec<_> = real.into_iter().flat_map(|run| run.samples).collect();
+        let samples: Vec<_> = real.into_iter().flat_map(|run| run.measured.samples).collect();
         line.recall = truths.mean_recall(&samples)?.map(rounded);
     }
     if echo.is_some() {
@@ -313,19 +341,27 @@ impl Line {
             p50_ms: 0.0,
             p99_ms: 0.0,
             recall: None,
+            server_cpu_us_per_query: None,
+            client_cpu_us_per_query: None,
             ceiling_queries_per_s: None,
             ratio: None,
         }
     }
 
     /// The line with the figures of these runs.
-    fn with(self, runs: &mut [Measured]) -> Self {
+    fn with(self, runs: &mut [Run]) -> Self {
+        let each = |cost: fn(&Run) -> Option<f64>| {
+            let costs: Option<Vec<f64>> = runs.iter().map(cost).collect();
+            costs.map(|costs| rounded(median(costs.into_iter())))
+        };
         Self {
-            queries: runs.iter().map(|run| run.latencies.count()).sum(),
-            seconds: rounded(runs.iter().map(|run| run.time.as_secs_f64()).sum()),
-            queries_per_s: rounded(median(runs.iter().map(Measured::queries_per_s))),
-            p50_ms: rounded(median(runs.iter_mut().map(|run| run.latencies.quantile_ms(0.5)))),
-            p99_ms: rounded(median(runs.iter_mut().map(|run| run.latencies.quantile_ms(0.99)))),
+            server_cpu_us_per_query: each(|run| micros_each(run.cost.server, run.queries())),
+            client_cpu_us_per_query: each(|run| micros_each(run.cost.client, run.queries())),
+            queries: runs.iter().map(|run| run.measured.latencies.count()).sum(),
+            seconds: rounded(runs.iter().map(|run| run.measured.time.as_secs_f64()).sum()),
+            queries_per_s: rounded(median(runs.iter().map(|run| run.measured.queries_per_s()))),
+            p50_ms: rounded(median(runs.iter_mut().map(|run| run.measured.latencies.quantile_ms(0.5)))),
+            p99_ms: rounded(median(runs.iter_mut().map(|run| run.measured.latencies.quantile_ms(0.99)))),
             ..self
         }
     }

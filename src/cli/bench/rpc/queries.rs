@@ -108,7 +108,9 @@ mod tests {
                 record: Some(pb::Record { id: (*id).to_owned(), ..Default::default() }),
                 score: 0.0,
             };
-            Bytes::from(pb::SearchResponse { hits: ids.iter().map(hit).collect(), ..Default::default() }.encode_to_vec())
+            Bytes::from(
+                pb::SearchResponse { hits: ids.iter().map(hit).collect(), ..Default::default() }.encode_to_vec(),
+            )
         };
         let (both, one) = (answer(&["000000000000", "000000000001"]), answer(&["000000000001", "elsewhere"]));
         assert_eq!(truths.mean_recall(&[(0, both), (199, one)]).unwrap(), Some(0.75));

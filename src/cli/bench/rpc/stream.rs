@@ -33,7 +33,7 @@ pub struct StreamClient {
 }
 
 /// A query in flight.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct InFlight {
     number: u64,
     sent: Instant,
