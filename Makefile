@@ -2,10 +2,11 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test lint breaking fmt build weights tools python-client bench bench-wordnet clean
+.PHONY: help run test lint breaking fmt build weights tools examples python-client bench bench-wordnet clean
 
 BUF := tools/node_modules/.bin/buf
 VENV := .venv
+TYPESCRIPT := examples/typescript
 CARGO := cargo
 
 help: ## show this list
@@ -20,12 +21,15 @@ build: ## build both binaries
 weights: build ## fetch and verify the weights of the default model
 	@scripts/fetch-weights
 
-test: weights ## run every test, with the real model and a generated Python client
+test: weights ## run every test, with the real model, and the clients of examples/
 	$(CARGO) test --release --locked --workspace
-	$(MAKE) python-client
+	$(MAKE) examples
 
-python-client: build $(VENV)/ready ## generate a Python client from proto/ and run it against a server
-	$(VENV)/bin/python tests/python_client/run.py
+examples: build tools $(VENV)/ready $(TYPESCRIPT)/dist/client.js ## run the clients of examples/ against a server
+	$(VENV)/bin/python tests/examples/run.py
+
+python-client: build $(VENV)/ready ## run the Python one alone
+	$(VENV)/bin/python tests/examples/run.py python
 
 lint: tools ## formatting, clippy, the contract
 	$(CARGO) fmt --all --check
@@ -54,11 +58,18 @@ tools/node_modules/.bin/buf: tools/package-lock.json
 	cd tools && npm install --no-save --no-fund --no-audit
 	touch $@
 
-$(VENV)/ready: tests/python_client/requirements.txt
+$(TYPESCRIPT)/dist/client.js: $(TYPESCRIPT)/node_modules/ready $(wildcard $(TYPESCRIPT)/*.*) $(shell find proto -name '*.proto')
+	cd $(TYPESCRIPT) && npm run --silent build
+
+$(TYPESCRIPT)/node_modules/ready: $(TYPESCRIPT)/package-lock.json
+	cd $(TYPESCRIPT) && npm install --no-save --no-fund --no-audit
+	touch $@
+
+$(VENV)/ready: examples/python/requirements.txt
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 clean: ## remove what was built; data and weights stay
 	$(CARGO) clean
-	rm -rf $(VENV) tools/node_modules
+	rm -rf $(VENV) tools/node_modules examples/*/generated $(TYPESCRIPT)/{node_modules,dist}

@@ -20,7 +20,7 @@ import time
 
 import numpy
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "python_client"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "examples"))
 from server import generate, serve  # noqa: E402
 
 COLLECTION = "wordnet"

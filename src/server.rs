@@ -137,6 +137,7 @@ async fn recover(data: PathBuf, handlers: Handlers, health: HealthReporter) -> R
     let (database, report) = task::spawn_blocking(move || Database::open(&data)).await??;
     let database = Arc::new(database);
     tell(&report);
+    handlers.set_ready(database.clone());
     tracing::info!(
         collections = report.collections,
         records = report.records,
@@ -144,7 +145,6 @@ async fn recover(data: PathBuf, handlers: Handlers, health: HealthReporter) -> R
         "ready after {:.3} s",
         started.elapsed().as_secs_f64()
     );
-    handlers.set_ready(database.clone());
     set_health(&health, ServingStatus::Serving).await;
     Ok(database)
 }

@@ -344,13 +344,24 @@ async fn silent_service_is_given_up_after_the_timeout() {
 }
 
 #[tokio::test]
-async fn stream_that_is_dropped_ends_at_the_service_too() {
+async fn stream_that_nobody_is_interested_in_ends_at_the_service_too() {
     let (service, client) = Scripted::serve(|_, _| Act::Ignore).await;
     let stream = client.stream("", InputType::Document);
     let answer = stream.embed(texts(0, 1));
     wait_until(|| service.asked.load(Ordering::SeqCst) == 1).await;
+    drop((stream, answer));
+    wait_until(|| service.open.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn batches_are_answered_after_the_stream_was_dropped() {
+    let (service, client) = Scripted::serve(|_, request| Act::Say(right(&request))).await;
+    let stream = client.stream("", InputType::Document);
+    let answers: Vec<_> = (0..40).map(|_| stream.embed(texts(0, 600))).collect();
     drop(stream);
-    assert_eq!(answer.await.unwrap_err().code, Code::Cancelled);
+    for answer in answers {
+        assert_eq!(answer.await.unwrap().embeddings.len(), 600);
+    }
     wait_until(|| service.open.load(Ordering::SeqCst) == 0).await;
 }
 

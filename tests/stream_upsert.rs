@@ -392,6 +392,32 @@ async fn texts_are_embedded_on_the_way_in_the_order_of_the_frames() {
 }
 
 #[tokio::test]
+async fn frames_that_are_still_being_embedded_are_settled_before_the_stream_ends() {
+    let data = data_folder();
+    let server = Server::start(data.path(), Texts::Embedded);
+    let frame_of =
+        |frame: u64| (0..30).map(|i| text(&format!("{frame}-{i}"), &format!("text {i} of {frame}"))).collect();
+    // Once by `finish`, once by closing this side without a word.
+    let (client, _) = Client::open(&server, "finished").await;
+    for frame in 1..=5 {
+        client.send_frame(frame, frame_of(frame)).await;
+    }
+    assert_eq!(client.finish().await.settled_frame, 5);
+    let (client, _) = Client::open(&server, "closed").await;
+    for frame in 1..=5 {
+        client.send_frame(frame, (0..30).map(|i| text(&format!("{}-{i}", 10 + frame), "another text")).collect()).await;
+    }
+    let Client { requests, answers } = client;
+    drop(requests);
+    let (unused, _) = mpsc::channel(1);
+    let status = Client { requests: unused, answers }.end().await;
+    assert_eq!(status.code(), Code::Ok, "{status:?}");
+    assert_eq!(count(&server).await, 300);
+    let (_, opened) = Client::open(&server, "closed").await;
+    assert_eq!(opened.resume_from, 6, "closing is not finishing");
+}
+
+#[tokio::test]
 async fn texts_without_an_embedding_service_end_the_stream_and_are_not_settled() {
     let data = data_folder();
     let mut command = command(data.path(), Texts::Away);

@@ -10,8 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use backon::{BackoffBuilder, ExponentialBackoff};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
@@ -21,18 +20,23 @@ use super::answer::{error_of, timed_out};
 use super::parts::{Answer, Next, ON_THEIR_WAY_MAX, Parts};
 use super::{EmbedError, Embedded, EmbeddingClient, InputType, backoff};
 
-/// Embeds batches of texts as they come, many in flight, answered in order. Dropping it drops all that is in flight.
+/// Embeds batches of texts as they come, many in flight, answered in order. Dropping it says that no more will come.
 pub struct EmbedStream {
     /// Unbounded: the caller bounds what is in flight.
     batches: mpsc::UnboundedSender<(Vec<String>, Answer)>,
-    task: JoinHandle<()>,
+    interest: Interest,
 }
 
-/// The embeddings of one batch, when they are there. Dropping it drops what was not sent yet.
+/// The embeddings of one batch, when they are there. Dropping it drops what was not sent yet; dropping the stream and all
+/// of its answers drops everything.
 #[must_use = "a batch whose answer is dropped is not embedded"]
 pub struct EmbedAnswer {
     answer: oneshot::Receiver<Result<Embedded, EmbedError>>,
+    _interest: Interest,
 }
+
+/// Held by all who may still want something of the task.
+type Interest = watch::Receiver<()>;
 
 /// What the task knows.
 struct Conversation {
@@ -40,6 +44,8 @@ struct Conversation {
     model_id: String,
     input_type: InputType,
     batches: mpsc::UnboundedReceiver<(Vec<String>, Answer)>,
+    /// No more batches will come.
+    has_all: bool,
     parts: Parts,
     /// The pauses that are left before it gives up; all of them after each answer.
     pauses: ExponentialBackoff,
@@ -68,11 +74,19 @@ impl EmbeddingClient {
             model_id: model_id.to_owned(),
             input_type,
             batches: received,
+            has_all: false,
             parts: Parts::new(&self.place),
             pauses: backoff().build(),
             owed_since: None,
         };
-        EmbedStream { batches, task: tokio::spawn(conversation.run()) }
+        let (anybody, interest) = watch::channel(());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = conversation.run() => {}
+                () = anybody.closed() => {}
+            }
+        });
+        EmbedStream { batches, interest }
     }
 }
 
@@ -83,13 +97,7 @@ impl EmbedStream {
         let (sender, answer) = oneshot::channel();
         // Where the task is gone, the sender is dropped, and the answer says so.
         let _ = self.batches.send((texts, sender));
-        EmbedAnswer { answer }
-    }
-}
-
-impl Drop for EmbedStream {
-    fn drop(&mut self) {
-        self.task.abort();
+        EmbedAnswer { answer, _interest: self.interest.clone() }
     }
 }
 
@@ -98,8 +106,8 @@ impl Future for EmbedAnswer {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let gone = |_| {
-            let message = "the stream of embeddings was dropped".to_owned();
-            Err(EmbedError { code: Code::Cancelled, message, retry_after: None })
+            let message = "the stream of embeddings was lost".to_owned();
+            Err(EmbedError { code: Code::Internal, message, retry_after: None })
         };
         Pin::new(&mut self.answer).poll(context).map(|answer| answer.unwrap_or_else(gone))
     }
@@ -162,6 +170,9 @@ impl Conversation {
             if paused_until.is_none() {
                 self.send(&sender);
             }
+            if self.has_all && self.parts.none_wait() && self.parts.none_on_their_way() {
+                return End::Idle;
+            }
             let (deadline, resume) = (self.deadline(), paused_until.unwrap_or_else(Instant::now));
             tokio::select! {
                 answer = answers.message() => match answer {
@@ -177,9 +188,9 @@ impl Conversation {
                     Ok(None) => return self.ended(&Status::unavailable("the stream was ended")),
                     Err(status) => return self.ended(&status),
                 },
-                batch = self.batches.recv() => match batch {
+                batch = self.batches.recv(), if !self.has_all => match batch {
                     Some((texts, answer)) => self.parts.add(texts, answer),
-                    None => return End::Idle,
+                    None => self.has_all = true,
                 },
                 () = sleep_until(deadline), if !self.parts.none_on_their_way() => return End::TimedOut,
                 () = sleep_until(resume), if paused_until.is_some() => paused_until = None,

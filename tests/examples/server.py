@@ -1,4 +1,4 @@
-"""The real server in a process of its own, and the client code that grpcio-tools generates from proto/."""
+"""The real server in a process of its own, and the client code that is generated from proto/."""
 
 import contextlib
 import os
@@ -14,14 +14,11 @@ START_MAX_S = 120
 
 
 def generate(folder):
-    """Generates the client code and makes it importable."""
-    from grpc_tools import protoc
+    """Generates the client code as examples/python does, and makes it importable."""
+    sys.path.insert(0, str(ROOT / "examples" / "python"))
+    import generate
 
-    files = [str(path.relative_to(ROOT / "proto")) for path in (ROOT / "proto").rglob("v1/*.proto")]
-    include = pathlib.Path(protoc.__file__).parent / "_proto"
-    arguments = ["protoc", f"-I{ROOT / 'proto'}", f"-I{include}", f"--python_out={folder}", f"--grpc_python_out={folder}"]
-    if protoc.main(arguments + files) != 0:
-        raise SystemExit("protoc has failed")
+    generate.generate(folder)
     sys.path.insert(0, str(folder))
 
 
