@@ -9,6 +9,9 @@ use vectron::cli::{Cli, Command, Serve};
 use vectron::server;
 use vectron_embedding::telemetry;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,

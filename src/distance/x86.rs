@@ -21,9 +21,9 @@ pub(super) fn avx2() -> Option<Kernels> {
 
 /// The AVX-512 kernels, where the processor has them.
 pub(super) fn avx512() -> Option<Kernels> {
-    is_x86_feature_detected!("avx512f").then_some(Kernels {
+    (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")).then_some(Kernels {
         name: "avx512",
-        // SAFETY: the feature that the kernels are compiled for was just detected.
+        // SAFETY: the two features that the kernels are compiled for were just detected.
         dot: |block, out| unsafe { dot_avx512(block, out) },
         // SAFETY: as above.
         squared_euclidean: |block, out| unsafe { squared_euclidean_avx512(block, out) },
@@ -32,6 +32,8 @@ pub(super) fn avx512() -> Option<Kernels> {
 
 /// Rows of a tile; what is left over is compared row by row.
 const TILE_ROWS: usize = 4;
+/// Rows that meet all queries before the next rows do: they stay in the first-level cache meanwhile.
+const CACHED_ROWS: usize = 16;
 
 /// Compares a block tile by tile. `$tile` is a function of the numbers of queries and rows.
 macro_rules! in_tiles {
@@ -39,24 +41,27 @@ macro_rules! in_tiles {
         let Block { queries, rows, dimension } = $block;
         $block.check($out);
         let row_count = $block.row_count();
-        let tiled_rows = row_count / TILE_ROWS * TILE_ROWS;
-        let groups = queries.chunks($tile_queries * dimension);
-        for (queries, out) in groups.zip($out.chunks_mut($tile_queries * row_count.max(1))) {
-            for first in (0..tiled_rows).step_by(TILE_ROWS) {
-                let rows = &rows[first * dimension..][..TILE_ROWS * dimension];
-                let place = Place { stride: row_count, first };
-                match queries.len() / dimension {
-                    1 => $tile::<1, TILE_ROWS>(queries, rows, dimension, out, place, $($step),*),
-                    2 => $tile::<2, TILE_ROWS>(queries, rows, dimension, out, place, $($step),*),
-                    3 => $tile::<3, TILE_ROWS>(queries, rows, dimension, out, place, $($step),*),
-                    _ => $tile::<$tile_queries, TILE_ROWS>(queries, rows, dimension, out, place, $($step),*),
+        for cached_rows in (0..row_count).step_by(CACHED_ROWS) {
+            let cached_end = row_count.min(cached_rows + CACHED_ROWS);
+            let tiled_end = cached_end - (cached_end - cached_rows) % TILE_ROWS;
+            for (group, queries) in queries.chunks($tile_queries * dimension).enumerate() {
+                let results = group * $tile_queries * row_count;
+                for row in (cached_rows..tiled_end).step_by(TILE_ROWS) {
+                    let rows = &rows[row * dimension..][..TILE_ROWS * dimension];
+                    let place = Place { stride: row_count, first: results + row };
+                    match queries.len() / dimension {
+                        1 => $tile::<1, TILE_ROWS>(queries, rows, dimension, $out, place, $($step),*),
+                        2 => $tile::<2, TILE_ROWS>(queries, rows, dimension, $out, place, $($step),*),
+                        3 => $tile::<3, TILE_ROWS>(queries, rows, dimension, $out, place, $($step),*),
+                        _ => $tile::<$tile_queries, TILE_ROWS>(queries, rows, dimension, $out, place, $($step),*),
+                    }
                 }
-            }
-            for first in tiled_rows..row_count {
-                let row = &rows[first * dimension..][..dimension];
-                for (number, query) in queries.chunks_exact(dimension).enumerate() {
-                    let place = Place { stride: row_count, first: number * row_count + first };
-                    $tile::<1, 1>(query, row, dimension, out, place, $($step),*);
+                for row in tiled_end..cached_end {
+                    let components = &rows[row * dimension..][..dimension];
+                    for (number, query) in queries.chunks_exact(dimension).enumerate() {
+                        let place = Place { stride: row_count, first: results + number * row_count + row };
+                        $tile::<1, 1>(query, components, dimension, $out, place, $($step),*);
+                    }
                 }
             }
         }
@@ -86,12 +91,12 @@ fn squared_euclidean_avx2(block: Block<'_>, out: &mut [f32]) {
     in_tiles!(block, out, tile_avx2, 2, step, |x: f32, y: f32| (x - y) * (x - y));
 }
 
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512dq")]
 fn dot_avx512(block: Block<'_>, out: &mut [f32]) {
     in_tiles!(block, out, tile_avx512, 4, |x, y, sum| _mm512_fmadd_ps(x, y, sum));
 }
 
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512dq")]
 fn squared_euclidean_avx512(block: Block<'_>, out: &mut [f32]) {
     in_tiles!(block, out, tile_avx512, 4, |x, y, sum| {
         let difference = _mm512_sub_ps(x, y);
@@ -117,19 +122,19 @@ fn tile_avx2<const Q: usize, const R: usize>(
     for at in (0..whole).step_by(8) {
         // SAFETY: at + 8 is at most the dimension, and each of the R rows and Q queries has that many numbers.
         let y: [__m256; R] = std::array::from_fn(|r| unsafe { _mm256_loadu_ps(rows.as_ptr().add(r * dimension + at)) });
-        for q in 0..Q {
+        for (q, sums) in sums.iter_mut().enumerate() {
             // SAFETY: as above.
             let x = unsafe { _mm256_loadu_ps(queries.as_ptr().add(q * dimension + at)) };
-            for r in 0..R {
-                sums[q][r] = step(x, y[r], sums[q][r]);
+            for (sum, &y) in sums.iter_mut().zip(&y) {
+                *sum = step(x, y, *sum);
             }
         }
     }
-    for q in 0..Q {
-        for r in 0..R {
+    for (q, sums) in sums.iter().enumerate() {
+        for (r, &sum) in sums.iter().enumerate() {
             let mut lanes = [0.0_f32; 8];
             // SAFETY: the array holds 8 numbers.
-            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sums[q][r]) };
+            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
             let (x, y) = (&queries[q * dimension..][whole..dimension], &rows[r * dimension..][whole..dimension]);
             let rest: f32 = x.iter().zip(y).map(|(&x, &y)| term(x, y)).sum();
             out[place.first + q * place.stride + r] = lanes.iter().sum::<f32>() + rest;
@@ -139,7 +144,7 @@ fn tile_avx2<const Q: usize, const R: usize>(
 
 /// 16 components at a time, the last ones under a mask.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512dq")]
 fn tile_avx512<const Q: usize, const R: usize>(
     queries: &[f32],
     rows: &[f32],
@@ -154,18 +159,18 @@ fn tile_avx512<const Q: usize, const R: usize>(
     for at in (0..whole).step_by(16) {
         // SAFETY: at + 16 is at most the dimension, and each of the R rows and Q queries has that many numbers.
         let y: [__m512; R] = std::array::from_fn(|r| unsafe { _mm512_loadu_ps(rows.as_ptr().add(r * dimension + at)) });
-        for q in 0..Q {
+        for (q, sums) in sums.iter_mut().enumerate() {
             // SAFETY: as above.
             let x = unsafe { _mm512_loadu_ps(queries.as_ptr().add(q * dimension + at)) };
-            for r in 0..R {
-                sums[q][r] = step(x, y[r], sums[q][r]);
+            for (sum, &y) in sums.iter_mut().zip(&y) {
+                *sum = step(x, y, *sum);
             }
         }
     }
     if whole < dimension {
         let mask = u16::MAX >> (16 - (dimension - whole));
-        for q in 0..Q {
-            for r in 0..R {
+        for (q, sums) in sums.iter_mut().enumerate() {
+            for (r, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: the mask has as many bits as there are numbers left; lanes without a bit are not read.
                 let (x, y) = unsafe {
                     (
@@ -173,13 +178,28 @@ fn tile_avx512<const Q: usize, const R: usize>(
                         _mm512_maskz_loadu_ps(mask, rows.as_ptr().add(r * dimension + whole)),
                     )
                 };
-                sums[q][r] = step(x, y, sums[q][r]);
+                *sum = step(x, y, *sum);
             }
         }
     }
-    for q in 0..Q {
-        for r in 0..R {
-            out[place.first + q * place.stride + r] = _mm512_reduce_add_ps(sums[q][r]);
+    for (q, sums) in sums.iter().enumerate() {
+        let out = &mut out[place.first + q * place.stride..][..R];
+        let quarters: [__m128; R] = std::array::from_fn(|r| {
+            let half = _mm256_add_ps(_mm512_castps512_ps256(sums[r]), _mm512_extractf32x8_ps::<1>(sums[r]));
+            _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half))
+        });
+        if let [a, b, c, d] = quarters[..] {
+            // Four at once, in the order in which one is summed: lanes 0 and 2, lanes 1 and 3, both.
+            let ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+            let cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+            let totals = _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+            // SAFETY: `out` has R numbers, which are four here.
+            unsafe { _mm_storeu_ps(out.as_mut_ptr(), totals) };
+        } else {
+            for (out, quarter) in out.iter_mut().zip(quarters) {
+                let pairs = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+                *out = _mm_cvtss_f32(_mm_add_ss(pairs, _mm_shuffle_ps::<1>(pairs, pairs)));
+            }
         }
     }
 }

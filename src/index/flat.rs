@@ -3,8 +3,6 @@
 use crate::distance::{Block, kernels};
 use crate::types::{Metric, Vector, norm};
 
-/// Queries that are compared at one go.
-const GROUP_QUERIES: usize = 4;
 /// Rows of a block at most: as many as a word has bits, so that a mask says which are live.
 pub const BLOCK_ROWS: usize = 64;
 
@@ -52,22 +50,16 @@ impl Queries {
             Metric::Cosine | Metric::DotProduct => kernels().dot,
             Metric::Euclidean => kernels().squared_euclidean,
         };
-        let mut results = [0.0; GROUP_QUERIES * BLOCK_ROWS];
-        // Many queries meet few rows at a time, which then stay in the first-level cache.
-        let rows_at_once = if self.components.len() > GROUP_QUERIES * self.dimension { 16 } else { BLOCK_ROWS };
-        let pieces = runs(rows.live).flat_map(|(first, count)| {
-            (0..count).step_by(rows_at_once).map(move |at| (first + at, rows_at_once.min(count - at)))
-        });
-        for (first, count) in pieces {
+        let query_count = self.components.len() / self.dimension;
+        let mut results = vec![0.0; query_count * BLOCK_ROWS];
+        for (first, count) in runs(rows.live) {
             let components = &rows.components[first * self.dimension..][..count * self.dimension];
             let inverse_norms = &rows.inverse_norms[first..][..count];
-            for (group, queries) in self.components.chunks(GROUP_QUERIES * self.dimension).enumerate() {
-                let results = &mut results[..queries.len() / self.dimension * count];
-                kernel(Block { queries, rows: components, dimension: self.dimension }, results);
-                for (number, keys) in results.chunks_exact_mut(count).enumerate() {
-                    self.to_keys(keys, inverse_norms);
-                    found(group * GROUP_QUERIES + number, first, keys);
-                }
+            let results = &mut results[..query_count * count];
+            kernel(Block { queries: &self.components, rows: components, dimension: self.dimension }, results);
+            for (query, keys) in results.chunks_exact_mut(count).enumerate() {
+                self.to_keys(keys, inverse_norms);
+                found(query, first, keys);
             }
         }
     }

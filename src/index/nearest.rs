@@ -1,15 +1,20 @@
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 
 /// Keeps the `k` nearest of what it is offered: smallest key first, ties by the item's own order.
+///
+/// What is near enough is put aside, and cut down to the nearest `k` when there is no more room: a few selections, where a
+/// heap would be put in order again for every item.
 pub struct Nearest<T> {
     k: usize,
-    /// The worst of the kept on top.
-    heap: BinaryHeap<Neighbor<T>>,
-    /// The key of the worst of the kept, once there are `k`: most of what is offered is farther, and a comparison is all that
-    /// it costs.
+    /// The nearest so far, and others, in no order.
+    aside: Vec<Neighbor<T>>,
+    room: usize,
+    /// What is farther cannot be among the nearest: most of what is offered, and a comparison is all that it costs.
     key_max: f32,
 }
+
+/// Room for so many at least, so that few selections are needed for small `k`.
+const ROOM_MIN: usize = 32;
 
 /// An item and how far away it is; a smaller key is nearer.
 #[derive(Clone, Copy, Debug)]
@@ -25,16 +30,21 @@ impl<T: Ord> Nearest<T> {
     pub fn new(k: usize) -> Self {
         assert!(k > 0, "a search for nothing is refused at the edge");
         // A large `k` on a small collection must not reserve what it never fills.
-        Self { k, heap: BinaryHeap::with_capacity(k.min(1024) + 1), key_max: f32::INFINITY }
+        let room = (2 * k).max(ROOM_MIN);
+        Self { k, aside: Vec::with_capacity(room.min(2048)), room, key_max: f32::INFINITY }
     }
 
     /// Offers many at once: most stretches of keys have none that is near enough, and are passed over as a whole.
     #[inline]
     pub fn offer_all(&mut self, keys: &[f32], item: impl Fn(usize) -> T) {
         const STRETCH: usize = 16;
+        let is_near = |keys: &[f32], key_max: f32| keys.iter().map(|&key| u32::from(key <= key_max)).sum::<u32>() > 0;
+        // Sums of comparisons, unlike a search for the least, are done many at once.
+        if !is_near(keys, self.key_max) {
+            return;
+        }
         for (stretch, keys) in keys.chunks(STRETCH).enumerate() {
-            let nearest = keys.iter().fold(f32::INFINITY, |nearest, &key| if key < nearest { key } else { nearest });
-            if nearest > self.key_max {
+            if !is_near(keys, self.key_max) {
                 continue;
             }
             for (number, &key) in keys.iter().enumerate() {
@@ -52,24 +62,27 @@ impl<T: Ord> Nearest<T> {
         self.take(Neighbor { key, item: item() });
     }
 
+    #[inline]
     fn take(&mut self, candidate: Neighbor<T>) {
-        if self.heap.len() < self.k {
-            self.heap.push(candidate);
-        } else if let Some(mut worst) = self.heap.peek_mut()
-            && candidate < *worst
-        {
-            *worst = candidate;
+        self.aside.push(candidate);
+        if self.aside.len() == self.room {
+            self.cut();
         }
-        if self.heap.len() == self.k
-            && let Some(worst) = self.heap.peek()
-        {
+    }
+
+    fn cut(&mut self) {
+        if self.aside.len() > self.k {
+            let (_, worst, _) = self.aside.select_nth_unstable(self.k - 1);
             self.key_max = worst.key;
+            self.aside.truncate(self.k);
         }
     }
 
     /// What was kept, nearest first.
-    pub fn into_sorted(self) -> Vec<Neighbor<T>> {
-        self.heap.into_sorted_vec()
+    pub fn into_sorted(mut self) -> Vec<Neighbor<T>> {
+        self.cut();
+        self.aside.sort_unstable();
+        self.aside
     }
 }
 

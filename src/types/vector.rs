@@ -103,7 +103,16 @@ impl Vector {
 
 /// Length of a vector, in double precision, so that neither large nor small components overflow.
 pub fn norm(components: &[f32]) -> f64 {
-    components.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+    // Independent sums, so that an addition need not wait for the one before.
+    let (lanes, rest) = components.as_chunks::<8>();
+    let mut sums = [0.0_f64; 8];
+    for lane in lanes {
+        for (sum, &x) in sums.iter_mut().zip(lane) {
+            *sum += f64::from(x) * f64::from(x);
+        }
+    }
+    let rest: f64 = rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    (sums.iter().sum::<f64>() + rest).sqrt()
 }
 
 #[cfg(test)]
