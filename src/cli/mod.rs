@@ -1,62 +1,190 @@
-//! The command line.
+//! The command line: `serve` runs the server, every other command is a client that speaks gRPC to one.
+//!
+//! Results go to standard output, everything else to standard error (`console`). How a command ends is one table (`exit`).
 
 pub mod bench;
+mod collections;
+mod completions;
+mod console;
+mod delete;
+mod exit;
+mod export;
+mod get;
+mod id_list;
+mod import;
+mod record_json;
+mod search;
+mod serve;
+mod server_options;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use vectron_embedding::telemetry::TelemetryOptions;
+use tokio::runtime;
 
-use crate::config::Config;
+use exit::{Ended, Exit, Failure};
+
+pub use serve::Serve;
+
+const ABOUT: &str = "\
+Vectron, a text-native vector database: text goes in, ranked text comes out.
+
+Without a command it serves: the store on port 3000 and the embedding service on port 8000, each gRPC and REST. The \
+other commands speak to a server that runs (--server, or VECTRON_SERVER). Every option with an [env: …] can be given as \
+an environment variable, or in a file `.env`. `vectron help COMMAND` explains a command, with examples.";
+
+const EXAMPLES: &str = "\
+Examples:
+  vectron                                        serve, with the data in ./data
+  vectron import notes.jsonl -c notes            lines of {\"id\": …, \"text\": …}; embedded by the server
+  vectron search -c notes \"a sleeping pet\"       the nearest records
+  vectron get -c notes 17                        one record as JSON
+  vectron export -c notes -o notes.jsonl.gz      everything, to be imported again
+  vectron collections list                       what there is";
 
 /// Vectron, a text-native vector database: text goes in, ranked text comes out.
-///
-/// Without a command it serves: the store on port 3000 and the embedding service on port 8000, each gRPC and REST.
-/// Every option can be given as an environment variable, or in a file `.env`.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+#[command(version, long_about = ABOUT, args_conflicts_with_subcommands = true)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", exit::EXIT_CODES))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    command: Option<Command>,
     /// What `serve` takes.
     #[command(flatten)]
-    pub serve: Serve,
+    serve: Serve,
 }
 
 /// What to do.
 #[derive(Subcommand)]
-pub enum Command {
-    /// Serve the store and the embedding service (the default).
-    #[command(after_help = EXAMPLES)]
-    Serve(Serve),
-    /// Measure a server under load, beside the most that its transport can carry.
+enum Command {
+    /// Serve the store and the embedding service (the default)
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(Box<Serve>),
+    Import(Box<import::Import>),
+    Export(export::Export),
+    Search(search::Search),
+    Get(get::Get),
+    Delete(delete::Delete),
+    Collections(collections::Collections),
+    Completions(completions::Completions),
+    /// Measure a server under load, beside the most that its transport can carry
     Bench(bench::BenchCommand),
 }
 
-/// What `serve` takes.
-#[derive(clap::Args)]
-pub struct Serve {
-    // First, since the headings of the configuration would hold for it too.
-    /// What is logged.
-    #[command(flatten)]
-    pub telemetry: TelemetryOptions,
-    /// How it runs.
-    #[command(flatten)]
-    pub config: Config,
+/// What was asked for.
+pub enum Task {
+    /// To be a server.
+    Serve(Box<Serve>),
+    /// To speak to one.
+    Client(Box<Client>),
 }
 
+/// A command that speaks to a server, or needs none.
+pub struct Client(Command);
+
 impl Cli {
-    /// The command that was asked for.
-    pub fn into_command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(self.serve))
+    /// What was asked for.
+    pub fn into_task(self) -> Task {
+        match self.command {
+            None => Task::Serve(Box::new(self.serve)),
+            Some(Command::Serve(serve)) => Task::Serve(serve),
+            Some(command) => Task::Client(Box::new(Client(command))),
+        }
     }
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  vectron                                        serve the store on 127.0.0.1:3000, embeddings on 127.0.0.1:8000
-  vectron serve --listen 0.0.0.0:3000            serve the store for other machines too
-  vectron serve --data /var/lib/vectron          keep the data elsewhere
-  vectron serve --embedding-url http://gpu:8000  take embeddings from another machine
+impl Client {
+    /// Runs the command to its end, and says what went wrong.
+    pub fn run(self) -> ExitCode {
+        let runtime = match self.runtime().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                console::tell_error(error);
+                return Exit::Failed.code().into();
+            }
+        };
+        let ended = runtime.block_on(run(self.0));
+        // A thread that waits for standard input would wait for ever.
+        runtime.shutdown_background();
+        let exit = ended.unwrap_or_else(|failure| {
+            if let Some(message) = failure.message {
+                console::tell_error(message);
+            }
+            failure.exit
+        });
+        exit.code().into()
+    }
 
-  curl localhost:3000/upsert-text -H 'content-type: application/json' -d '{\"id\": \"1\", \"text\": \"a red apple\"}'
-  curl 'localhost:3000/search/text?top_k=3' -H 'content-type: application/json' -d '{\"text\": \"fruit\"}'";
+    /// A client waits; only a load generator has work for several threads.
+    fn runtime(&self) -> runtime::Builder {
+        match self.0 {
+            Command::Bench(_) => runtime::Builder::new_multi_thread(),
+            _ => runtime::Builder::new_current_thread(),
+        }
+    }
+}
+
+async fn run(command: Command) -> Ended {
+    match command {
+        Command::Serve(_) => unreachable!("a server is no client"),
+        Command::Import(options) => import::run(*options).await,
+        Command::Export(options) => export::run(options).await,
+        Command::Search(options) => search::run(options).await,
+        Command::Get(options) => get::run(options).await,
+        Command::Delete(options) => delete::run(options).await,
+        Command::Collections(options) => collections::run(options).await,
+        Command::Completions(options) => completions::run(&options),
+        Command::Bench(options) => options.run().await.map(|()| Exit::Done).map_err(Failure::new),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The lines of a help that begin with `vectron`, without what a shell makes of them.
+    fn examples(command: &clap::Command) -> Vec<Vec<String>> {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines = help.lines().filter_map(|line| line.trim_start().strip_prefix("vectron").map(str::to_owned));
+        let words = |line: String| {
+            let line = line
+                .split("   ")
+                .next()
+                .unwrap_or_default()
+                .split(['|', '<', '>'])
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            let mut words = vec!["vectron".to_owned()];
+            for (position, part) in line.split(['"', '\'']).enumerate() {
+                // Every second part was in quotes.
+                match position % 2 {
+                    0 => words.extend(part.split_whitespace().map(str::to_owned)),
+                    _ => words.push(part.to_owned()),
+                }
+            }
+            words
+        };
+        lines.map(words).collect()
+    }
+
+    #[test]
+    fn every_example_of_the_help_is_understood() {
+        let mut command = Cli::command();
+        command.build();
+        let mut found = examples(&command);
+        for inner in command.get_subcommands() {
+            found.extend(examples(inner));
+            found.extend(inner.get_subcommands().flat_map(examples));
+        }
+        assert!(found.len() > 30, "{found:?}");
+        for words in found {
+            if let Err(error) = Cli::try_parse_from(&words) {
+                panic!("{words:?}: {error}");
+            }
+        }
+    }
+}
