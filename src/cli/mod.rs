@@ -151,7 +151,7 @@ mod tests {
         let lines = help.lines().filter_map(|line| line.trim_start().strip_prefix("vectron").map(str::to_owned));
         let words = |line: String| {
             let line = line
-                .split("   ")
+                .split("  ")
                 .next()
                 .unwrap_or_default()
                 .split(['|', '<', '>'])

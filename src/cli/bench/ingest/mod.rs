@@ -33,10 +33,10 @@ use watch::{Bar, MemoryUse, watch};
 /// For `--help`.
 pub const EXAMPLES: &str = "\
 Examples:
-  vectron bench ingest                                 starts a server, writes 1,000,000 x 384, four streams, durable
-  vectron bench ingest --rows 100000 --durability both the price of syncing
-  vectron bench ingest --data /mnt/disk                measures the disk of that folder (the default may be in memory)
-  vectron bench ingest --server http://db:3000         another machine's server; a scratch collection is made there
+  vectron bench ingest                                   starts a server, writes 1,000,000 x 384, four streams, durable
+  vectron bench ingest --rows 100000 --durability both   the price of syncing
+  vectron bench ingest --data /mnt/disk                  measures the disk of that folder (the default may be in memory)
+  vectron bench ingest --server http://db:3000           another machine's server; a scratch collection is made there
   vectron bench ingest --streams 1 --frame-records 100 --no-ceiling
   vectron bench ingest | jq -c 'select(.target == \"vectron\") | {rows_per_s, p99_ms, server_memory_beyond_data_bytes}'
 
