@@ -258,7 +258,9 @@ fn help_teaches_and_wrong_arguments_are_told() {
     let help = vectron(data.path()).arg("--help").stdout(std::process::Stdio::piped()).output().unwrap();
     let text = String::from_utf8(help.stdout).unwrap();
     assert!(help.status.success());
-    for part in ["serve", "--listen", "--data", "--embedding-url", "--offline", "Examples:", "vectron import", "Exit codes"] {
+    for part in
+        ["serve", "--listen", "--data", "--embedding-url", "--offline", "Examples:", "vectron import", "Exit codes"]
+    {
         assert!(text.contains(part), "no {part} in --help");
     }
     for (arguments, code, says) in [
