@@ -531,3 +531,21 @@ async fn a_collection_that_is_dropped_under_load_is_not_found_from_then_on() {
         assert_refused::<()>(Err(refused), Code::NotFound, "COLLECTION_NOT_FOUND", &[]);
     }
 }
+
+#[tokio::test]
+async fn a_new_space_of_raw_vectors_can_be_named_as_it_will_be() {
+    let data = data_folder();
+    let server = Server::start(data.path(), Texts::Away);
+    let named = |space: &str| {
+        let vector = pb::Vector { space: space.into(), ..floats(&[1.0, 2.0, 3.0]) };
+        let records = vec![pb::RecordInput { vector: Some(vector), ..input("a", &[]) }];
+        pb::UpsertRequest { create_missing: true, ..upsert(records) }
+    };
+    let mut client = server.vectors().await;
+    assert_refused(client.upsert(named("raw-4")).await, Code::NotFound, "SPACE_NOT_FOUND", &["raw-4"]);
+    for _ in 0..2 {
+        client.upsert(named("raw-3")).await.unwrap();
+    }
+    let strict = pb::UpsertRequest { create_missing: false, collection: "d".into(), ..named("raw-3") };
+    assert_refused(client.upsert(strict).await, Code::NotFound, "COLLECTION_NOT_FOUND", &["\"d\""]);
+}

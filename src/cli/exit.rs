@@ -121,10 +121,11 @@ impl Display for Told<'_> {
         match reason(status) {
             Some(reason) => write!(f, "{} [{reason}]", status.message()),
             // From the stack, not from a handler: the cause says more than the message.
-            None => match std::error::Error::source(*status) {
-                Some(source) => write!(f, "{} [{:?}]", innermost(source), status.code()),
-                None => write!(f, "{} [{:?}]", status.message(), status.code()),
-            },
+            None => {
+                let cause = std::error::Error::source(*status).map_or(status.message().to_owned(), innermost);
+                let what = if is_unreachable(status) { "the connection to the server failed: " } else { "" };
+                write!(f, "{what}{cause} [{:?}]", status.code())
+            }
         }
     }
 }

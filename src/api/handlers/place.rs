@@ -100,6 +100,12 @@ impl<'a> Placement<'a> {
             Err(NoPlace::NoSuchDimension { .. }) if self.create_missing => {
                 self.add_raw_space(vector).map_err(name_record)?
             }
+            // By the name that it would get: so what was exported comes back into a new collection.
+            Err(NoPlace::NoSuchSpace { name, .. })
+                if self.create_missing && name == raw_space(vector.dimension()).name.as_str() =>
+            {
+                self.add_raw_space(vector).map_err(name_record)?
+            }
             Err(error) => return Err(name_record(error.into())),
         };
         if space.metric == Metric::Cosine && !has_direction(vector) {

@@ -45,6 +45,9 @@ impl Target {
         let Some(spaces) = &mut self.spaces else { return Ok(()) };
         let dimension = vector.dimension.get();
         assert!(dimension <= DIMENSION_MAX, "checked when the line was read");
+        // A name that the first vector would get anyway is as good as none.
+        let is_known = spaces.iter().any(|known| known.name == space);
+        let space = if !is_known && space == format!("raw-{dimension}") { "" } else { space };
         let place = match space {
             "" => {
                 let fitting = || spaces.iter().filter(|space| space.dimension == dimension);
@@ -156,6 +159,8 @@ mod tests {
         assert_eq!(target.check(vector(2), ""), Ok(()));
         assert_eq!(target.check(vector(2), ""), Ok(()));
         assert!(target.check(vector(3), "").unwrap_err().contains("the collection has raw-2 (2)"));
+        assert_eq!(Target::new(None, true).check(vector(2), "raw-2"), Ok(()), "as it was exported");
+        assert!(Target::new(None, true).check(vector(2), "raw-3").is_err());
         assert!(Target::new(None, false).check(vector(2), "").unwrap_err().contains("no spaces"));
         assert_eq!(Target::unknown().check(vector(2), "any"), Ok(()));
     }

@@ -120,7 +120,10 @@ impl Session {
         let bytes = frame.encoded_len();
         self.check_credit(bytes)?;
         // Waited for in turn with all other streams; meanwhile nothing more is read of this one.
-        let budget = self.handlers.streams.budget.clone().acquire_many_owned(bytes as u32).await;
+        let budget = tokio::select! {
+            budget = self.handlers.streams.budget.clone().acquire_many_owned(bytes as u32) => budget,
+            halt = self.halted() => return Err(halt),
+        };
         let held = Held { bytes, _budget: budget.map_err(|closed| ApiError::new(Reason::Internal, closed))? };
         self.unsettled.add(bytes);
         let content = frame::read(frame.records).map(|records| {
