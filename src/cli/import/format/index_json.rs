@@ -99,7 +99,7 @@ impl Lines for IndexJson {
     fn next_line(&mut self) -> Result<Option<Line>, ReadError> {
         if self.place == Place::Before {
             if self.peek()? != Some(b'[') {
-                return self.fail("it does not begin with a bracket,");
+                return self.fail("it does not begin with a bracket (one object a line is --format jsonl)");
             }
             self.reader.consume(1);
             self.place = Place::Within;
