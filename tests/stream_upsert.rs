@@ -418,6 +418,43 @@ async fn frames_that_are_still_being_embedded_are_settled_before_the_stream_ends
 }
 
 #[tokio::test]
+async fn where_a_vector_lands_does_not_depend_on_how_fast_it_comes() {
+    let data = data_folder();
+    let server = Server::start(data.path(), Texts::Embedded);
+    let (client, _) = Client::open(&server, "s").await;
+    // The first frame makes the space that the second one belongs to.
+    client.send_frame(1, vec![text("t", "a text")]).await;
+    client.send_frame(2, vec![vector("v", &[1.0; 384])]).await;
+    client.finish().await;
+    assert_eq!(record(&server, "v").await.vector.unwrap().space, "minilm");
+}
+
+#[tokio::test]
+async fn a_stream_that_was_forgotten_while_it_was_open_is_told_so() {
+    let data = data_folder();
+    let server = Server::start(data.path(), Texts::Away);
+    let one = |id: &str| vec![vector(id, &[1.0, 2.0])];
+    let (mut victim, _) = Client::open(&server, "victim").await;
+    victim.send_frame(1, one("victim")).await;
+    victim.settled(1).await;
+    // As many as a collection remembers, each written to later.
+    let mut store = server.vectors().await;
+    for number in 0..1_000 {
+        let buffered = pb::Durability::Buffered.into();
+        let open = pb::StreamOpen { durability: buffered, ..open(&format!("other {number}")) };
+        let frame = pb::UpsertFrame { frame: 1, records: one("other") };
+        let messages = [Sent::Open(open), Sent::Frame(frame)];
+        let requests = messages.map(|message| pb::StreamUpsertRequest { message: Some(message) });
+        let mut answers = store.stream_upsert(tokio_stream::iter(requests)).await.unwrap().into_inner();
+        while answers.message().await.unwrap().is_some() {}
+    }
+    victim.send_frame(2, one("victim")).await;
+    assert_ended(&victim.end().await, Code::InvalidArgument, "FRAME_OUT_OF_ORDER", "expected frame 1, but got 2");
+    let (_, opened) = Client::open(&server, "victim").await;
+    assert_eq!(opened.resume_from, 1);
+}
+
+#[tokio::test]
 async fn texts_without_an_embedding_service_end_the_stream_and_are_not_settled() {
     let data = data_folder();
     let mut command = command(data.path(), Texts::Away);

@@ -50,6 +50,9 @@ impl Queries {
             Metric::Cosine | Metric::DotProduct => kernels().dot,
             Metric::Euclidean => kernels().squared_euclidean,
         };
+        if rows.live == 0 {
+            return;
+        }
         let query_count = self.components.len() / self.dimension;
         let mut results = vec![0.0; query_count * BLOCK_ROWS];
         for (first, count) in runs(rows.live) {

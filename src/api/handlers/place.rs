@@ -68,7 +68,9 @@ impl<'a> Placement<'a> {
         let model = &embedded.model;
         if let Some(number) = self.view.space_of_model(&model.model_id) {
             let space = self.view.space(number);
-            check_fingerprint(space, model)?;
+            for embedding in &embedded.embeddings {
+                check_embedding(space, model, embedding)?;
+            }
             return Ok(space.name.clone());
         }
         if !self.create_missing {
@@ -83,7 +85,11 @@ impl<'a> Placement<'a> {
         let name = SpaceName::new(&model.model_id).map_err(|error| ApiError::new(Reason::Internal, error))?;
         let dimension = embedded.embeddings[0].vector.dimension();
         let text_model = Some(model.clone());
-        self.new_spaces.push(Space { name: name.clone(), dimension, metric: Metric::Cosine, text_model });
+        let space = Space { name: name.clone(), dimension, metric: Metric::Cosine, text_model };
+        for embedding in &embedded.embeddings {
+            check_embedding(&space, model, embedding)?;
+        }
+        self.new_spaces.push(space);
         Ok(name)
     }
 
@@ -131,8 +137,27 @@ impl<'a> Placement<'a> {
     }
 }
 
-/// Embeddings of another fingerprint cannot be compared with those of the space.
-pub fn check_fingerprint(space: &Space, model: &TextModel) -> Result<(), ApiError> {
+/// Embeddings of another fingerprint cannot be compared with those of the space. A service that says the same fingerprint and
+/// sends something else is not believed: what was logged must be applicable for good.
+pub fn check_embedding(space: &Space, model: &TextModel, embedding: &Embedding) -> Result<(), ApiError> {
+    check_fingerprint(space, model)?;
+    let dimension = embedding.vector.dimension();
+    if dimension != space.dimension {
+        let message = format_args!(
+            "space {} has embeddings of dimension {}, but the embedding service now sends {dimension}: the model has changed",
+            space.name, space.dimension
+        );
+        return Err(ApiError::new(Reason::ModelChanged, message));
+    }
+    if space.metric == Metric::Cosine && !has_direction(&embedding.vector) {
+        let message =
+            format_args!("the embedding service sent a zero vector, which has no cosine, for space {}", space.name);
+        return Err(ApiError::new(Reason::EmbeddingUnavailable, message));
+    }
+    Ok(())
+}
+
+fn check_fingerprint(space: &Space, model: &TextModel) -> Result<(), ApiError> {
     let expected = space.text_model.as_ref().map_or("", |model| &model.fingerprint);
     if expected == model.fingerprint {
         return Ok(());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::convert::{Fields, check_text, invalid, read_model_id, read_vector, refuse_filter, to_record};
 use crate::api::error::{ApiError, Reason};
-use crate::api::handlers::place::check_fingerprint;
+use crate::api::handlers::place::check_embedding;
 use crate::api::handlers::{AnswerSize, Handlers};
 use crate::collection::{Found, Search, SpaceNumber, View, describe, has_direction};
 use crate::embedding::{Embedded, InputType};
@@ -139,6 +139,12 @@ impl Asked {
     pub fn read(request: pb::SearchRequest) -> Result<Self, ApiError> {
         refuse_filter(request.filter.as_ref())?;
         check_target_recall(request.target_recall)?;
+        // What is too large must not be in memory while something is waited for.
+        match &request.query {
+            Some(Query::Text(text)) => check_text("text", &text.text)?,
+            Some(Query::Vector(vector)) => drop(read_vector("vector", vector)?),
+            None => {}
+        }
         Ok(Self {
             top_k: read_top_k(request.top_k)?,
             fields: Fields::read(request.read_mask.as_ref(), Fields::WITHOUT_VECTOR)?,
@@ -212,8 +218,8 @@ fn locate_text((embedded, embed_time): (Embedded, Duration), view: &View) -> Res
         let message = format_args!("the collection has no texts of model {:?}; it has {existing}", model.model_id);
         return Err(ApiError::new(Reason::SpaceNotFound, message));
     };
-    check_fingerprint(view.space(space), model)?;
     let embedding = embedded.embeddings.into_iter().next().expect("one text has one embedding");
+    check_embedding(view.space(space), model, &embedding)?;
     Ok(Placed { space, vector: embedding.vector, is_truncated: embedding.is_truncated, embed_time })
 }
 

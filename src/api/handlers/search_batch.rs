@@ -50,24 +50,19 @@ impl SearchBatches {
         waiting.await.map_err(|_| ApiError::new(Reason::Internal, "a batch of searches has failed"))
     }
 
-    /// Runs what waits, as a batch, until nothing does.
+    /// Runs what waits, as one batch; what comes meanwhile is the next, in a task of its own.
     fn run_waiting(&self) {
-        loop {
-            let batch = {
-                let mut state = self.lock();
-                let count = state.waiting.len().min(BATCH_SEARCHES_MAX);
-                if count == 0 {
-                    state.is_running = false;
-                    return;
-                }
-                state.waiting.drain(..count).collect::<Vec<_>>()
-            };
-            let (ready, answers): (Vec<_>, Vec<_>) =
-                batch.into_iter().map(|waiting| (waiting.ready, waiting.answer)).unzip();
-            for (found, answer) in Ready::run_all_here(ready).into_iter().zip(answers) {
-                // Whoever has left does not want it any more.
-                let _ = answer.send(found);
-            }
+        let _turn = Turn(self);
+        let batch: Vec<Waiting> = {
+            let mut state = self.lock();
+            let count = state.waiting.len().min(BATCH_SEARCHES_MAX);
+            state.waiting.drain(..count).collect()
+        };
+        let (ready, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.ready, waiting.answer)).unzip();
+        for (found, answer) in Ready::run_all_here(ready).into_iter().zip(answers) {
+            // Whoever has left does not want it any more.
+            let _ = answer.send(found);
         }
     }
 

@@ -12,6 +12,9 @@ use super::sending::Sending;
 use crate::cli::exit::{Failure, Told, reason};
 use crate::pb::v1 as pb;
 
+/// Records that are read at once: with vectors of the largest dimension they fit a message.
+const READ_RECORDS_MAX: usize = 200;
+
 impl Sending {
     /// From the last refused frame to the first; see `repair`.
     pub(super) async fn go_through_refused(&mut self) -> Result<(), Failure> {
@@ -91,21 +94,26 @@ impl Sending {
         if positions.is_empty() {
             return Ok(positions);
         }
-        let request = get_request(&self.open.collection, frame, &positions);
-        let response = loop {
-            match self.client.get(request.clone()).await {
-                Ok(response) => break response.into_inner(),
-                // Refused before the collection was made.
-                Err(status) if status.code() == Code::NotFound => return Ok(positions),
-                Err(status) if is_temporary(&status) => self.pause(status).await?,
-                Err(status) => return Err(status.into()),
-            }
-        };
-        let there: HashMap<&str, &pb::Record> =
-            response.records.iter().map(|record| (record.id.as_str(), record)).collect();
+        let mut there: HashMap<String, pb::Record> = HashMap::new();
+        for part in positions.chunks(READ_RECORDS_MAX) {
+            let request = get_request(&self.open.collection, frame, part);
+            let response = loop {
+                match self.client.get(request.clone()).await {
+                    Ok(response) => break response.into_inner(),
+                    // Refused before the collection was made.
+                    Err(status) if status.code() == Code::NotFound => return Ok(positions),
+                    Err(status) if is_temporary(&status) => self.pause(status).await?,
+                    Err(status) => return Err(status.into()),
+                }
+            };
+            there.extend(response.records.into_iter().map(|record| (record.id.clone(), record)));
+        }
         let is_there =
             |record: &pb::RecordInput| there.get(record.id.as_str()).is_some_and(|found| is_same(found, record));
-        let (known, unknown) = positions.into_iter().partition::<Vec<_>, _>(|&at| is_there(&frame.records[at]));
+        // Of several with the same id the last wins: where it is there, those before it must not come after it.
+        let last: HashMap<&str, usize> = positions.iter().map(|&at| (frame.records[at].id.as_str(), at)).collect();
+        let is_known = |at: usize| is_there(&frame.records[last[frame.records[at].id.as_str()]]);
+        let (known, unknown) = positions.into_iter().partition::<Vec<_>, _>(|&at| is_known(at));
         self.totals.records_before += known.len() as u64;
         Ok(unknown)
     }

@@ -236,7 +236,10 @@ impl Sending {
     fn tell_resuming(&mut self) {
         if !self.is_resuming_told && self.totals.records_before > 0 {
             self.console
-                .say(format_args!("resuming: {} are there already", counted(self.totals.records_before, "record")));
+                .say(format_args!(
+                    "resuming: {} are there already; lines that were left out before are not looked at again (--restart begins anew)",
+                    counted(self.totals.records_before, "record")
+                ));
             self.console.bar().reset_eta();
         }
         self.is_resuming_told = true;

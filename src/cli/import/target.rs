@@ -75,8 +75,7 @@ impl Target {
             name => {
                 let Some(place) = spaces.iter().find(|space| space.name == name) else {
                     let existing = describe(spaces);
-                    let advice =
-                        "add it with `vectron collections add-space`, or say --ignore for the field that names it";
+                    let advice = "add it with `vectron collections add-space` and import with --restart, or say --ignore for the field that names it";
                     return Err(format!("there is no space {name:?}: the collection has {existing}; {advice}"));
                 };
                 if place.dimension != dimension {

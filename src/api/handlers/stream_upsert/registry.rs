@@ -13,8 +13,9 @@ use tokio::time::timeout;
 use crate::api::error::{ApiError, Reason};
 use crate::types::{CollectionName, StreamId};
 
-/// Streams that are open at once, of all collections.
-const OPEN_MAX: usize = 1_024;
+/// Streams that are open at once, of all collections: fewer than one collection remembers, so that no open one is forgotten
+/// for the sake of another.
+const OPEN_MAX: usize = 512;
 /// The older connection has this long to stop: the time of a sync.
 const TAKEOVER_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -37,7 +38,8 @@ struct Slot {
 pub struct Lease {
     streams: OpenStreams,
     key: Key,
-    slot: Arc<Slot>,
+    /// Let go of under the table's lock.
+    slot: Option<Arc<Slot>>,
     number: u64,
     _turn: Option<OwnedMutexGuard<()>>,
 }
@@ -46,7 +48,7 @@ impl OpenStreams {
     /// Takes the stream over from whoever has it.
     pub async fn lease(&self, collection: CollectionName, stream_id: StreamId) -> Result<Lease, ApiError> {
         let mut lease = self.ask(collection, stream_id)?;
-        let turn = lease.slot.turn.clone().lock_owned();
+        let turn = lease.slot().turn.clone().lock_owned();
         let waited = tokio::select! {
             biased;
             () = lease.taken_over() => return Err(lease.taken_over_error()),
@@ -76,7 +78,7 @@ impl OpenStreams {
             *asked += 1;
             number = *asked;
         });
-        Ok(Lease { streams: self.clone(), key, slot, number, _turn: None })
+        Ok(Lease { streams: self.clone(), key, slot: Some(slot), number, _turn: None })
     }
 
     /// Nothing that runs under the lock can leave the table half changed.
@@ -88,9 +90,13 @@ impl OpenStreams {
 impl Lease {
     /// Waits until another connection asks for the stream.
     pub async fn taken_over(&self) {
-        let mut asked = self.slot.asked.subscribe();
+        let mut asked = self.slot().asked.subscribe();
         let later = asked.wait_for(|&asked| asked > self.number).await;
         assert!(later.is_ok(), "the sender lives in the slot");
+    }
+
+    fn slot(&self) -> &Slot {
+        self.slot.as_ref().expect("it is there until the lease is dropped")
     }
 
     /// What the older connection is told.
@@ -103,8 +109,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut open = self.streams.lock();
-        // The table and this lease: nobody else has the stream or waits for it.
-        if Arc::strong_count(&self.slot) == 2 {
+        self.slot = None;
+        // The table alone: nobody has the stream or waits for it.
+        if open.get(&self.key).is_some_and(|slot| Arc::strong_count(slot) == 1) {
             open.remove(&self.key);
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::write::{Appended, Written};
 use super::{CREDIT_BYTES, Session, Told, frame};
 use crate::api::error::{ApiError, Reason};
-use crate::collection::{Answer, Applied, Outcome};
+use crate::collection::{Answer, Applied, Outcome, Refusal};
 use crate::pb::v1 as pb;
 use crate::types::Sequence;
 
@@ -45,6 +45,9 @@ impl Session {
                 self.tell_mark(mark, written.is_empty()).await
             }
             Written::Finish(answer) => {
+                if mark.settled_frame > 0 {
+                    self.tell_mark(mark, true).await?;
+                }
                 let finished = finished(wait(answer).await?)?;
                 self.tell(Told::Finished(finished)).await
             }
@@ -75,6 +78,8 @@ impl Session {
                 Ok(Some(frame::to_refused(number, &fault)))
             }
             Ok(_) => Err(mixed_up("a frame")),
+            // Not settled: the mark was forgotten, because too many other streams were written to.
+            Err(refusal @ Refusal::FrameOutOfOrder { .. }) => Err(refusal.into()),
             Err(refusal) => {
                 let Sequence(sequence) = self.collection.stream_mark(&self.stream_id).sequence;
                 mark.sequence = sequence;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tonic::Code;
 
 use super::intake::{Content, Held, Incoming, TakenIn};
@@ -36,6 +36,15 @@ impl Written {
         let (Written::Frame(Appended { answer, .. }) | Written::Finish(answer)) = self;
         let _ = answer.await;
     }
+}
+
+/// The same answer, once it has come.
+async fn decided(answer: Answer) -> Answer {
+    let (sender, receiver) = oneshot::channel();
+    if let Ok(outcome) = answer.await {
+        let _ = sender.send(outcome);
+    }
+    receiver
 }
 
 impl Session {
@@ -72,8 +81,13 @@ impl Session {
                 (Change::FrameRefused(fault.clone()), Some(fault))
             }
         };
+        let adds_space = matches!(&change, Change::Upserted(upserted) if !upserted.spaces.is_empty());
         let stream_frame = Some(StreamFrame { stream_id: self.stream_id.clone(), frame: number });
-        let answer = self.append(Operation { change, stream_frame, request_key: None }).await?;
+        let mut answer = self.append(Operation { change, stream_frame, request_key: None }).await?;
+        if adds_space {
+            // The next frame is placed among the spaces as they then are.
+            answer = decided(answer).await;
+        }
         Ok(Appended { number, answer, fault, held })
     }
 
