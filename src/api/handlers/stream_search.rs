@@ -29,7 +29,7 @@ use crate::pb::v1::stream_search_response::Result as Outcome;
 /// Queries of one stream that the server has taken in and not yet handed over.
 const QUERIES_MAX: usize = 512;
 /// Queries that are answered at one go; then the connection gets its turn.
-const TURN_QUERIES_MAX: usize = 64;
+const TURN_QUERIES_MAX: usize = 96;
 /// So many short queries are worth a task of their own: meanwhile the next ones are read, on another core.
 const ASIDE_QUERIES_MIN: usize = 8;
 
