@@ -12,16 +12,28 @@ use crate::embedding::{Embedded, InputType};
 use crate::pb::v1 as pb;
 use crate::pb::v1::search_request::Query;
 use crate::types::limits::TOP_K_MAX;
-use crate::types::{Metric, Vector};
+use crate::types::{Metric, SpaceName, Vector};
 
 /// Hits where the client does not say.
 const TOP_K_DEFAULT: u32 = 10;
 
-/// A search as it was asked for.
+/// A search as it was asked for, checked as far as it can be without the collection.
 pub struct Asked {
     collection: String,
-    query: Query,
     min_sequence: u64,
+    query: Wanted,
+    answer: Answer,
+}
+
+/// What is searched for.
+enum Wanted {
+    Vector(Vector, Option<SpaceName>),
+    Text(pb::TextQuery),
+}
+
+/// What the answer is to hold.
+#[derive(Clone, Copy)]
+struct Answer {
     top_k: usize,
     fields: Fields,
     explain: bool,
@@ -29,9 +41,9 @@ pub struct Asked {
 
 /// What can be said of a search at once.
 pub enum Located {
-    /// It can be run where it stands.
-    Short(Ready),
-    /// It has to wait for something.
+    /// It needs nothing more but a thread.
+    Ready(Ready),
+    /// It has to wait for its sequence, or for the embedding of its text.
     Later(Asked),
 }
 
@@ -48,7 +60,7 @@ pub struct Unfilled {
     form: Form,
 }
 
-/// What an answer is to hold.
+/// How an answer is filled.
 struct Form {
     space: SpaceNumber,
     fields: Fields,
@@ -76,34 +88,35 @@ impl Handlers {
     pub async fn locate(&self, asked: Asked) -> Result<Ready, ApiError> {
         let collection = self.collection_at(&asked.collection, asked.min_sequence).await?;
         match asked.query {
-            Query::Vector(ref vector) => {
+            Wanted::Vector(vector, space) => {
                 let view = collection.view();
-                asked.ready(locate_vector(vector, &view)?, view)
+                asked.answer.ready(locate_vector(vector, space.as_ref(), &view)?, view)
             }
             // Embedding takes its time: the view is taken after it.
-            Query::Text(ref text) => {
+            Wanted::Text(text) => {
                 let default_model_id = collection.view().default_model_id().to_owned();
-                let embedded = self.embed_query(text.clone(), &default_model_id).await?;
+                let embedded = self.embed_query(text, &default_model_id).await?;
                 let view = collection.view();
-                asked.ready(locate_text(embedded, &view)?, view)
+                asked.answer.ready(locate_text(embedded, &view)?, view)
             }
         }
     }
 
-    /// The search, where nothing is to be waited for: a vector, compared with few records that are visible already.
-    pub fn locate_short(&self, asked: Asked) -> Result<Located, ApiError> {
-        let Query::Vector(vector) = &asked.query else { return Ok(Located::Later(asked)) };
+    /// The same, where nothing is to be waited for.
+    pub fn locate_now(&self, asked: Asked) -> Result<Located, ApiError> {
         let view = self.collection(&asked.collection)?.view();
-        if asked.min_sequence > view.sequence().0 {
-            return Ok(Located::Later(asked));
+        match asked.query {
+            Wanted::Vector(vector, space) if asked.min_sequence <= view.sequence().0 => {
+                let placed = locate_vector(vector, space.as_ref(), &view)?;
+                asked.answer.ready(placed, view).map(Located::Ready)
+            }
+            query => Ok(Located::Later(Asked { query, ..asked })),
         }
-        let ready = asked.ready(locate_vector(vector, &view)?, view)?;
-        Ok(if ready.search.is_short(&ready.view) { Located::Short(ready) } else { Located::Later(asked) })
     }
 
     /// Runs a search: in place where it is short, with others that come meanwhile; else on a thread of the pool.
     pub async fn run(&self, ready: Ready) -> Result<Unfilled, ApiError> {
-        if ready.search.is_short(&ready.view) {
+        if ready.is_short() {
             return self.batches.run(ready).await;
         }
         let Ready { view, search, mut form } = ready;
@@ -125,7 +138,6 @@ impl Handlers {
         query: pb::TextQuery,
         default_model_id: &str,
     ) -> Result<(Embedded, Duration), ApiError> {
-        check_text("text", &query.text)?;
         let model_id = read_model_id("text.model_id", &query.model_id)?;
         let model_id = if model_id.is_empty() { default_model_id } else { &model_id };
         let started = Instant::now();
@@ -139,23 +151,28 @@ impl Asked {
     pub fn read(request: pb::SearchRequest) -> Result<Self, ApiError> {
         refuse_filter(request.filter.as_ref())?;
         check_target_recall(request.target_recall)?;
-        // What is too large must not be in memory while something is waited for.
-        match &request.query {
-            Some(Query::Text(text)) => check_text("text", &text.text)?,
-            Some(Query::Vector(vector)) => drop(read_vector("vector", vector)?),
-            None => {}
-        }
-        Ok(Self {
+        let answer = Answer {
             top_k: read_top_k(request.top_k)?,
             fields: Fields::read(request.read_mask.as_ref(), Fields::WITHOUT_VECTOR)?,
-            query: request.query.ok_or_else(|| invalid("query", "set `vector` or `text`"))?,
-            collection: request.collection,
-            min_sequence: request.min_sequence,
             explain: request.explain,
-        })
+        };
+        let query = match request.query {
+            Some(Query::Vector(vector)) => {
+                let (vector, space) = read_vector("vector", &vector)?;
+                Wanted::Vector(vector, space)
+            }
+            Some(Query::Text(text)) => {
+                check_text("text", &text.text)?;
+                Wanted::Text(text)
+            }
+            None => return Err(invalid("query", "set `vector` or `text`")),
+        };
+        Ok(Self { collection: request.collection, min_sequence: request.min_sequence, query, answer })
     }
+}
 
-    fn ready(&self, placed: Placed, view: Arc<View>) -> Result<Ready, ApiError> {
+impl Answer {
+    fn ready(self, placed: Placed, view: Arc<View>) -> Result<Ready, ApiError> {
         check_direction(&placed, &view)?;
         let Placed { space, vector, is_truncated, embed_time } = placed;
         let times = Times { embed: embed_time, queue: Duration::ZERO };
@@ -165,6 +182,11 @@ impl Asked {
 }
 
 impl Ready {
+    /// Whether the search is too short to be worth another thread.
+    pub fn is_short(&self) -> bool {
+        self.search.is_short(&self.view)
+    }
+
     /// Runs the search on this thread.
     pub fn run_here(self) -> Unfilled {
         Unfilled { found: self.search.run(self.view), form: self.form }
@@ -205,9 +227,8 @@ fn check_target_recall(target_recall: Option<f64>) -> Result<(), ApiError> {
     }
 }
 
-fn locate_vector(vector: &pb::Vector, view: &View) -> Result<Placed, ApiError> {
-    let (vector, space) = read_vector("vector", vector)?;
-    let space = view.place(vector.dimension(), space.as_ref())?;
+fn locate_vector(vector: Vector, space: Option<&SpaceName>, view: &View) -> Result<Placed, ApiError> {
+    let space = view.place(vector.dimension(), space)?;
     Ok(Placed { space, vector, is_truncated: false, embed_time: Duration::ZERO })
 }
 

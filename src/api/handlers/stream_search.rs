@@ -155,12 +155,16 @@ where
         let mut short_indexes = Vec::with_capacity(queries.len());
         for pb::StreamSearchRequest { query_index, search, deadline_ms } in queries {
             let asked = search.ok_or_else(|| invalid("search", "must be set")).and_then(Asked::read);
-            match asked.and_then(|asked| self.handlers.locate_short(asked)) {
-                Ok(Located::Short(ready)) => {
+            match asked.and_then(|asked| self.handlers.locate_now(asked)) {
+                Ok(Located::Ready(ready)) if ready.is_short() => {
                     short.push(ready);
                     short_indexes.push(query_index);
                 }
-                Ok(Located::Later(asked)) => self.start(query_index, asked, deadline_ms),
+                Ok(Located::Ready(ready)) => self.start(query_index, std::future::ready(Ok(ready)), deadline_ms),
+                Ok(Located::Later(asked)) => {
+                    let handlers = self.handlers.clone();
+                    self.start(query_index, async move { handlers.locate(asked).await }, deadline_ms);
+                }
                 Err(error) => self.answered.push_back(Answered { query_index, outcome: Err(error) }),
             }
         }
@@ -177,11 +181,16 @@ where
         }
     }
 
-    fn start(&mut self, query_index: u64, asked: Asked, deadline_ms: u32) {
+    fn start(
+        &mut self,
+        query_index: u64,
+        located: impl Future<Output = Result<Ready, ApiError>> + Send + 'static,
+        deadline_ms: u32,
+    ) {
         let handlers = self.handlers.clone();
         let pool_turns = self.pool_turns.clone();
         let search = async move {
-            let ready = handlers.locate(asked).await?;
+            let ready = located.await?;
             let _turn = pool_turns.acquire().await.map_err(|closed| ApiError::new(Reason::Internal, closed))?;
             handlers.run(ready).await
         };
