@@ -7,6 +7,7 @@ pub mod pb;
 pub mod types;
 
 pub mod distance;
+pub mod filter;
 
 pub mod index;
 pub mod storage;

@@ -39,3 +39,15 @@ pub const SPACES_MAX: usize = 64;
 pub const COLLECTIONS_MAX: usize = 1_000;
 /// Request ids that a collection remembers.
 pub const REQUEST_IDS_MAX: usize = 1_000_000;
+/// Bytes of the records that a filter chooses for one delete, 16 beside each id: a record of the log holds them all.
+pub const DELETE_BYTES_MAX: usize = 64 << 20;
+/// Nodes of a filter.
+pub const FILTER_NODES_MAX: usize = 1_024;
+/// Levels of a filter.
+pub const FILTER_DEPTH_MAX: usize = 16;
+/// Values of an `in`.
+pub const FILTER_VALUES_MAX: usize = 10_000;
+/// Bytes of a field's name in a filter.
+pub const FILTER_FIELD_BYTES_MAX: usize = 1_024;
+/// Dots of a field's name in a filter: each is a place where it may descend into an object.
+pub const FILTER_FIELD_DOTS_MAX: usize = 32;
