@@ -381,6 +381,36 @@ fn records_are_got_and_deleted_by_id() {
 }
 
 #[test]
+fn a_filter_narrows_search_export_and_delete() {
+    let data = data_folder();
+    let server = Server::start(data.path(), Texts::Away);
+    let cli = Cli::of(&server);
+    assert_eq!(cli.run_with(&["import", "-", "--format", "jsonl"], &vector_lines(50, 2)).code, 0);
+    let filter = r#"{"range": {"field": "n", "at_least": 10, "less_than": 13}}"#;
+    let found = cli.done(&["search", "--vector", "[1, 2]", "--filter", filter, "--json"]);
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let mut ids: Vec<&str> = found["hits"].as_array().unwrap().iter().map(|hit| hit["id"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["000010", "000011", "000012"]);
+    let exported = cli.done(&["export", "--filter", filter, "--no-vectors"]);
+    assert_eq!(exported.lines().count(), 3, "{exported}");
+    let ran = cli.run(&["delete", "--filter", filter, "--dry-run", "--json"]);
+    assert_eq!((ran.out.as_str(), cli.records("default")), ("{\"deleted\":3,\"missing\":[]}\n", 50), "{}", ran.err);
+    let ran = cli.run(&["delete", "--filter", filter, "--json"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "{\"deleted\":3,\"missing\":[]}\n"), "{}", ran.err);
+    assert_eq!(cli.records("default"), 47);
+    for arguments in [
+        &["search", "x", "--filter", "{\"equal\": 1}"][..],
+        &["export", "--filter", "{"],
+        &["delete", "1", "--filter", filter],
+        &["delete", "--filter", r#"{"in": {"field": "n", "values": []}}"#],
+    ] {
+        let ran = cli.run(arguments);
+        assert!(ran.code == 2 && ran.err.starts_with("error: "), "{arguments:?}: {}", ran.err);
+    }
+}
+
+#[test]
 fn collections_are_created_listed_and_deleted() {
     let data = data_folder();
     let server = Server::start(data.path(), Texts::Away);

@@ -305,11 +305,7 @@ async fn every_mistake_has_its_code_and_changes_nothing() {
         (search(&[1.0]), invalid, "DIMENSION_MISMATCH"),
         (pb::SearchRequest { query: None, ..search(&[]) }, invalid, "INVALID_ARGUMENT"),
         (pb::SearchRequest { target_recall: Some(1.5), ..search(&[1.0, 1.0]) }, invalid, "INVALID_ARGUMENT"),
-        (
-            pb::SearchRequest { filter: Some(pb::Filter::default()), ..search(&[1.0, 1.0]) },
-            Code::Unimplemented,
-            "NOT_IMPLEMENTED",
-        ),
+        (pb::SearchRequest { filter: Some(pb::Filter::default()), ..search(&[1.0, 1.0]) }, invalid, "INVALID_FILTER"),
         (pb::SearchRequest { collection: "nope".into(), ..search(&[1.0]) }, Code::NotFound, "COLLECTION_NOT_FOUND"),
     ] {
         assert_refused(client.search(request).await, code, reason, &[]);
@@ -356,17 +352,8 @@ async fn what_is_not_built_yet_says_so_by_name() {
     let data = data_folder();
     let server = Server::start(data.path(), Texts::Away);
     create(&server, vec![]).await;
-    let mut vectors = server.vectors().await;
     let mut admin = server.admin().await;
-    let filter = || Some(pb::Filter::default());
     let unimplemented = Code::Unimplemented;
-    let selector = Some(pb::delete_request::Selector::Filter(pb::Filter::default()));
-    let delete = pb::DeleteRequest { collection: "c".into(), selector, ..Default::default() };
-    assert_refused(vectors.delete(delete).await, unimplemented, "NOT_IMPLEMENTED", &["filter"]);
-    let list = pb::ListRequest { collection: "c".into(), filter: filter(), ..Default::default() };
-    assert_refused(vectors.list(list).await, unimplemented, "NOT_IMPLEMENTED", &["filter"]);
-    let count = pb::CountRequest { collection: "c".into(), filter: filter(), ..Default::default() };
-    assert_refused(vectors.count(count).await, unimplemented, "NOT_IMPLEMENTED", &["filter"]);
     let snapshot = admin.create_snapshot(pb::CreateSnapshotRequest::default()).await;
     assert_refused(snapshot, unimplemented, "NOT_IMPLEMENTED", &["AdminService.CreateSnapshot"]);
     let snapshots = admin.list_snapshots(pb::ListSnapshotsRequest::default()).await;

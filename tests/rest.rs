@@ -254,7 +254,7 @@ async fn every_mistake_is_told_and_changes_nothing() {
         ),
         wrong("/search/text?collection=nope", json!({"text": "x"}), 404, "COLLECTION_NOT_FOUND", &["nope"]),
         wrong("/search/text", json!({"text": "x", "model_id": "nope"}), 404, "MODEL_NOT_FOUND", &["nope"]),
-        wrong("/search/text", json!({"text": "x", "filter": {}}), 501, "NOT_IMPLEMENTED", &["filter"]),
+        wrong("/search/text", json!({"text": "x", "filter": {}}), 400, "INVALID_FILTER", &["filter", "all_of"]),
         wrong(
             "/vector?colection=other",
             json!({"id": "b", "vector": [1, 2, 3]}),

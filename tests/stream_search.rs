@@ -137,7 +137,7 @@ async fn a_query_that_is_wrong_or_late_fails_alone() {
     assert_eq!(error(&answers[&4]), (Code::NotFound as i32, "COLLECTION_NOT_FOUND"));
     assert_eq!(error(&answers[&5]), (Code::InvalidArgument as i32, "INVALID_TOP_K"));
     assert_eq!(error(&answers[&6]), (Code::InvalidArgument as i32, "INVALID_ARGUMENT"));
-    assert_eq!(error(&answers[&7]), (Code::Unimplemented as i32, "NOT_IMPLEMENTED"));
+    assert_eq!(error(&answers[&7]), (Code::InvalidArgument as i32, "INVALID_FILTER"));
     assert_eq!(error(&answers[&8]), (Code::Unavailable as i32, "EMBEDDING_UNAVAILABLE"));
     assert_eq!(error(&answers[&9]), (Code::InvalidArgument as i32, "ZERO_VECTOR"));
 }

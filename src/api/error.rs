@@ -48,6 +48,8 @@ reasons! {
     InvalidText = "INVALID_TEXT", InvalidArgument, BAD_REQUEST;
     /// Metadata are too large, too deep, or have a number that is not finite.
     InvalidMetadata = "INVALID_METADATA", InvalidArgument, BAD_REQUEST;
+    /// A filter is no condition, or too large.
+    InvalidFilter = "INVALID_FILTER", InvalidArgument, BAD_REQUEST;
     /// `top_k` is out of its range.
     InvalidTopK = "INVALID_TOP_K", InvalidArgument, BAD_REQUEST;
     /// No space takes vectors of this dimension.

@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 
 use crate::cli::console::{Unit, counted, results};
 use crate::cli::exit::{Ended, Exit, Failure};
+use crate::cli::filter;
 use crate::cli::record_json::{RecordJson, read_mask};
 use crate::cli::server_options::{CollectionOption, ServerOptions, vectors};
 use crate::pb::v1 as pb;
@@ -21,7 +22,7 @@ use crate::pb::v1::collection_service_client::CollectionServiceClient;
 const PAGE_RECORDS: u32 = 2_000;
 
 const ABOUT: &str = "\
-Write all records of a collection, in the order of their ids.
+Write all records of a collection, or those that fulfil a filter, in the order of their ids.
 
 JSON Lines give back what was stored: id, text, vector, space and metadata. Numbers are written so that they come back bit \
 for bit. To import them elsewhere, make a collection with the same spaces first: `vectron collections create NEW --like OLD`. \
@@ -32,6 +33,7 @@ Examples:
   vectron export -c notes -o notes.jsonl.gz          a file, packed
   vectron export -c notes | head                     a look
   vectron export -c notes --no-vectors -o texts.jsonl        to be embedded anew by another model
+  vectron export -c notes --filter '{\"equals\": {\"field\": \"kind\", \"value\": \"animal\"}}' -o animals.jsonl
   vectron export -c old --format index-json -o index.json    ids and vectors only, as earlier Vectron had them";
 
 /// Write all records of a collection, in the order of their ids
@@ -42,6 +44,10 @@ pub struct Export {
     server: ServerOptions,
     #[command(flatten)]
     collection: CollectionOption,
+
+    /// Only records whose metadata fulfil this: all_of, any_of, not, equals, in, range, exists or contains.
+    #[arg(long, value_name = "JSON", value_parser = filter::read)]
+    filter: Option<pb::Filter>,
 
     /// The file [default: standard output]; packed where its name ends with .gz. It appears when it is whole.
     #[arg(long, short, value_name = "FILE", help_heading = "Output")]
@@ -82,9 +88,11 @@ pub async fn run(options: Export) -> Ended {
     let name = options.collection.collection.clone();
     let request = pb::GetCollectionRequest { name: name.clone() };
     let described = CollectionServiceClient::new(channel.clone()).get_collection(request).await?.into_inner();
-    console.start_bar(described.collection.map(|collection| collection.record_count), Unit::Records);
+    let all = described.collection.map(|collection| collection.record_count);
+    // How many fulfil a filter is not known before the end.
+    console.start_bar(all.filter(|_| options.filter.is_none()), Unit::Records);
     let started = Instant::now();
-    let mut pages = Pages::new(channel, &name, options.no_vectors);
+    let mut pages = Pages::new(channel, &name, options.filter, options.no_vectors);
     let mut output = Output::open(options.output.as_deref())?;
     let mut count = 0;
     if options.format == Format::IndexJson {
@@ -127,10 +135,11 @@ struct Pages {
 }
 
 impl Pages {
-    fn new(channel: Channel, collection: &str, no_vectors: bool) -> Self {
+    fn new(channel: Channel, collection: &str, filter: Option<pb::Filter>, no_vectors: bool) -> Self {
         let request = pb::ListRequest {
             collection: collection.to_owned(),
             page_size: PAGE_RECORDS,
+            filter,
             read_mask: read_mask(if no_vectors { &["text", "metadata"] } else { &["vector", "text", "metadata"] }),
             ..pb::ListRequest::default()
         };

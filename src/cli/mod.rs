@@ -9,6 +9,7 @@ mod console;
 mod delete;
 mod exit;
 mod export;
+mod filter;
 mod get;
 mod id_list;
 mod import;

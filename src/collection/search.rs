@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::collection::memtable::Row;
 use crate::collection::view::{SpaceNumber, View};
+use crate::filter::Filter;
 use crate::index::{Nearest, flat};
 use crate::types::{Metric, RecordId, Vector, norm};
 
@@ -16,6 +17,8 @@ pub struct Search {
     pub vector: Vector,
     /// The most hits to return: at least 1.
     pub top_k: usize,
+    /// Only records whose metadata fulfil it.
+    pub filter: Option<Arc<Filter>>,
 }
 
 /// The hits of a search, and how they were found.
@@ -33,6 +36,8 @@ pub struct Found {
 pub struct SearchStats {
     /// Distances computed.
     pub distances: usize,
+    /// Records that the filter let through; without a filter all of them.
+    pub matching: usize,
     /// Time to find the nearest records.
     pub search: Duration,
 }
@@ -49,9 +54,10 @@ struct Candidate<'a> {
 }
 
 impl Search {
-    /// Whether the search is too short to be worth another thread.
+    /// Whether the search is too short to be worth another thread. What a filter costs is not known before.
     pub fn is_short(&self, view: &View) -> bool {
-        view.tables[usize::from(self.space.0)].live_count() * self.vector.dimension().get() <= COMPONENTS_IN_PLACE_MAX
+        let components = view.tables[usize::from(self.space.0)].live_count() * self.vector.dimension().get();
+        self.filter.is_none() && components <= COMPONENTS_IN_PLACE_MAX
     }
 
     /// Runs the search.
@@ -75,16 +81,29 @@ impl Search {
         let queries = flat::Queries::new(space.metric, searches.iter().map(|search| &search.vector));
         let table = &view.tables[usize::from(first.space.0)];
         let mut nearest: Vec<_> = searches.iter().map(|search| Nearest::new(search.top_k)).collect();
+        let mut matching = vec![0; searches.len()];
         table.scan(&queries, |query, keys, first, ids| {
-            nearest[query].offer_all(keys, |number| Candidate { id: &ids[number], row: first + number as u32 });
+            let candidate = |number: usize| Candidate { id: &ids[number], row: first + number as u32 };
+            let Some(filter) = &searches[query].filter else {
+                matching[query] += keys.len();
+                nearest[query].offer_all(keys, candidate);
+                return;
+            };
+            for (number, &key) in keys.iter().enumerate() {
+                if filter.matches(&table.row(first + number as u32).content.metadata) {
+                    matching[query] += 1;
+                    nearest[query].offer(key, || candidate(number));
+                }
+            }
         });
-        let stats = SearchStats { distances: table.live_count(), search: started.elapsed() };
-        let found = |nearest: Nearest<Candidate<'_>>| {
+        let search = started.elapsed();
+        let found = |(nearest, matching): (Nearest<Candidate<'_>>, usize)| {
+            let stats = SearchStats { distances: table.live_count(), matching, search };
             let sorted = nearest.into_sorted().into_iter();
             let hits = sorted.map(|neighbor| (queries.score(neighbor.key), neighbor.item.row)).collect();
             Found { view: view.clone(), space: first.space, hits, stats }
         };
-        nearest.into_iter().map(found).collect()
+        nearest.into_iter().zip(matching).map(found).collect()
     }
 }
 

@@ -157,7 +157,7 @@ fn search(collection: &Collection, parameters: Parameters) -> Latency {
         .into_iter()
         .map(|vector| {
             let started = Instant::now();
-            Search { space, vector, top_k: TOP_K }.run(view.clone());
+            Search { space, vector, top_k: TOP_K, filter: None }.run(view.clone());
             started.elapsed()
         })
         .collect();

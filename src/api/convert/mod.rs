@@ -2,6 +2,7 @@
 //! is found here.
 
 mod collection;
+mod filter;
 mod record;
 mod value;
 
@@ -15,6 +16,7 @@ use crate::types::SpaceName;
 use crate::types::limits::{NAME_BYTES_MAX, REQUEST_ID_BYTES_MAX, TEXT_BYTES_MAX};
 
 pub use collection::{NewSpace, read_new_spaces, to_collection};
+pub use filter::{filter_from_json, read_filter};
 pub use record::{AtFault, Fields, NewRecord, read_id, read_ids, read_records, read_vector, refuse, to_record};
 pub use value::{from_json, read_metadata, to_json, to_value};
 
@@ -59,11 +61,6 @@ pub fn check_text(field: &str, text: &str) -> Result<(), ApiError> {
         1..=TEXT_BYTES_MAX => Ok(()),
         bytes => Err(ApiError::field(Reason::InvalidText, field, format_args!("{expected}, but got {bytes}"))),
     }
-}
-
-/// A filter cannot be evaluated yet, and must not be ignored.
-pub fn refuse_filter(filter: Option<&pb::Filter>) -> Result<(), ApiError> {
-    if filter.is_some() { Err(ApiError::not_implemented("`filter`")) } else { Ok(()) }
 }
 
 /// A field that breaks its rules.

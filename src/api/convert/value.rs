@@ -44,7 +44,7 @@ fn read_fields(field: &str, fields: BTreeMap<String, pb::Value>) -> Result<BTree
 }
 
 /// The depth is bounded already: by prost's recursion limit, and by `from_json`.
-fn read_value(field: &str, value: pb::Value) -> Result<Value, ApiError> {
+pub(super) fn read_value(field: &str, value: pb::Value) -> Result<Value, ApiError> {
     Ok(match value.kind {
         None => {
             return Err(ApiError::field(
@@ -70,7 +70,7 @@ pub fn from_json(object: serde_json::Map<String, serde_json::Value>) -> Result<B
     object.into_iter().map(|(name, value)| Ok((name.clone(), from_json_value(&name, value, 1)?))).collect()
 }
 
-fn from_json_value(name: &str, value: serde_json::Value, depth: usize) -> Result<pb::Value, ApiError> {
+pub(super) fn from_json_value(name: &str, value: serde_json::Value, depth: usize) -> Result<pb::Value, ApiError> {
     let fail = |message: String| ApiError::field(Reason::InvalidMetadata, format!("metadata.{name}"), message);
     if depth > METADATA_DEPTH_MAX {
         return Err(fail(format!("metadata is at most {METADATA_DEPTH_MAX} levels deep")));

@@ -12,7 +12,7 @@ use crate::types::Dimension;
 use crate::types::limits;
 
 /// What is built; the rest of the contract answers UNIMPLEMENTED.
-const CAPABILITIES: [&str; 16] = [
+const CAPABILITIES: [&str; 20] = [
     "AdminService.GetServerInfo",
     "AdminService.GetStatistics",
     "AdminService.RunBenchmark",
@@ -21,6 +21,10 @@ const CAPABILITIES: [&str; 16] = [
     "CollectionService.GetCollection",
     "CollectionService.ListCollections",
     "CollectionService.UpdateCollection",
+    "CountRequest.filter",
+    "DeleteRequest.filter",
+    "ListRequest.filter",
+    "SearchRequest.filter",
     "VectorService.Count",
     "VectorService.Delete",
     "VectorService.Get",

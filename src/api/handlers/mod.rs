@@ -2,6 +2,7 @@
 
 mod admin;
 mod collections;
+mod delete;
 mod place;
 mod read;
 mod search;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::api::convert::{Fields, check_text, invalid, read_model_id, read_vector, refuse_filter, to_record};
+use crate::api::convert::{Fields, check_text, invalid, read_filter, read_model_id, read_vector, to_record};
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::place::check_embedding;
 use crate::api::handlers::{AnswerSize, Handlers};
 use crate::collection::{Found, Search, SpaceNumber, View, describe, has_direction};
 use crate::embedding::{Embedded, InputType};
+use crate::filter::Filter;
 use crate::pb::v1 as pb;
 use crate::pb::v1::search_request::Query;
 use crate::types::limits::TOP_K_MAX;
@@ -32,9 +33,9 @@ enum Wanted {
 }
 
 /// What the answer is to hold.
-#[derive(Clone, Copy)]
 struct Answer {
     top_k: usize,
+    filter: Option<Arc<Filter>>,
     fields: Fields,
     explain: bool,
 }
@@ -149,10 +150,10 @@ impl Handlers {
 impl Asked {
     /// Checks everything that can be checked without the collection.
     pub fn read(request: pb::SearchRequest) -> Result<Self, ApiError> {
-        refuse_filter(request.filter.as_ref())?;
         check_target_recall(request.target_recall)?;
         let answer = Answer {
             top_k: read_top_k(request.top_k)?,
+            filter: read_filter(request.filter)?,
             fields: Fields::read(request.read_mask.as_ref(), Fields::WITHOUT_VECTOR)?,
             explain: request.explain,
         };
@@ -177,7 +178,7 @@ impl Answer {
         let Placed { space, vector, is_truncated, embed_time } = placed;
         let times = Times { embed: embed_time, queue: Duration::ZERO };
         let form = Form { space, fields: self.fields, explain: self.explain, is_truncated, times };
-        Ok(Ready { view, search: Search { space, vector, top_k: self.top_k }, form })
+        Ok(Ready { view, search: Search { space, vector, top_k: self.top_k, filter: self.filter }, form })
     }
 }
 
@@ -267,11 +268,16 @@ impl Unfilled {
             size.add(&record)?;
             hits.push(pb::Hit { record: Some(record), score });
         }
+        // Every record was looked at, so what was expected is what came.
+        let selectivity = match found.stats.distances {
+            0 => 1.0,
+            records => found.stats.matching as f64 / records as f64,
+        };
         let explain = form.explain.then(|| pb::Explain {
             plan: pb::Plan::Flat.into(),
             segments: 1,
-            selectivity_estimated: 1.0,
-            selectivity: Some(1.0),
+            selectivity_estimated: selectivity,
+            selectivity: Some(selectivity),
             hops: 0,
             distances: found.stats.distances as u64,
             embed_us: micros(form.times.embed),

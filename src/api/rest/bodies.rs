@@ -108,7 +108,9 @@ pub struct SearchVector {
     pub vector: Vec<f32>,
     /// The most hits to return: 1 to 10,000. Default: 10.
     pub top_k: Option<u32>,
-    /// A condition on the metadata. Not built yet: refused.
+    /// Only records whose metadata fulfil this: one of `all_of`, `any_of` (lists of filters), `not` (a filter), `equals`,
+    /// `contains` (`field`, `value`), `in` (`field`, `values`), `range` (`field`, `at_least` or `greater_than`, `at_most` or
+    /// `less_than`), `exists` (`field`). At most 1,024 nodes, 16 deep. Absent: all.
     #[schema(value_type = Option<Object>)]
     pub filter: Option<Value>,
     /// The name of a space, where several have the vector's dimension.
@@ -126,7 +128,9 @@ pub struct SearchText {
     pub model_id: Option<String>,
     /// The most hits to return: 1 to 10,000. Default: 10.
     pub top_k: Option<u32>,
-    /// A condition on the metadata. Not built yet: refused.
+    /// Only records whose metadata fulfil this: one of `all_of`, `any_of` (lists of filters), `not` (a filter), `equals`,
+    /// `contains` (`field`, `value`), `in` (`field`, `values`), `range` (`field`, `at_least` or `greater_than`, `at_most` or
+    /// `less_than`), `exists` (`field`). At most 1,024 nodes, 16 deep. Absent: all.
     #[schema(value_type = Option<Object>)]
     pub filter: Option<Value>,
 }

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use serde_json::{Map, Value};
 use vectron_embedding::port::{FailureBody, Json, OptionalJson, Params};
 
-use crate::api::convert::{from_json, to_json};
+use crate::api::convert::{filter_from_json, from_json, to_json};
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::Handlers;
 use crate::api::rest::bodies::{
@@ -189,11 +189,11 @@ pub async fn search_vector(
     Params(params): Params<SearchParams>,
     Json(body): Json<SearchVector>,
 ) -> Answer<Vec<SearchHit>> {
-    refuse_filter(body.filter)?;
     let request = pb::SearchRequest {
         collection: params.collection,
         query: Some(Query::Vector(to_vector(body.vector, body.space))),
         top_k: params.top_k.or(body.top_k),
+        filter: body.filter.map(filter_from_json).transpose()?,
         ..pb::SearchRequest::default()
     };
     Ok(Reply(to_hits(handlers.search(request).await?)))
@@ -212,12 +212,12 @@ pub async fn search_text(
     Params(params): Params<SearchParams>,
     Json(body): Json<SearchText>,
 ) -> Answer<TextHits> {
-    refuse_filter(body.filter)?;
     let text = pb::TextQuery { text: body.text.clone(), model_id: body.model_id.unwrap_or_default() };
     let request = pb::SearchRequest {
         collection: params.collection,
         query: Some(Query::Text(text)),
         top_k: params.top_k.or(body.top_k),
+        filter: body.filter.map(filter_from_json).transpose()?,
         ..pb::SearchRequest::default()
     };
     let response = handlers.search(request).await?;
@@ -259,10 +259,6 @@ fn read_metadata(
     metadata: Option<Map<String, Value>>,
 ) -> Result<std::collections::BTreeMap<String, pb::Value>, ApiError> {
     metadata.map(from_json).transpose().map(Option::unwrap_or_default)
-}
-
-fn refuse_filter(filter: Option<Value>) -> Result<(), ApiError> {
-    if filter.is_some() { Err(ApiError::not_implemented("`filter`")) } else { Ok(()) }
 }
 
 fn to_vector(components: Vec<f32>, space: Option<String>) -> pb::Vector {

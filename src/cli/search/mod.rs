@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::cli::console::{Console, results};
 use crate::cli::exit::{Ended, Exit, Failure};
+use crate::cli::filter;
 use crate::cli::record_json::{RecordJson, to_vector};
 use crate::cli::server_options::{CollectionOption, ServerOptions};
 use crate::pb::v1 as pb;
@@ -28,6 +29,8 @@ Examples:
   vectron search -c notes \"a sleeping pet\"
   vectron search -c notes -k 3 --json \"fruit\" | jq '.hits[].id'
   vectron search -c shapes --vector '[0.1, 0.7, 0.2]' --exact --explain
+  vectron search -c notes \"sleep\" --filter '{\"equals\": {\"field\": \"kind\", \"value\": \"animal\"}}'
+  vectron search -c notes \"sleep\" --filter '{\"range\": {\"field\": \"year\", \"at_least\": 1990, \"less_than\": 2000}}'
   vectron search -c notes --json - < queries.txt       one query a line, many at once, answers in their order";
 
 /// Find the records nearest to a text or a vector
@@ -45,6 +48,10 @@ pub struct Search {
     /// The most hits.
     #[arg(long, short = 'k', default_value_t = 10, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     top_k: u32,
+
+    /// Only records whose metadata fulfil this: all_of, any_of, not, equals, in, range, exists or contains.
+    #[arg(long, value_name = "JSON", value_parser = filter::read)]
+    filter: Option<pb::Filter>,
 
     /// The model of the text, and with it the space [default: the collection's, else the server's].
     #[arg(long, default_value = "", hide_default_value = true, value_name = "ID", conflicts_with = "vector")]
@@ -149,6 +156,7 @@ impl Search {
             collection: self.collection.collection.clone(),
             query: Some(query),
             top_k: Some(self.top_k),
+            filter: self.filter.clone(),
             exact: self.exact,
             explain: self.explain,
             ..pb::SearchRequest::default()
