@@ -44,8 +44,8 @@ fmt: tools ## format everything
 	$(CARGO) fmt --all
 	$(BUF) format --write
 
-bench: ## measure the kernels
-	$(CARGO) bench --locked --bench kernels
+bench: ## measure the kernels and the metadata index
+	$(CARGO) bench --locked --bench kernels --bench filter
 
 bench-wordnet: weights $(VENV)/ready ## the main job at full size; DATA is a folder with the WordNet files
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check numpy

@@ -160,13 +160,16 @@ mod tests {
                 .unwrap_or_default()
                 .to_owned();
             let mut words = vec!["vectron".to_owned()];
-            for (position, part) in line.split(['"', '\'']).enumerate() {
-                // Every second part was in quotes.
-                match position % 2 {
-                    0 => words.extend(part.split_whitespace().map(str::to_owned)),
-                    _ => words.push(part.to_owned()),
-                }
+            let mut rest = line.as_str();
+            // What is in quotes, of whichever kind comes first, is one word; the other kind is a part of it.
+            while let Some(start) = rest.find(['"', '\'']) {
+                let (before, quoted) = rest.split_at(start);
+                words.extend(before.split_whitespace().map(str::to_owned));
+                let (word, after) = quoted[1..].split_once(&quoted[..1]).expect("a quote that was opened is closed");
+                words.push(word.to_owned());
+                rest = after;
             }
+            words.extend(rest.split_whitespace().map(str::to_owned));
             words
         };
         lines.map(words).collect()
