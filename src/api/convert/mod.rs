@@ -3,6 +3,7 @@
 
 mod collection;
 mod filter;
+mod filter_json;
 mod record;
 mod value;
 
@@ -16,7 +17,8 @@ use crate::types::SpaceName;
 use crate::types::limits::{NAME_BYTES_MAX, REQUEST_ID_BYTES_MAX, TEXT_BYTES_MAX};
 
 pub use collection::{NewSpace, read_new_spaces, to_collection};
-pub use filter::{filter_from_json, read_filter};
+pub use filter::read_filter;
+pub use filter_json::filter_from_json;
 pub use record::{AtFault, Fields, NewRecord, read_id, read_ids, read_records, read_vector, refuse, to_record};
 pub use value::{from_json, read_metadata, to_json, to_value};
 
