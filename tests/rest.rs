@@ -123,6 +123,11 @@ async fn texts_are_stored_and_found_by_meaning_beside_raw_vectors() {
         assert_eq!(results[0]["metadata"]["kind"], json!(expected));
         assert!(results[0]["text"].is_string());
     }
+    let filter = json!({"in": {"field": "kind", "values": ["cooking", "rust"]}});
+    let (_, body) = server.post("/search/text", json!({"text": "kitten having a nap", "filter": filter})).await;
+    let mut kinds: Vec<_> = body["results"].as_array().unwrap().iter().map(|hit| &hit["metadata"]["kind"]).collect();
+    kinds.sort_by_key(|kind| kind.to_string());
+    assert_eq!(kinds, ["cooking", "rust"], "{body}");
     // The text's own vector finds it too, in the space of its dimension.
     let (_, embedded) = server.post("/embed", json!({"text": "The cat sleeps on the warm windowsill."})).await;
     assert_eq!((&embedded["dimensions"], &embedded["model_id"]), (&json!(384), &json!("minilm")));

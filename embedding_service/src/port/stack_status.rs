@@ -55,7 +55,10 @@ fn own_words(path: &str, status: &Status) -> Option<Failure> {
         }
         Code::Internal if message.starts_with("failed to decode Protobuf message") => {
             let codes = ("MALFORMED_MESSAGE", Code::InvalidArgument, StatusCode::BAD_REQUEST);
-            Failure::new(codes, format!("the message is not one that {path} takes: {message}"))
+            // The text names every level before it comes to the point.
+            let is_too_deep = message.ends_with("recursion limit reached");
+            let what = if is_too_deep { "it is nested deeper than 100 levels (recursion limit)" } else { message };
+            Failure::new(codes, format!("the message is not one that {path} takes: {what}"))
         }
         Code::Unimplemented if message.is_empty() => Failure::not_found(format!("there is no method {path}")),
         _ => return None,
