@@ -8,6 +8,7 @@ pub mod types;
 
 pub mod distance;
 pub mod filter;
+pub mod quantization;
 
 pub mod index;
 pub mod storage;

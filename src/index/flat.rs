@@ -1,6 +1,6 @@
 //! Exact search: every row is compared. The truth that other indexes are tested against.
 
-use crate::distance::{Block, kernels};
+use crate::distance::{Block, Kernel, kernels};
 use crate::types::{Metric, Vector, norm};
 
 /// Rows of a block at most: as many as a word has bits, so that a mask says which are live.
@@ -46,10 +46,7 @@ impl Queries {
     /// it; a smaller key is nearer. Each pair comes once.
     #[inline]
     pub fn scan(&self, rows: &Rows<'_>, mut found: impl FnMut(usize, usize, &[f32])) {
-        let kernel = match self.metric {
-            Metric::Cosine | Metric::DotProduct => kernels().dot,
-            Metric::Euclidean => kernels().squared_euclidean,
-        };
+        let kernel = self.kernel();
         if rows.live == 0 {
             return;
         }
@@ -73,6 +70,33 @@ impl Queries {
             Metric::Cosine => results.iter_mut().zip(inverse_norms).for_each(|(result, &inverse)| *result *= -inverse),
             Metric::DotProduct => results.iter_mut().for_each(|result| *result = -*result),
             Metric::Euclidean => {}
+        }
+    }
+
+    /// One of the queries alone.
+    pub fn only(&self, query: usize) -> Self {
+        Self { metric: self.metric, dimension: self.dimension, components: self.vector(query).to_vec() }
+    }
+
+    /// A query as it is compared: for the cosine of unit length.
+    pub fn vector(&self, query: usize) -> &[f32] {
+        &self.components[query * self.dimension..][..self.dimension]
+    }
+
+    /// The key of one row for one query. `inverse_norm` is one over the row's length.
+    #[inline]
+    pub fn key(&self, query: usize, row: &[f32], inverse_norm: f32) -> f32 {
+        let mut key = [0.0];
+        let block = Block { queries: self.vector(query), rows: row, dimension: self.dimension };
+        self.kernel()(block, &mut key);
+        self.to_keys(&mut key, &[inverse_norm]);
+        key[0]
+    }
+
+    fn kernel(&self) -> Kernel {
+        match self.metric {
+            Metric::Cosine | Metric::DotProduct => kernels().dot,
+            Metric::Euclidean => kernels().squared_euclidean,
         }
     }
 

@@ -1,0 +1,99 @@
+//! Large arrays on large pages: a search jumps about in them, and with pages of 4 KiB most jumps would also miss the
+//! table of pages.
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+/// An array of plain numbers, zero at first, at the beginning of a page.
+pub struct Array<T: Plain> {
+    start: NonNull<u8>,
+    bytes: usize,
+    len: usize,
+    numbers: PhantomData<T>,
+}
+
+/// Numbers for which every pattern of bits is one, zeros among them.
+///
+/// # Safety
+///
+/// The type must have no invalid patterns of bits, no padding, and nothing to drop.
+pub unsafe trait Plain: Copy + Send + Sync {}
+// SAFETY: every pattern of bits is a number.
+unsafe impl Plain for u8 {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: as above.
+unsafe impl Plain for f32 {}
+
+// SAFETY: the array owns its memory, and what lies in it may be sent.
+unsafe impl<T: Plain> Send for Array<T> {}
+// SAFETY: as above; shared access only reads.
+unsafe impl<T: Plain> Sync for Array<T> {}
+
+/// Pages of this size are asked for; the system may have none.
+const LARGE_PAGE_BYTES: usize = 2 << 20;
+
+impl<T: Plain> Array<T> {
+    /// So many zeros. Panics where the system gives no memory, as every allocation does.
+    pub fn zeroed(len: usize) -> Self {
+        let bytes = (len * size_of::<T>()).next_multiple_of(LARGE_PAGE_BYTES).max(LARGE_PAGE_BYTES);
+        // Small arrays need no large page; what is not touched costs nothing.
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the system's choice touches nobody's memory.
+        let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, protection, MapFlags::PRIVATE) };
+        let start = mapped.ok().and_then(|start| NonNull::new(start.cast::<u8>())).expect("memory for an index");
+        if len * size_of::<T>() >= LARGE_PAGE_BYTES {
+            // SAFETY: the range was just mapped. Where the system has no large pages, small ones do as well.
+            let _ = unsafe { madvise(start.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
+        }
+        Self { start, bytes, len, numbers: PhantomData }
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.len * size_of::<T>()
+    }
+}
+
+impl<T: Plain> Drop for Array<T> {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped by `zeroed`, and nobody can hold a reference into it any more.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
+        debug_assert!(unmapped.is_ok(), "a mapping of our own can be given back");
+    }
+}
+
+impl<T: Plain> Deref for Array<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: the mapping has room for `len` numbers, is aligned to a page, and every pattern of bits is a number.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len) }
+    }
+}
+
+impl<T: Plain> DerefMut for Array<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above; `&mut self` makes it the only reference.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len) }
+    }
+}
+
+/// Fetches bytes into the cache, a line of 64 bytes at a time.
+#[inline(always)]
+pub fn prefetch<T: Plain>(numbers: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let bytes = size_of_val(numbers);
+        for at in (0..bytes).step_by(64) {
+            // SAFETY: the address lies within the slice; a prefetch reads nothing that can be seen.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().cast::<i8>().add(at)) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = numbers;
+}
