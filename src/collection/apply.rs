@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use crate::collection::ledger::Ledger;
-use crate::collection::memtable::{Row, Table};
+use crate::collection::memtable::Row;
 use crate::collection::op::{Change, Created, Operation, RecordRemoved, RecordWritten, StreamFrame, Updated, Upserted};
+use crate::collection::parts::Parts;
 use crate::collection::request::Seen;
 use crate::collection::stream::FrameRefusal;
-use crate::collection::view::{Location, View, describe};
+use crate::collection::view::{View, describe};
 use crate::types::limits::SPACES_MAX;
 use crate::types::{Dimension, RecordId, Sequence, Space, SpaceName, StreamId};
 
@@ -212,16 +213,7 @@ impl View {
         let space = self.space_named(record.space.as_str()).expect("a write names spaces that exist, or brings them").0;
         let row =
             Row { id: &record.id, version: sequence, components: record.vector.components(), content: &record.content };
-        match self.location(record.id.as_str()) {
-            Some(old) if old.space == space => {
-                self.tables[usize::from(space)].replace(old.row, row);
-                return;
-            }
-            Some(old) => self.tables[usize::from(old.space)].remove(old.row),
-            None => {}
-        }
-        let row = self.tables[usize::from(space)].insert(row);
-        self.directory.insert(record.id.clone(), Location { space, row });
+        self.write_row(space, row);
     }
 
     fn delete(&mut self, sequence: Sequence, records: &[RecordRemoved]) -> Outcome {
@@ -234,10 +226,7 @@ impl View {
             if record.observed_version.is_some() && record.observed_version != version {
                 continue;
             }
-            if let Some(location) = self.directory.remove(record.id.as_str()) {
-                self.tables[usize::from(location.space)].remove(location.row);
-                deleted_count += 1;
-            }
+            deleted_count += usize::from(self.remove_row(record.id.as_str()));
         }
         Ok(Applied::Deleted { sequence, deleted_count })
     }
@@ -283,7 +272,8 @@ impl View {
     fn add_spaces(&mut self, spaces: Vec<Space>) {
         for space in spaces {
             if self.space_named(space.name.as_str()).is_none() {
-                self.tables.push(Table::new(space.dimension));
+                self.parts.push(Parts::new(&space, self.next_part));
+                self.next_part += 1;
                 self.spaces.push(space);
             }
         }

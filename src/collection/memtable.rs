@@ -1,24 +1,33 @@
-//! The rows of one space in memory: vectors, and what is kept beside them.
+//! The rows of one space that came last, in memory: vectors with their 8-bit codes, and what is kept beside them. Searched
+//! row by row; sealed when there are some thousand, and built into a segment in the background.
 //!
 //! A table is a persistent structure: cloning it costs one pointer for every 4,096 rows, and writing to a clone copies
 //! only the blocks of 64 rows that are touched. So a reader's view never changes, and nobody waits.
 //!
 //! Invariants: a row number stays with its record until the record is deleted; dead rows are used again before the
-//! table grows; `live_count` is the number of live bits.
+//! table grows; `live_count` is the number of live bits; a sealed table only loses rows.
 
 use std::sync::Arc;
 
 use crate::collection::op::Content;
+use crate::index::coded::{Certainty, CodedQueries, Coder, RowScale};
 use crate::index::flat::{self, BLOCK_ROWS, Rows};
-use crate::types::{Dimension, RecordId, Sequence, norm};
+use crate::index::{Nearest, Neighbor};
+use crate::types::{Dimension, Metric, RecordId, Sequence, norm};
 
 /// Blocks of a page.
 const PAGE_BLOCKS: usize = 64;
+/// A table is sealed when a scan would read so much, within these bounds of its rows: some 40 us.
+const SEAL_BYTES: usize = 3 << 20;
+const SEAL_ROWS_MIN: usize = 1024;
+const SEAL_ROWS_MAX: usize = 8192;
 
 /// The rows of one space.
 #[derive(Clone)]
 pub struct Table {
     dimension: Dimension,
+    /// None where rows are too short for codes.
+    coder: Option<Arc<Coder>>,
     pages: Vec<Arc<Page>>,
     /// Dead rows, to be used again.
     free: imbl::Vector<u32>,
@@ -44,6 +53,10 @@ struct Block {
     contents: Vec<Arc<Content>>,
     components: Vec<f32>,
     inverse_norms: Vec<f32>,
+    codes: Vec<u8>,
+    scales: Vec<RowScale>,
+    /// The numbers of the records.
+    records: Vec<u32>,
 }
 
 /// A record as it lies in a table.
@@ -59,10 +72,42 @@ pub struct Row<'a> {
     pub content: &'a Arc<Content>,
 }
 
+/// Searches of one space, as a table needs them.
+pub struct TableSearch<'a> {
+    /// The queries.
+    pub queries: &'a flat::Queries,
+    /// The same in codes; none where rows have none.
+    pub coded: Option<CodedQueries>,
+    /// For each query how many rows are wanted: at least 1.
+    pub ks: &'a [usize],
+    /// How sure the codes are to be.
+    pub certainty: Certainty,
+    /// Which rows count; none: all.
+    pub counts: Option<&'a dyn Fn(Row<'_>) -> bool>,
+}
+
 impl Table {
     /// No rows.
-    pub fn new(dimension: Dimension) -> Self {
-        Self { dimension, pages: Vec::new(), free: imbl::Vector::new(), row_count: 0, live_count: 0 }
+    pub fn new(metric: Metric, dimension: Dimension) -> Self {
+        let coder = Coder::new(metric, dimension.get()).map(Arc::new);
+        Self { dimension, coder, pages: Vec::new(), free: imbl::Vector::new(), row_count: 0, live_count: 0 }
+    }
+
+    /// No rows, of the same space.
+    pub fn emptied(&self) -> Self {
+        let (dimension, coder) = (self.dimension, self.coder.clone());
+        Self { dimension, coder, pages: Vec::new(), free: imbl::Vector::new(), row_count: 0, live_count: 0 }
+    }
+
+    /// Rows, dead ones among them.
+    pub fn row_count(&self) -> usize {
+        self.row_count as usize
+    }
+
+    /// Whether there are so many rows that a graph pays.
+    pub fn is_full(&self) -> bool {
+        let width = self.coder.as_ref().map_or(self.dimension.get() * size_of::<f32>(), |coder| coder.width());
+        self.row_count() >= (SEAL_BYTES / width).clamp(SEAL_ROWS_MIN, SEAL_ROWS_MAX)
     }
 
     /// Rows that are live.
@@ -70,29 +115,33 @@ impl Table {
         self.live_count
     }
 
-    /// Bytes of the components in memory.
-    pub fn vector_bytes(&self) -> usize {
-        self.row_count as usize * self.dimension.get() * size_of::<f32>()
+    /// Bytes of codes and of vectors in memory.
+    pub fn bytes(&self) -> (usize, usize) {
+        let width = self.coder.as_ref().map_or(0, |coder| coder.width() + size_of::<RowScale>());
+        (self.row_count() * width, self.row_count() * self.dimension.get() * size_of::<f32>())
     }
 
     /// Adds a row and returns its number.
-    pub fn insert(&mut self, row: Row<'_>) -> u32 {
+    pub fn insert(&mut self, row: Row<'_>, record: u32) -> u32 {
         assert_eq!(row.components.len(), self.dimension.get(), "a table holds vectors of its space alone");
         let number = match self.free.pop_back() {
             Some(number) => number,
             None => self.grow(),
         };
         self.live_count += 1;
+        let coder = self.coder.clone();
         let live_block = self.block_mut(number);
         live_block.live |= 1 << (number as usize % BLOCK_ROWS);
-        Arc::make_mut(&mut live_block.block).set(number as usize % BLOCK_ROWS, row);
+        Arc::make_mut(&mut live_block.block).set(number as usize % BLOCK_ROWS, row, record, coder.as_deref());
         number
     }
 
     /// Replaces a live row.
     pub fn replace(&mut self, number: u32, row: Row<'_>) {
         assert_eq!(row.components.len(), self.dimension.get(), "a table holds vectors of its space alone");
-        Arc::make_mut(&mut self.block_mut(number).block).set(number as usize % BLOCK_ROWS, row);
+        let coder = self.coder.clone();
+        let block = Arc::make_mut(&mut self.block_mut(number).block);
+        block.set(number as usize % BLOCK_ROWS, row, block.records[number as usize % BLOCK_ROWS], coder.as_deref());
     }
 
     /// Ends the life of a row.
@@ -105,24 +154,133 @@ impl Table {
         self.free.push_back(number);
     }
 
-    /// A live row.
+    /// A row that is or was live.
     pub fn row(&self, number: u32) -> Row<'_> {
-        let block_number = number as usize / BLOCK_ROWS;
-        let page = &self.pages[block_number / PAGE_BLOCKS];
-        page.blocks[block_number % PAGE_BLOCKS].block.row(number as usize % BLOCK_ROWS, self.dimension)
+        self.block(number).row(number as usize % BLOCK_ROWS, self.dimension)
     }
 
-    /// Calls `found` with the number of a query, the keys of live rows that follow one another, the number of the first of
-    /// them, and their ids.
-    pub fn scan<'a>(&'a self, queries: &flat::Queries, mut found: impl FnMut(usize, &[f32], u32, &'a [RecordId])) {
-        let blocks = self.pages.iter().flat_map(|page| &page.blocks);
-        for (block_number, LiveBlock { block, live }) in blocks.enumerate() {
-            let rows = Rows { components: &block.components, inverse_norms: &block.inverse_norms, live: *live };
-            queries.scan(&rows, |query, first, keys| {
-                let number = (block_number * BLOCK_ROWS + first) as u32;
-                found(query, keys, number, &block.ids[first..][..keys.len()]);
-            });
+    /// The live rows with their numbers and those of their records.
+    pub fn live(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.blocks().enumerate().flat_map(|(number, LiveBlock { block, live })| {
+            let is_live = move |row: &usize| live >> row & 1 == 1;
+            let rows = (0..block.ids.len()).filter(is_live);
+            rows.map(move |row| ((number * BLOCK_ROWS + row) as u32, block.records[row]))
+        })
+    }
+
+    /// What a table of this space needs of queries.
+    pub fn coded_queries<'a>(&self, vectors: impl Iterator<Item = &'a crate::types::Vector>) -> Option<CodedQueries> {
+        self.coder.as_ref().map(|coder| coder.queries(vectors))
+    }
+
+    /// Finds the nearest rows of each query, in no order, and calls `found` with the number of the query, the key and the
+    /// number of each row. Returns how many distances were computed for each.
+    pub fn nearest(&self, search: &TableSearch<'_>, mut found: impl FnMut(usize, f32, u32)) -> usize {
+        if self.live_count == 0 {
+            return 0;
         }
+        let query_count = search.ks.len();
+        let rows = self.row_count.next_multiple_of(BLOCK_ROWS as u32) as usize;
+        // For each query a key of every row that the true one is not below; infinite where a row is dead.
+        let mut lower = vec![f32::INFINITY; query_count * rows];
+        self.lower_keys(search, rows, &mut lower);
+        for (query, (lower, &k)) in lower.chunks_exact(rows).zip(search.ks).enumerate() {
+            match search.counts {
+                None => self.refine(search, query, lower, k, &mut found),
+                Some(counts) => {
+                    let mut lower = lower.to_vec();
+                    for (number, lower) in lower.iter_mut().enumerate().filter(|(_, lower)| lower.is_finite()) {
+                        if !counts(self.row(number as u32)) {
+                            *lower = f32::INFINITY;
+                        }
+                    }
+                    self.refine(search, query, &lower, k, &mut found);
+                }
+            }
+        }
+        self.live_count
+    }
+
+    fn lower_keys(&self, search: &TableSearch<'_>, rows: usize, lower: &mut [f32]) {
+        let (mut dots, mut keys) = (Vec::new(), vec![0.0; search.ks.len() * BLOCK_ROWS]);
+        for (number, LiveBlock { block, live }) in self.blocks().enumerate() {
+            let count = block.ids.len();
+            let first = number * BLOCK_ROWS;
+            if let Some(coded) = &search.coded {
+                let keys = &mut keys[..search.ks.len() * count];
+                coded.lower_keys(&block.codes, &block.scales, search.certainty, &mut dots, keys);
+                for (keys, lower) in keys.chunks_exact(count).zip(lower.chunks_exact_mut(rows)) {
+                    lower[first..][..count].copy_from_slice(keys);
+                }
+                if *live != u64::MAX {
+                    for lower in lower.chunks_exact_mut(rows) {
+                        let dead = (0..count).filter(|row| live >> row & 1 == 0);
+                        dead.for_each(|row| lower[first + row] = f32::INFINITY);
+                    }
+                }
+            } else {
+                let block_rows =
+                    Rows { components: &block.components, inverse_norms: &block.inverse_norms, live: *live };
+                search.queries.scan(&block_rows, |query, row, keys| {
+                    lower[query * rows + first + row..][..keys.len()].copy_from_slice(keys);
+                });
+            }
+        }
+    }
+
+    /// The true keys of whatever may be among the `k` nearest.
+    fn refine(
+        &self,
+        search: &TableSearch<'_>,
+        query: usize,
+        lower: &[f32],
+        k: usize,
+        found: &mut impl FnMut(usize, f32, u32),
+    ) {
+        let mut nearest = Nearest::new(k);
+        nearest.offer_all(lower, |row| row as u32);
+        let nearest = nearest.into_sorted();
+        let nearest = nearest.iter().filter(|neighbor| neighbor.key.is_finite());
+        if search.coded.is_none() {
+            nearest.for_each(|&Neighbor { key, item }| found(query, key, item));
+            return;
+        }
+        // The true keys of any `k` rows bound that of the `k`-th nearest.
+        let (mut bound, mut limit) = (f32::NEG_INFINITY, (f32::NEG_INFINITY, 0));
+        for &Neighbor { key, item } in nearest {
+            let true_key = self.key(search.queries, query, item);
+            found(query, true_key, item);
+            bound = bound.max(true_key);
+            limit = (key, item);
+        }
+        // A stretch without any is passed over as a whole.
+        for (stretch, keys) in lower.chunks(16).enumerate() {
+            if keys.iter().map(|&key| u32::from(key <= bound)).sum::<u32>() == 0 {
+                continue;
+            }
+            for (place, &key) in keys.iter().enumerate() {
+                let row = (stretch * 16 + place) as u32;
+                // Those up to the limit were compared before.
+                if key <= bound && (key, row) > limit {
+                    found(query, self.key(search.queries, query, row), row);
+                }
+            }
+        }
+    }
+
+    fn key(&self, queries: &flat::Queries, query: usize, number: u32) -> f32 {
+        let (block, row) = (self.block(number), number as usize % BLOCK_ROWS);
+        let dimension = self.dimension.get();
+        queries.key(query, &block.components[row * dimension..][..dimension], block.inverse_norms[row])
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &LiveBlock> {
+        self.pages.iter().flat_map(|page| &page.blocks)
+    }
+
+    fn block(&self, number: u32) -> &Block {
+        let block_number = number as usize / BLOCK_ROWS;
+        &self.pages[block_number / PAGE_BLOCKS].blocks[block_number % PAGE_BLOCKS].block
     }
 
     fn grow(&mut self) -> u32 {
@@ -147,7 +305,7 @@ impl Table {
 
 impl Block {
     /// Writes over row `index`, or adds it where it is the next.
-    fn set(&mut self, index: usize, row: Row<'_>) {
+    fn set(&mut self, index: usize, row: Row<'_>, record: u32, coder: Option<&Coder>) {
         let inverse_norm = (1.0 / norm(row.components)) as f32;
         if index == self.ids.len() {
             self.ids.push(row.id.clone());
@@ -155,6 +313,12 @@ impl Block {
             self.contents.push(row.content.clone());
             self.components.extend_from_slice(row.components);
             self.inverse_norms.push(inverse_norm);
+            self.records.push(record);
+            if let Some(coder) = coder {
+                self.codes.resize(self.codes.len() + coder.width(), 0);
+                self.scales.push(RowScale::default());
+                self.set_codes(index, row.components, coder);
+            }
             return;
         }
         self.ids[index] = row.id.clone();
@@ -162,6 +326,15 @@ impl Block {
         self.contents[index] = row.content.clone();
         self.components[index * row.components.len()..][..row.components.len()].copy_from_slice(row.components);
         self.inverse_norms[index] = inverse_norm;
+        self.records[index] = record;
+        if let Some(coder) = coder {
+            self.set_codes(index, row.components, coder);
+        }
+    }
+
+    fn set_codes(&mut self, index: usize, components: &[f32], coder: &Coder) {
+        let codes = &mut self.codes[index * coder.width()..][..coder.width()];
+        self.scales[index] = coder.encode(components, codes);
     }
 
     fn row(&self, index: usize, dimension: Dimension) -> Row<'_> {
@@ -177,23 +350,21 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Metric, Vector};
+    use crate::types::Vector;
 
     fn insert(table: &mut Table, id: &str, components: &[f32]) -> u32 {
         let content = Arc::default();
-        table.insert(Row { id: &RecordId::new(id).unwrap(), version: Sequence(1), components, content: &content })
+        let id = RecordId::new(id).unwrap();
+        table.insert(Row { id: &id, version: Sequence(1), components, content: &content }, 0)
     }
 
     fn ids(table: &Table) -> Vec<String> {
-        let queries = flat::Queries::new(Metric::DotProduct, [&Vector::new(vec![1.0]).unwrap()]);
-        let mut ids = Vec::new();
-        table.scan(&queries, |_, _, _, found| ids.extend(found.iter().map(RecordId::to_string)));
-        ids
+        table.live().map(|(row, _)| table.row(row).id.to_string()).collect()
     }
 
     #[test]
     fn a_clone_does_not_see_later_writes() {
-        let mut table = Table::new(Dimension::new(1).unwrap());
+        let mut table = Table::new(Metric::DotProduct, Dimension::new(1).unwrap());
         let rows: Vec<u32> = (0..5000).map(|i| insert(&mut table, &i.to_string(), &[i as f32])).collect();
         let before = table.clone();
         for &row in &rows[..100] {
@@ -211,12 +382,54 @@ mod tests {
 
     #[test]
     fn dead_rows_are_used_again_before_the_table_grows() {
-        let mut table = Table::new(Dimension::new(1).unwrap());
+        let mut table = Table::new(Metric::DotProduct, Dimension::new(1).unwrap());
         let a = insert(&mut table, "a", &[1.0]);
         insert(&mut table, "b", &[2.0]);
         table.remove(a);
         assert_eq!(insert(&mut table, "c", &[3.0]), a);
         assert_eq!(ids(&table), ["c", "b"]);
-        assert_eq!(table.vector_bytes(), 8);
+        assert_eq!(table.bytes(), (0, 8));
+    }
+
+    fn nearest(table: &Table, metric: Metric, query: &Vector, k: usize, certainty: Certainty) -> Vec<u32> {
+        let queries = flat::Queries::new(metric, [query]);
+        let coded = table.coded_queries([query].into_iter());
+        let mut found = Vec::new();
+        let search = TableSearch { queries: &queries, coded, ks: &[k], certainty, counts: None };
+        table.nearest(&search, |_, key, row| found.push((key, row)));
+        found.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        found.iter().take(k).map(|found| found.1).collect()
+    }
+
+    /// Components that repeat themselves nowhere near.
+    fn components(row: usize, dimension: usize) -> Vec<f32> {
+        (0..dimension)
+            .map(|at| ((row * 7919 + at * 104_729) as f32 * 0.1).sin() + if row % 3 == 0 { 5.0 } else { 0.0 })
+            .collect()
+    }
+
+    #[test]
+    fn codes_find_what_the_components_find() {
+        for metric in [Metric::Cosine, Metric::DotProduct, Metric::Euclidean] {
+            for dimension in [64, 100] {
+                let mut table = Table::new(metric, Dimension::new(dimension).unwrap());
+                let rows: Vec<Vec<f32>> = (0..700).map(|row| components(row, dimension)).collect();
+                let numbers: Vec<u32> =
+                    rows.iter().enumerate().map(|(row, x)| insert(&mut table, &row.to_string(), x)).collect();
+                numbers.iter().skip(10).step_by(5).for_each(|&number| table.remove(number));
+                for (query, k) in [(1, 1), (500, 10), (501, 100), (502, 1000)] {
+                    let query = Vector::new(components(query * 31 + 1, dimension)).unwrap();
+                    let queries = flat::Queries::new(metric, [&query]);
+                    let mut exact: Vec<(f32, u32)> =
+                        table.live().map(|(row, _)| (table.key(&queries, 0, row), row)).collect();
+                    exact.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+                    let exact: Vec<u32> = exact.iter().take(k).map(|found| found.1).collect();
+                    assert_eq!(nearest(&table, metric, &query, k, Certainty::Sure), exact, "{metric} {dimension} {k}");
+                    let likely = nearest(&table, metric, &query, k, Certainty::Likely);
+                    let right = likely.iter().filter(|row| exact.contains(row)).count();
+                    assert!(right * 100 >= exact.len() * 99, "{metric} {dimension} {k}: {right} of {}", exact.len());
+                }
+            }
+        }
     }
 }

@@ -4,12 +4,18 @@
 //! answered after it is visible; readers never wait. Knows no protocol, no network and no model: texts come embedded.
 
 mod apply;
+mod compact;
 mod ledger;
 mod memtable;
 mod op;
+mod parts;
+mod plan;
 mod recover;
 mod request;
+mod row_set;
 mod search;
+mod segment;
+mod statistics;
 mod stream;
 mod view;
 mod write;
@@ -24,23 +30,27 @@ pub use op::{
     Change, Content, Created, DecodeError, FrameFault, Operation, REVISION, RecordFault, RecordRemoved, RecordWritten,
     RequestKey, StreamFrame, Updated, Upserted,
 };
+pub use plan::Plan;
 pub use recover::RecoverError;
 pub use request::{RequestTable, Seen};
-pub use search::{Found, Search, SearchStats, has_direction};
+pub use search::{Effort, Found, Search, SearchStats, has_direction};
+pub use statistics::Statistics;
 pub use stream::{FrameRefusal, StreamMark};
 pub use view::{NoPlace, SpaceNumber, View, describe};
 pub use write::Answer;
 
 use crate::storage::log::{Durability, LogError};
 use crate::types::{Sequence, StreamId};
+use compact::Compactor;
 use write::{Shared, Writer, lock};
 
 /// An open collection. Dropping it closes it.
 pub struct Collection {
     folder: PathBuf,
     shared: Arc<Shared>,
-    writer: Writer,
+    writer: Arc<Writer>,
     applier: Mutex<Option<JoinHandle<()>>>,
+    compactor: Compactor,
 }
 
 impl Collection {
@@ -81,8 +91,19 @@ impl Collection {
         self.writer.log.bytes()
     }
 
+    /// Builds everything into one segment for each space, and waits for it. `progress` is told (rows built, rows in all).
+    pub fn compact(&self, progress: &mut dyn FnMut(u64, u64)) {
+        self.compactor.compact(progress);
+    }
+
+    /// Sizes of what is in memory.
+    pub fn statistics(&self) -> Statistics {
+        Statistics::of(&self.view(), self.compactor.built())
+    }
+
     /// Applies what is queued, syncs it, and ends the threads. Later writes are refused; reads go on.
     pub fn close(&self) {
+        self.compactor.close();
         self.writer.stop();
         if let Some(applier) = lock(&self.applier).take()
             && applier.join().is_err()

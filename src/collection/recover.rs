@@ -8,6 +8,7 @@ use std::thread;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::collection::compact::Compactor;
 use crate::collection::ledger::Ledger;
 use crate::collection::op::{Created, DecodeError, Operation};
 use crate::collection::view::View;
@@ -109,9 +110,12 @@ fn start(folder: &Path, log: FileLog, view: View, ledger: Ledger) -> Result<Coll
         unapplied_bytes: AtomicU64::new(0),
     });
     let (writer, queue) = Writer::new(Arc::new(log), shared.clone());
+    let writer = Arc::new(writer);
+    let compactor = Compactor::new(writer.clone());
+    compactor.look(&shared.view.load());
     let applier = thread::Builder::new().name("vectron-apply".to_owned()).spawn({
-        let shared = shared.clone();
-        move || write::apply_all(&queue, &shared)
+        let (shared, compactor) = (shared.clone(), compactor.handle());
+        move || write::apply_all(&queue, &shared, |view| compactor.look(view))
     })?;
-    Ok(Collection { folder: folder.to_owned(), shared, writer, applier: Mutex::new(Some(applier)) })
+    Ok(Collection { folder: folder.to_owned(), shared, writer, applier: Mutex::new(Some(applier)), compactor })
 }

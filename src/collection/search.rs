@@ -1,15 +1,25 @@
-//! Searching one view: plan, run, and fetch. Every record of the space is compared, so every answer is exact.
+//! Searching one view: every part of a space by the way that suits it, and the nearest of all.
+//!
+//! Tables are scanned by their codes. Segments are walked, or scanned where that is faster or has to be exact: see
+//! `collection::plan`. What is near in one part bounds how far the next has to be looked through.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::collection::memtable::Row;
+use crate::collection::memtable::{Row, Table, TableSearch};
+use crate::collection::parts::HeldSegment;
+use crate::collection::plan::{Plan, PlannedScan, SegmentPlan, Way};
+use crate::collection::segment::Place;
 use crate::collection::view::{SpaceNumber, View};
 use crate::filter::Filter;
-use crate::index::{Nearest, flat};
-use crate::types::{Metric, RecordId, Vector, norm};
+use crate::index::coded::Certainty;
+use crate::index::flat;
+use crate::index::graph::{Hit, Rows, Scratch};
+use crate::types::{Metric, Vector, norm};
 
 /// A search within one space.
+#[derive(Clone)]
 pub struct Search {
     /// The space.
     pub space: SpaceNumber,
@@ -19,6 +29,19 @@ pub struct Search {
     pub top_k: usize,
     /// Only records whose metadata fulfil it.
     pub filter: Option<Arc<Filter>>,
+    /// How much is done to find the nearest.
+    pub effort: Effort,
+}
+
+/// How much is done to find the nearest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Effort {
+    /// Every record is compared.
+    Exact,
+    /// As much as gives this mean recall: above 0 and at most 1, which is exact.
+    Recall(f64),
+    /// Walks go farther than the `k`-th nearest by this share of its squared distance. For measurements.
+    Reach(f32),
 }
 
 /// The hits of a search, and how they were found.
@@ -26,38 +49,56 @@ pub struct Found {
     /// The view that was searched; hits are rows of it.
     view: Arc<View>,
     space: SpaceNumber,
-    hits: Vec<(f32, u32)>,
+    hits: Vec<(f32, Place)>,
     /// How they were found.
     pub stats: SearchStats,
 }
 
 /// How hits were found.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct SearchStats {
-    /// Distances computed.
+    /// How records were chosen for comparison, in the largest part.
+    pub plan: Plan,
+    /// Parts that were searched.
+    pub parts: usize,
+    /// The share of records that was expected to fulfil the filter; 1 without one.
+    pub selectivity_estimated: f64,
+    /// The share that does, where every one was looked at.
+    pub selectivity: Option<f64>,
+    /// Graph nodes visited.
+    pub hops: usize,
+    /// Distances computed or estimated.
     pub distances: usize,
-    /// Records that the filter let through; without a filter all of them.
-    pub matching: usize,
+    /// Time to plan.
+    pub planning: Duration,
     /// Time to find the nearest records.
     pub search: Duration,
 }
 
-/// Components that a search compares within some 200 us, at the speed of memory: with fewer it runs in place, with more on
-/// a thread of its own.
-const COMPONENTS_IN_PLACE_MAX: usize = 1 << 20;
-
-/// A row with the id that settles ties.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate<'a> {
-    id: &'a RecordId,
-    row: u32,
-}
+/// What is expected to take no longer runs in place.
+const IN_PLACE: Duration = Duration::from_micros(200);
+/// Queries that a table is scanned for at once: their keys of all its rows are kept meanwhile.
+const TOGETHER_MAX: usize = 32;
 
 impl Search {
-    /// Whether the search is too short to be worth another thread. What a filter costs is not known before.
+    /// Whether the search is too short to be worth another thread.
     pub fn is_short(&self, view: &View) -> bool {
-        let components = view.tables[usize::from(self.space.0)].live_count() * self.vector.dimension().get();
-        self.filter.is_none() && components <= COMPONENTS_IN_PLACE_MAX
+        self.expected(view) <= IN_PLACE
+    }
+
+    /// Whether searches that come together take less time than one after the other: where rows are scanned for all at once.
+    pub fn gains_from_company(&self, view: &View) -> bool {
+        self.filter.is_none() && view.parts(self.space).tables().any(|(_, table)| table.live_count() > 0)
+    }
+
+    fn expected(&self, view: &View) -> Duration {
+        let parts = view.parts(self.space);
+        let of_tables = parts.tables().map(|(_, table)| {
+            let scanned = SegmentPlan::scan_time(table.live_count(), self.vector.dimension().get());
+            if self.filter.is_some() { scanned + table.live_count() as u32 * Duration::from_nanos(80) } else { scanned }
+        });
+        let of_segments = parts.segments().iter().map(|held| SegmentPlan::expected(self, held));
+        of_tables.sum::<Duration>() + of_segments.sum::<Duration>()
     }
 
     /// Runs the search.
@@ -65,9 +106,8 @@ impl Search {
         Self::run_all(&view, &[self]).remove(0)
     }
 
-    /// Runs searches of one space at once: the rows are read from memory once for all.
+    /// Runs searches of one space: tables are read from memory once for all.
     pub fn run_all(view: &Arc<View>, searches: &[&Search]) -> Vec<Found> {
-        let started = Instant::now();
         let Some(first) = searches.first() else { return Vec::new() };
         let space = view.space(first.space);
         for search in searches {
@@ -78,32 +118,244 @@ impl Search {
                 "checked when the query was read"
             );
         }
-        let queries = flat::Queries::new(space.metric, searches.iter().map(|search| &search.vector));
-        let table = &view.tables[usize::from(first.space.0)];
-        let mut nearest: Vec<_> = searches.iter().map(|search| Nearest::new(search.top_k)).collect();
-        let mut matching = vec![0; searches.len()];
-        table.scan(&queries, |query, keys, first, ids| {
-            let candidate = |number: usize| Candidate { id: &ids[number], row: first + number as u32 };
-            let Some(filter) = &searches[query].filter else {
-                matching[query] += keys.len();
-                nearest[query].offer_all(keys, candidate);
-                return;
-            };
-            for (number, &key) in keys.iter().enumerate() {
-                if filter.matches(&table.row(first + number as u32).content.metadata) {
-                    matching[query] += 1;
-                    nearest[query].offer(key, || candidate(number));
-                }
+        let mut found = Vec::with_capacity(searches.len());
+        let is_alike =
+            |a: &&Search, b: &&Search| a.filter.is_none() && b.filter.is_none() && a.is_exact() == b.is_exact();
+        for alike in searches.chunk_by(is_alike).flat_map(|alike| alike.chunks(TOGETHER_MAX)) {
+            found.extend(run_alike(view, alike));
+        }
+        found
+    }
+
+    pub(super) fn is_exact(&self) -> bool {
+        match self.effort {
+            Effort::Exact => true,
+            Effort::Recall(recall) => recall >= 1.0,
+            Effort::Reach(_) => false,
+        }
+    }
+
+    pub(super) fn certainty(&self) -> Certainty {
+        if self.is_exact() { Certainty::Sure } else { Certainty::Likely }
+    }
+}
+
+/// Searches of the same effort without filters, or one with a filter.
+fn run_alike(view: &Arc<View>, searches: &[&Search]) -> Vec<Found> {
+    let started = Instant::now();
+    let first = searches[0];
+    let parts = view.parts(first.space);
+    let queries = flat::Queries::new(view.space(first.space).metric, searches.iter().map(|search| &search.vector));
+    let ks: Vec<usize> = searches.iter().map(|search| search.top_k).collect();
+    let mut hits = vec![Vec::new(); searches.len()];
+    let mut stats = Counting::new(first, view);
+    for (number, table) in parts.tables().filter(|(_, table)| table.live_count() > 0) {
+        let found = |query: usize, key, row| hits[query].push((key, Place { part: number, row }));
+        stats.shared.parts += 1;
+        stats.shared.distances += scan_table(first, searches, table, &queries, &ks, &mut stats.matching, found);
+    }
+    let of_tables = started.elapsed() / searches.len() as u32;
+    let mut found = Vec::with_capacity(searches.len());
+    for (query, (search, mut hits)) in searches.iter().zip(hits).enumerate() {
+        let started = Instant::now();
+        let mut stats = stats;
+        let single;
+        let query = match searches.len() {
+            1 => &queries,
+            _ => {
+                single = queries.only(query);
+                &single
+            }
+        };
+        SCRATCH.with_borrow_mut(|scratch| {
+            for held in parts.segments() {
+                search_segment(search, held, query, scratch, &mut hits, &mut stats);
             }
         });
-        let search = started.elapsed();
-        let found = |(nearest, matching): (Nearest<Candidate<'_>>, usize)| {
-            let stats = SearchStats { distances: table.live_count(), matching, search };
-            let sorted = nearest.into_sorted().into_iter();
-            let hits = sorted.map(|neighbor| (queries.score(neighbor.key), neighbor.item.row)).collect();
-            Found { view: view.clone(), space: first.space, hits, stats }
+        settle(&mut hits, search.top_k, view, search.space);
+        stats.finish(search, view);
+        stats.shared.search = of_tables + started.elapsed() - stats.shared.planning;
+        let hits = hits.into_iter().map(|(key, place)| (query.score(key), place)).collect();
+        found.push(Found { view: view.clone(), space: search.space, hits, stats: stats.shared });
+    }
+    found
+}
+
+thread_local! {
+    /// What walks need, kept for the next search of the thread.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+fn scan_table(
+    first: &Search,
+    searches: &[&Search],
+    table: &Table,
+    queries: &flat::Queries,
+    ks: &[usize],
+    matching: &mut usize,
+    found: impl FnMut(usize, f32, u32),
+) -> usize {
+    let matched = std::cell::Cell::new(0);
+    let filter = first.filter.as_deref();
+    let fulfils = |row: Row<'_>| {
+        let fulfils = filter.is_none_or(|filter| filter.matches(&row.content.metadata));
+        matched.set(matched.get() + usize::from(fulfils));
+        fulfils
+    };
+    let counts: Option<&dyn Fn(Row<'_>) -> bool> = if filter.is_some() { Some(&fulfils) } else { None };
+    let coded = table.coded_queries(searches.iter().map(|search| &search.vector));
+    let distances = table.nearest(&TableSearch { queries, coded, ks, certainty: first.certainty(), counts }, found);
+    *matching += matched.get();
+    distances
+}
+
+fn search_segment(
+    search: &Search,
+    held: &HeldSegment,
+    query: &flat::Queries,
+    scratch: &mut Scratch,
+    hits: &mut Vec<(f32, Place)>,
+    stats: &mut Counting,
+) {
+    let planning = Instant::now();
+    let plan = SegmentPlan::new(search, held);
+    stats.shared.planning += planning.elapsed();
+    stats.plan(&plan, held);
+    let graph = held.segment.graph();
+    let (dead, filter) = (&held.dead, search.filter.as_deref());
+    let fulfils = |row: u32| filter.is_none_or(|filter| filter.matches(&held.segment.row(row).content.metadata));
+    let mut segment_hits: Vec<Hit> = Vec::new();
+    if let Way::Walk { walk, rest } = &plan.way {
+        let known = known_keys(hits, search.top_k);
+        let walked = match &plan.selection {
+            None if dead.len() == 0 => graph.search(query, *walk, &known, scratch, |_| true, &mut segment_hits),
+            None => graph.search(query, *walk, &known, scratch, |row| !dead.contains(row), &mut segment_hits),
+            Some(selection) => {
+                let counts =
+                    |row| selection.rows.contains(row) && !dead.contains(row) && (selection.is_exact || fulfils(row));
+                graph.search(query, *walk, &known, scratch, counts, &mut segment_hits)
+            }
         };
-        nearest.into_iter().zip(matching).map(found).collect()
+        stats.shared.hops += walked.hops;
+        stats.shared.distances += walked.distances;
+        // Never fewer hits than there are: what was cut off, or did not come by enough rows, is scanned.
+        let is_enough = !walked.is_cut && (!known.is_empty() || segment_hits.len() >= search.top_k.min(plan.matching));
+        if !is_enough {
+            segment_hits.clear();
+            scan(search, held, rest, query, scratch, fulfils, &mut segment_hits, stats);
+        }
+    } else if let Way::Scan(planned) = &plan.way {
+        scan(search, held, planned, query, scratch, fulfils, &mut segment_hits, stats);
+    }
+    hits.extend(segment_hits.into_iter().map(|(key, row)| (key, Place { part: held.number, row })));
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a search is made of")]
+fn scan(
+    search: &Search,
+    held: &HeldSegment,
+    planned: &PlannedScan,
+    query: &flat::Queries,
+    scratch: &mut Scratch,
+    fulfils: impl Fn(u32) -> bool,
+    hits: &mut Vec<Hit>,
+    stats: &mut Counting,
+) {
+    let graph = held.segment.graph();
+    stats.shared.distances += match planned {
+        PlannedScan::All => {
+            let counts = |row: u32| !held.dead.contains(row);
+            graph.scan(query, search.top_k, search.certainty(), Rows::All(&counts), scratch, hits)
+        }
+        PlannedScan::These(selection) => {
+            let live = selection.rows.iter().filter(|&row| !held.dead.contains(row));
+            let rows: Vec<u32> = live.filter(|&row| selection.is_exact || fulfils(row)).collect();
+            stats.matching += rows.len();
+            graph.scan(query, search.top_k, search.certainty(), Rows::These(&rows), scratch, hits)
+        }
+    };
+}
+
+/// The keys of the best hits so far, smallest first; none where there are fewer than are wanted.
+fn known_keys(hits: &[(f32, Place)], k: usize) -> Vec<f32> {
+    if hits.len() < k {
+        return Vec::new();
+    }
+    let mut keys: Vec<f32> = hits.iter().map(|hit| hit.0).collect();
+    if keys.len() > k {
+        keys.select_nth_unstable_by(k - 1, f32::total_cmp);
+        keys.truncate(k);
+    }
+    keys.sort_unstable_by(f32::total_cmp);
+    keys
+}
+
+/// Leaves the nearest, nearest first, ties by id.
+fn settle(hits: &mut Vec<(f32, Place)>, k: usize, view: &View, space: SpaceNumber) {
+    let parts = view.parts(space);
+    hits.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then_with(|| parts.row(a.1).id.cmp(parts.row(b.1).id)));
+    hits.truncate(k);
+}
+
+/// What is counted while a search runs.
+#[derive(Clone, Copy)]
+struct Counting {
+    shared: SearchStats,
+    /// Rows that were found to fulfil the filter, and whether all were looked at.
+    matching: usize,
+    is_all_known: bool,
+    /// Rows of segments that were expected to fulfil it.
+    expected: f64,
+    /// Rows of the largest part so far.
+    largest: usize,
+}
+
+impl Counting {
+    fn new(search: &Search, view: &View) -> Self {
+        let in_tables: usize = view.parts(search.space).tables().map(|(_, table)| table.live_count()).sum();
+        let shared = SearchStats {
+            plan: Plan::Flat,
+            parts: 0,
+            selectivity_estimated: 1.0,
+            selectivity: Some(1.0),
+            hops: 0,
+            distances: 0,
+            planning: Duration::ZERO,
+            search: Duration::ZERO,
+        };
+        Self { shared, matching: 0, is_all_known: true, expected: 0.0, largest: in_tables }
+    }
+
+    fn plan(&mut self, plan: &SegmentPlan, held: &HeldSegment) {
+        self.shared.parts += 1;
+        self.expected += plan.expected_matching;
+        self.is_all_known &= matches!(plan.way, Way::Scan(_));
+        if held.live_count() > self.largest {
+            self.largest = held.live_count();
+            self.shared.plan = match &plan.way {
+                Way::Walk { .. } => Plan::Graph,
+                Way::Scan(PlannedScan::These(_)) => Plan::FilteredScan,
+                Way::Scan(PlannedScan::All) => Plan::Flat,
+            };
+        }
+    }
+
+    fn finish(&mut self, search: &Search, view: &View) {
+        let records = view.parts(search.space).live_count();
+        if search.filter.is_none() || records == 0 {
+            return;
+        }
+        let in_segments: usize = view.parts(search.space).segments().iter().map(HeldSegment::live_count).sum();
+        let in_tables = records - in_segments;
+        let known_share = self.matching as f64 / records as f64;
+        // Nothing is expected of tables: their rows are looked at one by one.
+        self.shared.selectivity = self.is_all_known.then_some(known_share);
+        let of_tables = if in_segments == 0 {
+            known_share
+        } else {
+            in_tables as f64 / records as f64 * self.expected / in_segments as f64
+        };
+        self.shared.selectivity_estimated = (self.expected / records as f64 + of_tables).min(1.0);
     }
 }
 
@@ -121,8 +373,8 @@ impl Found {
 
     /// The hits with their scores, best first, ties by id.
     pub fn hits(&self) -> impl Iterator<Item = (f32, Row<'_>)> {
-        let table = &self.view.tables[usize::from(self.space.0)];
-        self.hits.iter().map(|&(score, row)| (score, table.row(row)))
+        let parts = self.view.parts(self.space);
+        self.hits.iter().map(|&(score, place)| (score, parts.row(place)))
     }
 }
 

@@ -3,9 +3,13 @@
 //! A view never changes. Cloning one is cheap, since its parts are shared until they are written to; so the writer
 //! works on a clone and publishes it, and a batch appears whole.
 
-use imbl::OrdMap;
+use std::sync::Arc;
 
-use crate::collection::memtable::{Row, Table};
+use imbl::{OrdMap, Vector};
+
+use crate::collection::memtable::Row;
+use crate::collection::parts::Parts;
+use crate::collection::segment::{Place, Segment};
 use crate::types::{Dimension, RecordId, Sequence, Space, SpaceName};
 
 /// The collection after the log record `sequence`.
@@ -16,15 +20,32 @@ pub struct View {
     pub(super) default_model_id: String,
     pub(super) spaces: Vec<Space>,
     /// One for each space, in the same order.
-    pub(super) tables: Vec<Table>,
-    pub(super) directory: OrdMap<RecordId, Location>,
+    pub(super) parts: Vec<Parts>,
+    pub(super) directory: OrdMap<RecordId, Located>,
+    /// Where each record lies within its space, by its number: so a record that moves is found again without its id.
+    pub(super) places: Vector<Place>,
+    /// Numbers of records that are no more, to be used again.
+    pub(super) free: Vector<u32>,
+    /// The number of the next part.
+    pub(super) next_part: u32,
 }
 
-/// Where a record lies.
+/// Which space a record lies in, and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Location {
+pub(super) struct Located {
     pub space: u16,
-    pub row: u32,
+    pub record: u32,
+}
+
+/// A segment that was built, and what it takes the place of.
+pub(super) struct Installed {
+    pub space: SpaceNumber,
+    /// None where no row was left.
+    pub segment: Option<Arc<Segment>>,
+    /// The parts that it was built from.
+    pub replaced: Vec<u32>,
+    /// Where each of its rows comes from.
+    pub origins: Vec<Place>,
 }
 
 /// The number of a space of a collection. Spaces are never removed, so it stays valid.
@@ -88,7 +109,7 @@ impl View {
 
     /// The spaces in the order of their creation, each with the number of its records.
     pub fn spaces(&self) -> impl Iterator<Item = (&Space, usize)> {
-        self.spaces.iter().zip(self.tables.iter().map(Table::live_count))
+        self.spaces.iter().zip(self.parts.iter().map(Parts::live_count))
     }
 
     /// A space by its number.
@@ -101,21 +122,21 @@ impl View {
         self.directory.len()
     }
 
-    /// Bytes of vectors in memory.
-    pub fn vector_bytes(&self) -> usize {
-        self.tables.iter().map(Table::vector_bytes).sum()
+    /// The parts of a space.
+    pub(super) fn parts(&self, space: SpaceNumber) -> &Parts {
+        &self.parts[usize::from(space.0)]
     }
 
     /// The record of that id, and its space.
     pub fn get(&self, id: &str) -> Option<(Row<'_>, &Space)> {
-        self.directory.get(id).map(|&location| self.at(location))
+        self.directory.get(id).map(|&located| self.at(located))
     }
 
     /// Records in the order of their ids, from the first after `after`.
     pub fn list(&self, after: Option<&RecordId>) -> impl Iterator<Item = (Row<'_>, &Space)> {
         use std::ops::Bound;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.directory.range::<_, RecordId>((start, Bound::Unbounded)).map(|(_, &location)| self.at(location))
+        self.directory.range::<_, RecordId>((start, Bound::Unbounded)).map(|(_, &located)| self.at(located))
     }
 
     /// The space of that name.
@@ -152,17 +173,78 @@ impl View {
         }
     }
 
-    pub(super) fn location(&self, id: &str) -> Option<Location> {
-        self.directory.get(id).copied()
-    }
-
     pub(super) fn version(&self, id: &str) -> Option<Sequence> {
         self.get(id).map(|(row, _)| row.version)
     }
 
-    fn at(&self, location: Location) -> (Row<'_>, &Space) {
-        let space = usize::from(location.space);
-        (self.tables[space].row(location.row), &self.spaces[space])
+    /// Writes a record over the one of that id, if there is one.
+    pub(super) fn write_row(&mut self, space: u16, row: Row<'_>) {
+        let located = self.directory.get(row.id.as_str()).copied();
+        let record = match located {
+            Some(located) => located.record,
+            None => self.new_record(),
+        };
+        let place = self.places[record as usize];
+        let old = match located {
+            Some(located) if located.space == space => Some(place),
+            Some(elsewhere) => {
+                self.parts[usize::from(elsewhere.space)].remove(place);
+                None
+            }
+            None => None,
+        };
+        let new = self.parts[usize::from(space)].write(record, old, row);
+        if new != place {
+            self.places.set(record as usize, new);
+        }
+        if located != Some(Located { space, record }) {
+            self.directory.insert(row.id.clone(), Located { space, record });
+        }
+        self.seal(space, false);
+    }
+
+    fn new_record(&mut self) -> u32 {
+        self.free.pop_back().unwrap_or_else(|| {
+            self.places.push_back(Place::NOWHERE);
+            self.places.len() as u32 - 1
+        })
+    }
+
+    /// Removes a record. Returns whether there was one.
+    pub(super) fn remove_row(&mut self, id: &str) -> bool {
+        let Some(located) = self.directory.remove(id) else { return false };
+        self.parts[usize::from(located.space)].remove(self.places[located.record as usize]);
+        self.places.set(located.record as usize, Place::NOWHERE);
+        self.free.push_back(located.record);
+        true
+    }
+
+    /// Seals the memtable of a space where it is full, or at once.
+    pub(super) fn seal(&mut self, space: u16, at_once: bool) {
+        if self.parts[usize::from(space)].seal(self.next_part, at_once) {
+            self.next_part += 1;
+        }
+    }
+
+    /// Puts a segment in the place of what it was built from. Rows that were written or deleted meanwhile are dead in it.
+    pub(super) fn install(&mut self, installed: Installed) {
+        let Installed { space, segment, replaced, origins } = installed;
+        let number = self.next_part;
+        self.next_part += 1;
+        let places = &mut self.places;
+        self.parts[usize::from(space.0)].install(number, segment, &replaced, &origins, |origin, row| {
+            // A number that was given to another record since points to another place.
+            let is_there = places.get(origin.record as usize) == Some(&origin.place);
+            if is_there {
+                places.set(origin.record as usize, Place { part: number, row });
+            }
+            is_there
+        });
+    }
+
+    fn at(&self, located: Located) -> (Row<'_>, &Space) {
+        let space = usize::from(located.space);
+        (self.parts[space].row(self.places[located.record as usize]), &self.spaces[space])
     }
 
     fn find(&self, wanted: impl Fn(&Space) -> bool) -> Option<SpaceNumber> {

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use crate::collection::apply::Outcome;
 use crate::collection::ledger::Ledger;
 use crate::collection::op::Operation;
-use crate::collection::view::View;
+use crate::collection::view::{Installed, SpaceNumber, View};
 use crate::storage::log::{Completion, Durability, Log, LogError};
 use crate::types::Sequence;
 
@@ -29,6 +29,16 @@ pub(super) struct Shared {
     pub visible: watch::Sender<Sequence>,
     /// Bytes of operations that are not applied yet.
     pub unapplied_bytes: AtomicU64,
+}
+
+/// What the applier does, one after the other.
+pub(super) enum Work {
+    /// Applies an operation of the log.
+    Apply(Submitted),
+    /// Puts a segment in the place of what it was built from. It does not change what a reader can see.
+    Install(Box<Installed>, mpsc::Sender<()>),
+    /// Seals the memtable of a space, full or not.
+    Seal(SpaceNumber, mpsc::Sender<()>),
 }
 
 /// An operation that has entered the log.
@@ -47,12 +57,12 @@ const UNAPPLIED_BYTES_MAX: u64 = 256 << 20;
 /// does not wait, and never across `.await`.
 pub(super) struct Writer {
     pub log: Arc<dyn Log>,
-    shared: Arc<Shared>,
-    queue: Mutex<Option<mpsc::Sender<Submitted>>>,
+    pub shared: Arc<Shared>,
+    queue: Mutex<Option<mpsc::Sender<Work>>>,
 }
 
 impl Writer {
-    pub fn new(log: Arc<dyn Log>, shared: Arc<Shared>) -> (Self, mpsc::Receiver<Submitted>) {
+    pub fn new(log: Arc<dyn Log>, shared: Arc<Shared>) -> (Self, mpsc::Receiver<Work>) {
         // The channel has no bound of its own: `UNAPPLIED_BYTES_MAX` is the bound.
         let (sender, receiver) = mpsc::channel();
         (Self { log, shared, queue: Mutex::new(Some(sender)) }, receiver)
@@ -76,8 +86,19 @@ impl Writer {
         let completion = self.log.append(vec![payload], durability)?;
         self.shared.unapplied_bytes.fetch_add(bytes, Ordering::Relaxed);
         // The applier goes only after the sender was dropped, which takes this lock.
-        sender.send(Submitted { operation, bytes, completion, answer }).map_err(|_| LogError::Closed)?;
+        let submitted = Submitted { operation, bytes, completion, answer };
+        sender.send(Work::Apply(submitted)).map_err(|_| LogError::Closed)?;
         Ok(receiver)
+    }
+
+    /// Has the applier do something between two operations, and waits for it. Nothing is done where the collection closes.
+    pub fn arrange(&self, work: impl FnOnce(mpsc::Sender<()>) -> Work) {
+        let (done, wait) = mpsc::channel();
+        let is_sent = lock(&self.queue).as_ref().is_some_and(|queue| queue.send(work(done)).is_ok());
+        if is_sent {
+            // An error: the applier has gone, and nobody will look at the view again.
+            let _ = wait.recv();
+        }
     }
 
     /// Refuses further writes; what is queued is still applied.
@@ -86,18 +107,30 @@ impl Writer {
     }
 }
 
-/// Applies until the queue is closed and empty.
-pub(super) fn apply_all(queue: &mpsc::Receiver<Submitted>, shared: &Shared) {
+/// Applies until the queue is closed and empty. `after` is called after each time that the view has changed.
+pub(super) fn apply_all(queue: &mpsc::Receiver<Work>, shared: &Shared, after: impl Fn(&View)) {
     let mut view = View::clone(&shared.view.load());
     let mut held = None;
     while let Some(first) = held.take().or_else(|| queue.recv().ok()) {
-        let mut answers = vec![apply_one(first, &mut view, shared)];
-        while let Ok(next) = queue.try_recv() {
-            if !next.completion.is_ready() {
-                held = Some(next);
-                break;
+        let (mut answers, mut arranged) = (Vec::new(), Vec::new());
+        let mut next = Some(first);
+        while let Some(work) = next.take() {
+            match work {
+                Work::Apply(submitted) => answers.push(apply_one(submitted, &mut view, shared)),
+                Work::Install(installed, done) => {
+                    view.install(*installed);
+                    arranged.push(done);
+                }
+                Work::Seal(space, done) => {
+                    view.seal(space.0, true);
+                    arranged.push(done);
+                }
             }
-            answers.push(apply_one(next, &mut view, shared));
+            match queue.try_recv() {
+                Ok(Work::Apply(submitted)) if !submitted.completion.is_ready() => held = Some(Work::Apply(submitted)),
+                Ok(work) => next = Some(work),
+                Err(_) => {}
+            }
         }
         shared.view.store(Arc::new(view.clone()));
         shared.visible.send_replace(view.sequence());
@@ -105,6 +138,10 @@ pub(super) fn apply_all(queue: &mpsc::Receiver<Submitted>, shared: &Shared) {
             // Nobody may be waiting any more; the write stands all the same.
             let _ = sender.send(answer);
         }
+        for done in arranged {
+            let _ = done.send(());
+        }
+        after(&view);
     }
 }
 

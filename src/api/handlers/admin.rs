@@ -76,7 +76,7 @@ impl Handlers {
                 record_count: view.record_count() as u64,
                 log_bytes: collection.log_bytes(),
                 sequence: view.sequence().0,
-                vector_bytes: view.vector_bytes() as u64,
+                vector_bytes: collection.statistics().vector_bytes,
             };
             response.record_count += statistics.record_count;
             response.log_bytes += statistics.log_bytes;

@@ -7,7 +7,7 @@ use crate::api::convert::{Fields, check_text, invalid, read_filter, read_model_i
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::place::check_embedding;
 use crate::api::handlers::{AnswerSize, Handlers};
-use crate::collection::{Found, Search, SpaceNumber, View, describe, has_direction};
+use crate::collection::{Effort, Found, Plan, Search, SpaceNumber, View, describe, has_direction};
 use crate::embedding::{Embedded, InputType};
 use crate::filter::Filter;
 use crate::pb::v1 as pb;
@@ -36,6 +36,7 @@ enum Wanted {
 struct Answer {
     top_k: usize,
     filter: Option<Arc<Filter>>,
+    effort: Effort,
     fields: Fields,
     explain: bool,
 }
@@ -79,7 +80,7 @@ struct Placed {
 }
 
 impl Handlers {
-    /// `VectorService.Search`. Every record of the space is compared, so every answer is exact.
+    /// `VectorService.Search`.
     pub async fn search(&self, request: pb::SearchRequest) -> Result<pb::SearchResponse, ApiError> {
         let ready = self.locate(Asked::read(request)?).await?;
         self.run(ready).await?.fill()
@@ -118,7 +119,7 @@ impl Handlers {
     /// Runs a search: in place where it is short, with others that come meanwhile; else on a thread of the pool.
     pub async fn run(&self, ready: Ready) -> Result<Unfilled, ApiError> {
         if ready.is_short() {
-            return self.batches.run(ready).await;
+            return if ready.gains_from_company() { self.batches.run(ready).await } else { Ok(ready.run_here()) };
         }
         let Ready { view, search, mut form } = ready;
         let waiting = Instant::now();
@@ -150,10 +151,10 @@ impl Handlers {
 impl Asked {
     /// Checks everything that can be checked without the collection.
     pub fn read(request: pb::SearchRequest) -> Result<Self, ApiError> {
-        check_target_recall(request.target_recall)?;
         let answer = Answer {
             top_k: read_top_k(request.top_k)?,
             filter: read_filter(request.filter)?,
+            effort: read_effort(request.exact, request.target_recall)?,
             fields: Fields::read(request.read_mask.as_ref(), Fields::WITHOUT_VECTOR)?,
             explain: request.explain,
         };
@@ -178,7 +179,11 @@ impl Answer {
         let Placed { space, vector, is_truncated, embed_time } = placed;
         let times = Times { embed: embed_time, queue: Duration::ZERO };
         let form = Form { space, fields: self.fields, explain: self.explain, is_truncated, times };
-        Ok(Ready { view, search: Search { space, vector, top_k: self.top_k, filter: self.filter }, form })
+        Ok(Ready {
+            view,
+            search: Search { space, vector, top_k: self.top_k, filter: self.filter, effort: self.effort },
+            form,
+        })
     }
 }
 
@@ -186,6 +191,11 @@ impl Ready {
     /// Whether the search is too short to be worth another thread.
     pub fn is_short(&self) -> bool {
         self.search.is_short(&self.view)
+    }
+
+    /// Whether searches that come together take less time than one after the other.
+    pub fn gains_from_company(&self) -> bool {
+        self.search.gains_from_company(&self.view)
     }
 
     /// Runs the search on this thread.
@@ -218,14 +228,16 @@ fn read_top_k(top_k: Option<u32>) -> Result<usize, ApiError> {
     Err(ApiError::field(Reason::InvalidTopK, "top_k", format_args!("expected 1 to {TOP_K_MAX}, but got {top_k}")))
 }
 
-/// An exact answer reaches every recall; the number must make sense all the same.
-fn check_target_recall(target_recall: Option<f64>) -> Result<(), ApiError> {
-    match target_recall {
-        Some(recall) if !(recall > 0.0 && recall <= 1.0) => {
-            Err(invalid("target_recall", format_args!("expected above 0 and at most 1, but got {recall}")))
-        }
-        _ => Ok(()),
+/// Recall where the client does not say.
+const TARGET_RECALL_DEFAULT: f64 = 0.95;
+
+fn read_effort(exact: bool, target_recall: Option<f64>) -> Result<Effort, ApiError> {
+    let target_recall = target_recall.unwrap_or(TARGET_RECALL_DEFAULT);
+    if !(target_recall > 0.0 && target_recall <= 1.0) {
+        let message = format_args!("expected above 0 and at most 1, but got {target_recall}");
+        return Err(invalid("target_recall", message));
     }
+    Ok(if exact { Effort::Exact } else { Effort::Recall(target_recall) })
 }
 
 fn locate_vector(vector: Vector, space: Option<&SpaceName>, view: &View) -> Result<Placed, ApiError> {
@@ -268,22 +280,23 @@ impl Unfilled {
             size.add(&record)?;
             hits.push(pb::Hit { record: Some(record), score });
         }
-        // Every record was looked at, so what was expected is what came.
-        let selectivity = match found.stats.distances {
-            0 => 1.0,
-            records => found.stats.matching as f64 / records as f64,
+        let stats = found.stats;
+        let plan = match stats.plan {
+            Plan::Flat => pb::Plan::Flat,
+            Plan::FilteredScan => pb::Plan::FilteredScan,
+            Plan::Graph => pb::Plan::Graph,
         };
         let explain = form.explain.then(|| pb::Explain {
-            plan: pb::Plan::Flat.into(),
-            segments: 1,
-            selectivity_estimated: selectivity,
-            selectivity: Some(selectivity),
-            hops: 0,
-            distances: found.stats.distances as u64,
+            plan: plan.into(),
+            segments: stats.parts as u32,
+            selectivity_estimated: stats.selectivity_estimated,
+            selectivity: stats.selectivity,
+            hops: stats.hops as u64,
+            distances: stats.distances as u64,
             embed_us: micros(form.times.embed),
             queue_us: micros(form.times.queue),
-            plan_us: 0,
-            search_us: micros(found.stats.search),
+            plan_us: micros(stats.planning),
+            search_us: micros(stats.search),
             fetch_us: micros(fetching.elapsed()),
         });
         Ok(pb::SearchResponse {

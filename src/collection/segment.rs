@@ -1,0 +1,97 @@
+//! Rows that do not change any more: a graph over their vectors, and what is kept beside them, in the order of the graph.
+
+use std::sync::Arc;
+
+use crate::collection::memtable::Row;
+use crate::collection::op::Content;
+use crate::filter::MetadataIndex;
+use crate::index::graph::{Built, Graph, GraphOptions, Stopped, Task};
+use crate::types::{RecordId, Sequence, Space};
+
+/// An immutable part of a space.
+pub struct Segment {
+    graph: Graph,
+    ids: Vec<RecordId>,
+    versions: Vec<Sequence>,
+    contents: Vec<Arc<Content>>,
+    /// The numbers of the records.
+    records: Vec<u32>,
+    metadata: MetadataIndex,
+}
+
+/// Where a row of a segment comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The number of its record.
+    pub record: u32,
+    /// Where the row lay.
+    pub place: Place,
+}
+
+/// Where a record lies within its space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the part.
+    pub part: u32,
+    /// The row of the part.
+    pub row: u32,
+}
+
+impl Place {
+    /// Of a number that no record has.
+    pub const NOWHERE: Self = Self { part: u32::MAX, row: u32::MAX };
+}
+
+impl Segment {
+    /// Builds a segment of rows, which must be at least one. Also returns where each of its rows comes from.
+    pub fn build(
+        space: &Space,
+        rows: &[(Row<'_>, Origin)],
+        options: &GraphOptions,
+        task: &Task,
+    ) -> Result<(Self, Vec<Place>), Stopped> {
+        let vector = |row: usize| rows[row].0.components;
+        let dimension = space.dimension.get();
+        let Built { graph, order } = Graph::build(space.metric, dimension, rows.len(), vector, options, task)?;
+        let in_order = || order.iter().map(|&row| &rows[row as usize]);
+        let segment = Self {
+            graph,
+            ids: in_order().map(|(row, _)| row.id.clone()).collect(),
+            versions: in_order().map(|(row, _)| row.version).collect(),
+            contents: in_order().map(|(row, _)| row.content.clone()).collect(),
+            records: in_order().map(|(_, origin)| origin.record).collect(),
+            metadata: MetadataIndex::build(in_order().map(|(row, _)| &row.content.metadata)),
+        };
+        Ok((segment, in_order().map(|(_, origin)| origin.place).collect()))
+    }
+
+    /// Rows, dead ones among them.
+    pub fn row_count(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Which rows have which metadata.
+    pub fn metadata(&self) -> &MetadataIndex {
+        &self.metadata
+    }
+
+    /// A row.
+    pub fn row(&self, row: u32) -> Row<'_> {
+        Row {
+            id: &self.ids[row as usize],
+            version: self.versions[row as usize],
+            components: self.graph.vector(row),
+            content: &self.contents[row as usize],
+        }
+    }
+
+    /// The number of a row's record.
+    pub fn record(&self, row: u32) -> u32 {
+        self.records[row as usize]
+    }
+}
