@@ -58,14 +58,20 @@ const HOP_NS: f64 = 0.9;
 /// A walk with a filter is chosen where it is expected to be so many times faster: its length is uncertain, a scan's is not.
 const CERTAINTY_WORTH: f64 = 4.0;
 /// A walk is cut at so many times its expected length, at the earliest.
-const PATIENCE: f64 = 2.0;
+const PATIENCE: f64 = 4.0;
 
 impl SegmentPlan {
     pub fn new(search: &Search, held: &HeldSegment) -> Self {
         let live = held.live_count();
         let Some(filter) = &search.filter else {
+            let graph = held.segment.graph();
             let way = match search.walk(held, 1.0) {
-                Some(walk) => Way::Walk { walk, rest: PlannedScan::All },
+                Some(walk) => {
+                    // A query unlike all rows is about as far from each of them, and a walk would come by most.
+                    let scan_hops = held.segment.row_count() as f64 * SCANNED_NS / HOP_NS;
+                    let hops_max = (scan_hops / 4.0).max(graph.hops(walk.k, walk.reach) * PATIENCE) as usize;
+                    Way::Walk { walk: Walk { hops_max, ..walk }, rest: PlannedScan::All }
+                }
                 None => Way::Scan(PlannedScan::All),
             };
             return Self { way, selection: None, matching: live, expected_matching: live as f64 };

@@ -11,6 +11,7 @@ const REACHES: [f32; 14] = [0.0, 0.01, 0.025, 0.04, 0.06, 0.08, 0.1, 0.125, 0.15
 const RECALL_MAX: f64 = 0.9995;
 /// Where nothing could be measured: a graph of a few hundred nodes.
 const REACH_DEFAULT: f32 = 0.3;
+const HOPS_DEFAULT: f64 = 50.0;
 /// Queries differ from rows: the share of what is missing to a recall of 1 that is aimed beyond.
 const MARGIN: f64 = 0.3;
 
@@ -64,7 +65,9 @@ impl Calibration {
             let farther = curve.points.iter().find(|point| point.reach >= reach).or(curve.points.last());
             farther.map_or(k as f64, |point| point.hops)
         };
-        self.between(k, of).unwrap_or(k as f64)
+        // Beyond what was measured a walk grows with what is wanted.
+        let beyond = self.curves.last().map_or(1.0, |last| (k as f64 / last.k as f64).max(1.0));
+        self.between(k, of).map_or(k as f64 + HOPS_DEFAULT, |hops| hops * beyond)
     }
 
     /// What holds for `k`: between the values of the nearest that were measured, by the logarithm.

@@ -7,16 +7,18 @@
 use crate::distance::kernels;
 use crate::quantization::bits::GROUP_ROWS;
 
-/// Nodes that are kept at most.
-const CAPACITY: usize = 1024;
+/// Nodes that are kept, at most so many, or so many for each of the nearest that are wanted.
+const CAPACITY_MIN: usize = 1024;
+const CAPACITY_PER_WANTED: usize = 4;
 /// Room behind them, so that whole registers can be written.
 const SLACK: usize = GROUP_ROWS + 16;
 
 /// Nodes with their estimated distances.
 pub(super) struct Frontier {
-    distances: Box<[f32; CAPACITY + SLACK]>,
-    nodes: Box<[u32; CAPACITY + SLACK]>,
+    distances: Vec<f32>,
+    nodes: Vec<u32>,
     count: usize,
+    capacity: usize,
     steps: Steps,
 }
 
@@ -48,21 +50,25 @@ impl Default for Frontier {
             "avx2" => x86::AVX2,
             _ => SCALAR,
         };
-        let (distances, nodes) = (Box::new([0.0; CAPACITY + SLACK]), Box::new([0; CAPACITY + SLACK]));
-        Self { distances, nodes, count: 0, steps }
+        Self { distances: Vec::new(), nodes: Vec::new(), count: 0, capacity: 0, steps }
     }
 }
 
 impl Frontier {
-    /// Empties it.
-    pub fn clear(&mut self) {
+    /// Empties it, for a walk to the `k` nearest.
+    pub fn reset(&mut self, k: usize) {
         self.count = 0;
+        self.capacity = CAPACITY_MIN.max(CAPACITY_PER_WANTED * k);
+        if self.nodes.len() < self.capacity + SLACK {
+            self.distances.resize(self.capacity + SLACK, 0.0);
+            self.nodes.resize(self.capacity + SLACK, 0);
+        }
     }
 
     /// Takes in the nodes that are nearer than the limit and were not visited.
     #[inline]
     pub fn admit(&mut self, seen: &Seen<'_>, limit: f32) {
-        if self.count + GROUP_ROWS > CAPACITY {
+        if self.count + GROUP_ROWS > self.capacity {
             self.cut();
         }
         (self.steps.admit)(self, seen, limit);
@@ -87,7 +93,7 @@ impl Frontier {
     fn cut(&mut self) {
         let keyed = self.distances.iter().zip(self.nodes.iter()).take(self.count);
         let mut keyed: Vec<(f32, u32)> = keyed.map(|(&distance, &node)| (distance, node)).collect();
-        let half = CAPACITY / 2;
+        let half = self.capacity / 2;
         keyed.select_nth_unstable_by(half, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         for (place, (distance, node)) in keyed.into_iter().take(half).enumerate() {
             self.distances[place] = distance;
@@ -123,7 +129,7 @@ fn nearest_scalar(distances: &[f32]) -> usize {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{CAPACITY, Frontier, GROUP_ROWS, SLACK, Seen, Steps, admit_scalar};
+    use super::{Frontier, GROUP_ROWS, Seen, Steps, admit_scalar};
 
     pub const AVX2: Steps = Steps {
         admit: admit_scalar,
@@ -140,7 +146,8 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx512dq")]
     fn admit_avx512(frontier: &mut Frontier, seen: &Seen<'_>, limit: f32) {
-        assert!(frontier.count + GROUP_ROWS <= CAPACITY + SLACK - 16, "there is room for whole registers");
+        let room = frontier.distances.len().min(frontier.nodes.len());
+        assert!(frontier.count + GROUP_ROWS + 16 <= room, "there is room for whole registers");
         let limit = _mm512_set1_ps(limit);
         let (low_bits, one) = (_mm512_set1_epi32(31), _mm512_set1_epi32(1));
         for first in (0..GROUP_ROWS).step_by(16) {

@@ -61,7 +61,7 @@ impl Graph {
     pub(super) fn walk(&self, walk: Walk, scratch: &mut Scratch, counts: impl Fn(u32) -> bool) -> WalkStats {
         let Scratch { query, frontier, visited, visited_nodes, nearest, distances, found, .. } = scratch;
         visited.resize(visited.len().max(self.node_count().div_ceil(32)), 0);
-        frontier.clear();
+        frontier.reset(walk.k);
         found.clear();
         let mut stats = WalkStats::default();
         let limit_of = |nearest: &[f32]| match nearest.get(walk.k - 1) {
