@@ -26,7 +26,7 @@ pub use op::{
 };
 pub use recover::RecoverError;
 pub use request::{RequestTable, Seen};
-pub use search::{Found, Search, SearchStats, has_direction};
+pub use search::{Effort, Found, Search, SearchStats, has_direction};
 pub use stream::{FrameRefusal, StreamMark};
 pub use view::{NoPlace, SpaceNumber, View, describe};
 pub use write::Answer;
@@ -34,6 +34,29 @@ pub use write::Answer;
 use crate::storage::log::{Durability, LogError};
 use crate::types::{Sequence, StreamId};
 use write::{Shared, Writer, lock};
+
+/// Sizes of what a collection holds in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Statistics {
+    /// Segments.
+    pub segment_count: usize,
+    /// Rows outside of segments.
+    pub memtable_rows: usize,
+    /// Rows of segments.
+    pub segment_rows: usize,
+    /// Rows that were built into graphs since the start.
+    pub rows_built: u64,
+    /// Bytes of the blocks of graphs.
+    pub graph_bytes: u64,
+    /// Bytes of codes.
+    pub code_bytes: u64,
+    /// Bytes of vectors.
+    pub vector_bytes: u64,
+    /// Bytes of ids, texts and metadata.
+    pub other_bytes: u64,
+    /// Time that building has taken.
+    pub build_seconds: f64,
+}
 
 /// An open collection. Dropping it closes it.
 pub struct Collection {
@@ -69,6 +92,24 @@ impl Collection {
         let mut visible = self.shared.visible.subscribe();
         let reached = visible.wait_for(|&visible| visible >= sequence).await;
         assert!(reached.is_ok(), "the sender lives as long as the collection");
+    }
+
+    /// Builds everything into one segment for each space, and waits for it. `progress` is told the rows built and the rows
+    /// in all, now and then. There are no segments yet.
+    pub fn compact(&self, progress: &mut dyn FnMut(u64, u64)) {
+        let rows = self.view().record_count() as u64;
+        progress(rows, rows);
+    }
+
+    /// Sizes of what is in memory.
+    pub fn statistics(&self) -> Statistics {
+        let view = self.view();
+        Statistics {
+            memtable_rows: view.record_count(),
+            vector_bytes: view.vector_bytes() as u64,
+            other_bytes: view.list(None).map(|(row, _)| row.id.as_str().len() as u64).sum(),
+            ..Statistics::default()
+        }
     }
 
     /// Whether writes are possible.

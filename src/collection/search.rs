@@ -16,6 +16,19 @@ pub struct Search {
     pub vector: Vector,
     /// The most hits to return: at least 1.
     pub top_k: usize,
+    /// How hard to look. Every record is compared so far, whatever it says.
+    pub effort: Effort,
+}
+
+/// How hard a search looks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Effort {
+    /// Every record is compared.
+    Exact,
+    /// Mean recall to reach, above 0 and at most 1.
+    Recall(f64),
+    /// How much farther than the k-th nearest a walk goes, as a share of its squared distance: for measurements.
+    Reach(f32),
 }
 
 /// The hits of a search, and how they were found.
@@ -33,6 +46,8 @@ pub struct Found {
 pub struct SearchStats {
     /// Distances computed.
     pub distances: usize,
+    /// Nodes of graphs that were visited.
+    pub hops: usize,
     /// Time to find the nearest records.
     pub search: Duration,
 }
@@ -78,7 +93,7 @@ impl Search {
         table.scan(&queries, |query, keys, first, ids| {
             nearest[query].offer_all(keys, |number| Candidate { id: &ids[number], row: first + number as u32 });
         });
-        let stats = SearchStats { distances: table.live_count(), search: started.elapsed() };
+        let stats = SearchStats { distances: table.live_count(), hops: 0, search: started.elapsed() };
         let found = |nearest: Nearest<Candidate<'_>>| {
             let sorted = nearest.into_sorted().into_iter();
             let hits = sorted.map(|neighbor| (queries.score(neighbor.key), neighbor.item.row)).collect();

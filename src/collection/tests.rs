@@ -56,7 +56,8 @@ fn run(collection: &Collection, operation: Operation) -> Outcome {
 fn search(collection: &Collection, space: &str, components: &[f32], top_k: usize) -> Vec<(String, f32)> {
     let view = collection.view();
     let space = view.space_named(space).unwrap();
-    let found = Search { space, vector: Vector::new(components.to_vec()).unwrap(), top_k }.run(view);
+    let found =
+        Search { space, vector: Vector::new(components.to_vec()).unwrap(), top_k, effort: Effort::Exact }.run(view);
     found.hits().map(|(score, row)| (row.id.to_string(), score)).collect()
 }
 

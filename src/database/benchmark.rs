@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Database, DatabaseError, raw_space};
-use crate::collection::{Change, Collection, Content, Created, Operation, RecordWritten, Search, Upserted};
+use crate::collection::{Change, Collection, Content, Created, Effort, Operation, RecordWritten, Search, Upserted};
 use crate::storage::log::{Durability, LogError};
 use crate::types::{CollectionName, Dimension, RecordId, Vector};
 
@@ -157,7 +157,7 @@ fn search(collection: &Collection, parameters: Parameters) -> Latency {
         .into_iter()
         .map(|vector| {
             let started = Instant::now();
-            Search { space, vector, top_k: TOP_K }.run(view.clone());
+            Search { space, vector, top_k: TOP_K, effort: Effort::Exact }.run(view.clone());
             started.elapsed()
         })
         .collect();

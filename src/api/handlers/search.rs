@@ -7,7 +7,7 @@ use crate::api::convert::{Fields, check_text, invalid, read_model_id, read_vecto
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::place::check_embedding;
 use crate::api::handlers::{AnswerSize, Handlers};
-use crate::collection::{Found, Search, SpaceNumber, View, describe, has_direction};
+use crate::collection::{Effort, Found, Search, SpaceNumber, View, describe, has_direction};
 use crate::embedding::{Embedded, InputType};
 use crate::pb::v1 as pb;
 use crate::pb::v1::search_request::Query;
@@ -177,7 +177,7 @@ impl Answer {
         let Placed { space, vector, is_truncated, embed_time } = placed;
         let times = Times { embed: embed_time, queue: Duration::ZERO };
         let form = Form { space, fields: self.fields, explain: self.explain, is_truncated, times };
-        Ok(Ready { view, search: Search { space, vector, top_k: self.top_k }, form })
+        Ok(Ready { view, search: Search { space, vector, top_k: self.top_k, effort: Effort::Exact }, form })
     }
 }
 
