@@ -12,6 +12,7 @@ mod export;
 mod get;
 mod id_list;
 mod import;
+mod npy;
 mod record_json;
 mod search;
 mod serve;
