@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test lint breaking fmt build weights tools examples python-client bench bench-wordnet clean
+.PHONY: help run test lint breaking fmt build weights tools examples python-client bench bench-wordnet bench-peers clean
 
 BUF := tools/node_modules/.bin/buf
 VENV := .venv
@@ -50,6 +50,12 @@ bench: ## measure the kernels and the metadata index
 bench-wordnet: weights $(VENV)/ready ## the main job at full size; DATA is a folder with the WordNet files
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check numpy
 	$(VENV)/bin/python benches/wordnet.py $(or $(DATA),$(error say where the files are: make bench-wordnet DATA=folder))
+
+bench-peers: build $(VENV)/ready ## the engine beside other indexes; BASE and QUERIES are .npy files, ARGS as for peers.py
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r benches/peers/requirements.txt
+	$(VENV)/bin/python benches/peers/peers.py $(ARGS) \
+		$(or $(BASE),$(error say what to search in: make bench-peers BASE=base.npy QUERIES=queries.npy)) \
+		$(or $(QUERIES),$(error say what to search for: make bench-peers BASE=base.npy QUERIES=queries.npy))
 
 tools: tools/node_modules/.bin/buf
 

@@ -13,6 +13,7 @@ mod filter;
 mod get;
 mod id_list;
 mod import;
+mod npy;
 mod record_json;
 mod search;
 mod serve;

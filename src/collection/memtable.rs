@@ -72,6 +72,17 @@ pub struct Row<'a> {
     pub content: &'a Arc<Content>,
 }
 
+impl Row<'_> {
+    /// Bytes of everything but the vector, as far as can be told.
+    pub fn bytes(&self) -> usize {
+        let text = self.content.text.as_ref().map_or(0, |text| text.len());
+        size_of::<(RecordId, Sequence, Arc<Content>, Content, u32)>()
+            + self.id.as_str().len()
+            + text
+            + self.content.metadata.bytes()
+    }
+}
+
 /// Searches of one space, as a table needs them.
 pub struct TableSearch<'a> {
     /// The queries.

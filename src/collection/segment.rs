@@ -17,6 +17,7 @@ pub struct Segment {
     /// The numbers of the records.
     records: Vec<u32>,
     metadata: MetadataIndex,
+    record_bytes: usize,
 }
 
 /// Where a row of a segment comes from.
@@ -54,13 +55,15 @@ impl Segment {
         let dimension = space.dimension.get();
         let Built { graph, order } = Graph::build(space.metric, dimension, rows.len(), vector, options, task)?;
         let in_order = || order.iter().map(|&row| &rows[row as usize]);
+        let metadata = MetadataIndex::build(in_order().map(|(row, _)| &row.content.metadata));
         let segment = Self {
             graph,
             ids: in_order().map(|(row, _)| row.id.clone()).collect(),
             versions: in_order().map(|(row, _)| row.version).collect(),
             contents: in_order().map(|(row, _)| row.content.clone()).collect(),
             records: in_order().map(|(_, origin)| origin.record).collect(),
-            metadata: MetadataIndex::build(in_order().map(|(row, _)| &row.content.metadata)),
+            record_bytes: rows.iter().map(|(row, _)| row.bytes()).sum::<usize>() + metadata.bytes(),
+            metadata,
         };
         Ok((segment, in_order().map(|(_, origin)| origin.place).collect()))
     }
@@ -78,6 +81,11 @@ impl Segment {
     /// Which rows have which metadata.
     pub fn metadata(&self) -> &MetadataIndex {
         &self.metadata
+    }
+
+    /// Bytes of ids, texts, metadata and its index.
+    pub fn record_bytes(&self) -> usize {
+        self.record_bytes
     }
 
     /// A row.

@@ -23,8 +23,8 @@ pub struct Statistics {
     pub code_bytes: u64,
     /// Bytes of vectors as they came.
     pub vector_bytes: u64,
-    /// Bytes of the indexes of metadata.
-    pub metadata_index_bytes: u64,
+    /// Bytes of ids, texts, metadata and its indexes, as far as can be told: what the allocator adds is not in it.
+    pub other_bytes: u64,
 }
 
 impl Statistics {
@@ -37,6 +37,7 @@ impl Statistics {
                 statistics.table_rows += table.live_count();
                 statistics.code_bytes += code_bytes as u64;
                 statistics.vector_bytes += vector_bytes as u64;
+                statistics.other_bytes += table.live().map(|(row, _)| table.row(row).bytes() as u64).sum::<u64>();
             }
             for held in parts.segments() {
                 let bytes = held.segment.graph().bytes();
@@ -46,7 +47,7 @@ impl Statistics {
                 statistics.graph_bytes += bytes.blocks as u64;
                 statistics.code_bytes += bytes.codes as u64;
                 statistics.vector_bytes += bytes.vectors as u64;
-                statistics.metadata_index_bytes += held.segment.metadata().bytes() as u64;
+                statistics.other_bytes += held.segment.record_bytes() as u64;
             }
         }
         statistics

@@ -63,6 +63,22 @@ impl Metadata {
         Ok(Self(fields))
     }
 
+    /// Bytes in memory, as far as can be told: what the allocator adds is not in it.
+    pub fn bytes(&self) -> usize {
+        fn heap(value: &Value) -> usize {
+            match value {
+                Value::Null | Value::Bool(_) | Value::Int(_) | Value::Double(_) => 0,
+                Value::String(text) => text.len(),
+                Value::List(values) => values.iter().map(|value| size_of::<Value>() + heap(value)).sum(),
+                Value::Object(fields) => of(fields),
+            }
+        }
+        fn of(fields: &BTreeMap<String, Value>) -> usize {
+            fields.iter().map(|(name, value)| size_of::<(String, Value)>() + name.len() + heap(value)).sum()
+        }
+        of(&self.0)
+    }
+
     /// The fields by name.
     pub fn fields(&self) -> &BTreeMap<String, Value> {
         &self.0

@@ -1,18 +1,25 @@
-//! `vectron bench`: load from the same binary, against a running server or one that it starts for the purpose.
+//! `vectron bench`: load from the same binary, against a running server or one that it starts for the purpose (`rpc`,
+//! `ingest`), or against the engine in this process (`ann`).
 //!
-//! What is measured is measured beside its ceiling: an empty service behind the same transport that answers with
+//! What a server does is measured beside its ceiling: an empty service behind the same transport that answers with
 //! messages of the same size (`echo`). The two take turns within one run, so that what else the machine does hits both.
 //! The client shares the machine with the server, so the load itself bypasses the generated client: its messages are
 //! encoded before the clock runs, and go out over HTTP/2 as they are (`connection`).
 
+mod ann;
+mod array;
+mod bar;
 mod connection;
 mod cost;
+mod data_folder;
 mod echo;
 mod encoding;
+mod generate;
 mod ingest;
 mod latency;
 mod messages;
 mod process;
+mod random;
 mod report;
 mod rpc;
 mod scratch;
@@ -41,7 +48,13 @@ enum Bench {
     /// Writing vectors over gRPC streams: rows per second, time until a frame is settled, memory of the server.
     #[command(after_help = ingest::EXAMPLES)]
     Ingest(ingest::IngestOptions),
-    /// The empty service that gives the ceilings; the other two start it.
+    /// The engine alone, on vectors of yours: queries per second at a recall, memory, time to build.
+    #[command(after_help = ann::EXAMPLES)]
+    Ann(Box<ann::AnnOptions>),
+    /// A large data set of a small one, with its true answers.
+    #[command(after_help = generate::EXAMPLES)]
+    Generate(generate::GenerateOptions),
+    /// The empty service that gives the ceilings; the benchmarks of the server start it.
     #[command(hide = true)]
     Echo(echo::EchoOptions),
 }
@@ -52,6 +65,8 @@ impl BenchCommand {
         match self.bench {
             Bench::Rpc(options) => rpc::run(options).await,
             Bench::Ingest(options) => ingest::run(options).await,
+            Bench::Ann(options) => ann::run(*options).await,
+            Bench::Generate(options) => generate::run(options).await,
             Bench::Echo(options) => echo::run(options).await,
         }
     }

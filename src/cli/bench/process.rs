@@ -62,6 +62,11 @@ pub fn own_cpu_time() -> Option<Duration> {
     read_cpu_time(&fs::read_to_string("/proc/self/stat").ok()?)
 }
 
+/// What this process holds.
+pub fn own_memory() -> Option<Memory> {
+    read_memory(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
 fn read_cpu_time(stat: &str) -> Option<Duration> {
     // The name of the process comes before, in parentheses, and may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;

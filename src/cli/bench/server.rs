@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, fs, process, thread};
 
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -17,6 +17,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::BenchError;
 use super::connection::Endpoint;
+use super::data_folder::DataFolder;
 use super::process::{Memory, Process, this_binary};
 
 /// How long a server may take to become ready.
@@ -79,7 +80,7 @@ impl Server {
         command
             .args(["serve", "--log", "info", "--listen", "127.0.0.1:0"])
             .args(["--embedding-url", NO_EMBEDDING_URL, "--data"])
-            .arg(&data.0)
+            .arg(data.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -170,26 +171,6 @@ impl Log {
     }
 }
 
-/// A new folder, removed when this is dropped. Never one that was there before.
-struct DataFolder(PathBuf);
-
-impl DataFolder {
-    fn new(parent: Option<&Path>) -> Result<Self, BenchError> {
-        let parent = parent.map_or_else(env::temp_dir, Path::to_owned);
-        fs::create_dir_all(&parent).map_err(|error| format!("{}: {error}", parent.display()))?;
-        let nanos = std::time::UNIX_EPOCH.elapsed()?.subsec_nanos();
-        let folder = parent.join(format!("bench-vectron-{}-{nanos}", process::id()));
-        fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for DataFolder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,16 +183,5 @@ mod tests {
         let log = Log::default();
         assert!(log.follow("error: no space left\n".as_bytes()).await.is_err());
         assert_eq!(log.tail(), "error: no space left");
-    }
-
-    #[test]
-    fn a_data_folder_is_new_and_leaves_what_is_beside_it() {
-        let parent = tempfile::tempdir().unwrap();
-        fs::write(parent.path().join("mine"), "kept").unwrap();
-        let folder = DataFolder::new(Some(parent.path())).unwrap();
-        fs::write(folder.0.join("log"), "gone").unwrap();
-        drop(folder);
-        let left: Vec<_> = fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["mine"]);
     }
 }

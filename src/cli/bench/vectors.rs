@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 
+use super::random::Random;
+
 /// Vectors of the pool.
 const POOL: u64 = 4096;
 /// Directions in which the vectors differ most.
@@ -21,7 +23,7 @@ pub struct Vectors {
 impl Vectors {
     /// Makes the pool.
     pub fn new(dimension: usize, seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let directions: Vec<f32> = (0..LATENT * dimension).map(|_| random.centred()).collect();
         let mut pool = Vec::with_capacity(POOL as usize * dimension);
         for _ in 0..POOL {
@@ -139,24 +141,6 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
     sums.iter().sum::<f32>() + rest
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// From -1 to 1, never 0: the step from 0 is wider than the rounding.
-    fn centred(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1_u32 << 23) as f32 - 1.0 + f32::EPSILON
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::bar::Bar;
 use super::connection::{Endpoint, refusal};
 use super::cost::{Cost, micros_each};
 use super::echo::EchoProcess;
@@ -28,7 +29,7 @@ use super::{BenchError, until_interrupted};
 use crate::pb::v1 as pb;
 use crate::types::limits::BATCH_RECORDS_MAX;
 use load::{Load, Measured};
-use watch::{Bar, MemoryUse, watch};
+use watch::{MemoryUse, watch};
 
 /// For `--help`.
 pub const EXAMPLES: &str = "\
@@ -276,7 +277,7 @@ impl Bench {
         process: Option<&Process>,
         memory: Option<(&Server, &mut MemoryUse)>,
     ) -> Result<Run, BenchError> {
-        let bar = Bar::new(if load.collection.is_empty() { "echo" } else { "vectron" }, load.rows);
+        let bar = Bar::new(if load.collection.is_empty() { "echo" } else { "vectron" }, load.rows, "rows");
         let before = Cost::until_now(process);
         let measured = tokio::select! {
             measured = load.clone().run(endpoint) => measured?,

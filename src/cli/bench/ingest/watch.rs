@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::interval;
 
 use super::load::Load;
+use crate::cli::bench::bar::Bar;
 use crate::cli::bench::server::Server;
 
 /// How often.
@@ -46,34 +46,12 @@ impl MemoryUse {
     }
 }
 
-/// A bar on standard error; nothing where that is no terminal.
-pub struct Bar(ProgressBar);
-
-impl Bar {
-    /// An empty one.
-    pub fn new(what: &str, rows: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(rows), ProgressDrawTarget::stderr());
-        let template = "{msg} {wide_bar} {human_pos} of {human_len} rows, {per_sec}, {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.set_message(what.to_owned());
-        Self(bar)
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
-
 /// Keeps both up to date, until it is dropped.
 pub async fn watch(load: &Load, bar: &Bar, mut memory: Option<(&Server, &mut MemoryUse)>) {
     let mut ticks = interval(PERIOD);
     loop {
         ticks.tick().await;
-        bar.0.set_position(load.rows_settled.load(Ordering::Relaxed));
+        bar.set(load.rows_settled.load(Ordering::Relaxed));
         if let Some((server, memory)) = &mut memory {
             memory.update(server);
         }

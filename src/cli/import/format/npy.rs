@@ -1,24 +1,15 @@
 //! A NumPy array of vectors, with the ids (and texts and metadata) from another file.
-//!
-//! Format versions 1 to 3: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>. Two dimensions, C
-//! order, little-endian numbers of 16, 32 or 64 bits.
-
-use half::f16;
 
 use super::lines::{ByteLines, Outcome};
 use super::{Line, Lines, ReadError, read_whole};
 use crate::cli::import::draft::Draft;
 use crate::cli::import::input::Reader;
-use crate::types::limits::DIMENSION_MAX;
-
-const MAGIC: &[u8; 6] = b"\x93NUMPY";
-/// Bytes of the header: NumPy's are some hundred.
-const HEADER_BYTES_MAX: usize = 64 << 10;
+use crate::cli::npy::{Header, Number};
 
 /// An array of vectors, one a row.
 pub struct Npy {
     reader: Reader,
-    shape: Shape,
+    header: Header,
     ids: Ids,
     row: u64,
     bytes: Vec<u8>,
@@ -44,46 +35,12 @@ impl Ids {
 /// A text file with one id a line.
 pub struct IdLines(ByteLines);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    rows: u64,
-    columns: usize,
-    number: Number,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Number {
-    F16,
-    F32,
-    F64,
-}
-
-impl Number {
-    fn bytes(self) -> usize {
-        match self {
-            Number::F16 => 2,
-            Number::F32 => 4,
-            Number::F64 => 8,
-        }
-    }
-}
-
 impl Npy {
     /// Reads the header.
     pub fn new(mut reader: Reader, ids: Ids) -> Result<Self, ReadError> {
-        let shape = read_header(&mut reader)?;
-        let bytes = vec![0; shape.columns * shape.number.bytes()];
-        Ok(Self { reader, shape, ids, row: 0, bytes })
-    }
-
-    fn components(&self) -> Vec<f32> {
-        match self.shape.number {
-            Number::F16 => self.bytes.as_chunks::<2>().0.iter().map(|&two| f16::from_le_bytes(two).to_f32()).collect(),
-            Number::F32 => self.bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)).collect(),
-            Number::F64 => {
-                self.bytes.as_chunks::<8>().0.iter().map(|&eight| f64::from_le_bytes(eight) as f32).collect()
-            }
-        }
+        let header = read_header(&mut reader)?;
+        let bytes = vec![0; header.row_bytes()];
+        Ok(Self { reader, header, ids, row: 0, bytes })
     }
 
     /// What the other file has for this row; an error of the outer kind is one of the files, not of the row.
@@ -106,7 +63,7 @@ impl Npy {
                 draft => draft,
             }),
         };
-        let (row, rows) = (self.row, self.shape.rows);
+        let (row, rows) = (self.row, self.header.rows);
         next.ok_or_else(|| ReadError::Content(format!("there are {rows} vectors, but --ids has {row} lines only")))
     }
 
@@ -117,7 +74,7 @@ impl Npy {
             Ids::Text(IdLines(lines)) => lines.read()? != Outcome::End,
             Ids::Records(lines) => lines.next_line()?.is_some(),
         };
-        let rows = self.shape.rows;
+        let rows = self.header.rows;
         match has_more {
             true => Err(ReadError::Content(format!("there are {rows} vectors, but --ids has more lines"))),
             false => Ok(()),
@@ -127,81 +84,31 @@ impl Npy {
 
 impl Lines for Npy {
     fn next_line(&mut self) -> Result<Option<Line>, ReadError> {
-        if self.row == self.shape.rows {
+        if self.row == self.header.rows {
             self.check_end()?;
             return Ok(None);
         }
         if !read_whole(&mut self.reader, &mut self.bytes)? {
             return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
         }
-        let draft = self.next_id()?.map(|draft| Draft { vector: Some(self.components()), ..draft });
+        let draft = self.next_id()?.map(|draft| Draft { vector: Some(self.header.components(&self.bytes)), ..draft });
         let line = Line { number: self.row, draft, raw: None };
         self.row += 1;
         Ok(Some(line))
     }
 }
 
-fn read_header(reader: &mut Reader) -> Result<Shape, ReadError> {
-    let no_npy = || ReadError::Content("expected a NumPy array (.npy), but the file begins otherwise".to_owned());
-    let mut start = [0; 8];
-    if !read_whole(reader, &mut start)? || &start[..6] != MAGIC {
-        return Err(no_npy());
-    }
-    let length = match start[6] {
-        1 => {
-            let mut length = [0; 2];
-            read_whole(reader, &mut length)?;
-            usize::from(u16::from_le_bytes(length))
-        }
-        2 | 3 => {
-            let mut length = [0; 4];
-            read_whole(reader, &mut length)?;
-            u32::from_le_bytes(length) as usize
-        }
-        version => return Err(ReadError::Content(format!("expected .npy version 1, 2 or 3, but this is {version}"))),
-    };
-    if length > HEADER_BYTES_MAX {
-        return Err(no_npy());
-    }
-    let mut header = vec![0; length];
-    read_whole(reader, &mut header)?;
-    read_shape(&String::from_utf8_lossy(&header)).map_err(ReadError::Content)
-}
-
-/// Reads `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
-fn read_shape(header: &str) -> Result<Shape, String> {
-    let value = |key: &str| {
-        let (_, after) = header.split_once(&format!("'{key}':"))?;
-        Some(after.trim_start())
-    };
-    let unclear = || format!("the header of the array is unclear: {header:?}");
-    let number = match value("descr").ok_or_else(unclear)? {
-        descr if descr.starts_with("'<f2'") => Number::F16,
-        descr if descr.starts_with("'<f4'") => Number::F32,
-        descr if descr.starts_with("'<f8'") => Number::F64,
-        descr => {
-            let found = descr.split(", '").next().unwrap_or(descr);
-            return Err(format!("expected numbers of type '<f2', '<f4' or '<f8', but got {found}"));
-        }
-    };
-    if !value("fortran_order").ok_or_else(unclear)?.starts_with("False") {
-        return Err(
-            "expected an array in C order, but this is in Fortran order: save numpy.ascontiguousarray(…)".to_owned()
-        );
-    }
-    let shape = value("shape").and_then(|shape| shape.strip_prefix('(')?.split_once(')')).ok_or_else(unclear)?.0;
-    let lengths: Option<Vec<u64>> =
-        shape.split(',').map(str::trim).filter(|length| !length.is_empty()).map(|length| length.parse().ok()).collect();
-    match lengths.as_deref() {
-        Some(&[rows, columns]) if (1..=DIMENSION_MAX as u64).contains(&columns) => {
-            Ok(Shape { rows, columns: columns as usize, number })
-        }
-        _ => Err(format!("expected the shape (vectors, 1 to {DIMENSION_MAX}), but got ({shape})")),
-    }
+fn read_header(reader: &mut Reader) -> Result<Header, ReadError> {
+    Header::read(reader, Number::FLOATS).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => ReadError::Content(error.to_string()),
+        _ => error.into(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
     use crate::cli::import::draft::FieldNames;
     use crate::cli::import::format::JsonLines;
@@ -209,7 +116,7 @@ mod tests {
 
     fn file(version: u8, descr: &str, order: &str, shape: &str, numbers: &[u8]) -> Vec<u8> {
         let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
-        let mut bytes = MAGIC.to_vec();
+        let mut bytes = b"\x93NUMPY".to_vec();
         bytes.extend_from_slice(&[version, 0]);
         match version {
             1 => bytes.extend_from_slice(&(header.len() as u16).to_le_bytes()),
