@@ -305,7 +305,12 @@ fn files_that_do_not_fit_together_are_told_apart() {
         (&ann, &["queries.npy", "--memtable", "100"], 2, "from 0 up to, but not, 100"),
         (&ann, &["queries.npy", "--reach=-1"], 2, "expected a number from 0"),
         (&ann, &["queries.npy", "-k", "0"], 2, "1..=10000"),
-        (&generate, &["200", "--queries", "wide.npy", "--truth-out", "t.npy"], 1, "components, but those of wide.npy 9"),
+        (
+            &generate,
+            &["200", "--queries", "wide.npy", "--truth-out", "t.npy"],
+            1,
+            "components, but those of wide.npy 9",
+        ),
         (&generate, &["50", "--queries", "queries.npy", "--truth-out", "t.npy"], 1, "-k 100 asks for more rows"),
         (&generate, &["50", "--queries", "queries.npy"], 2, "--truth-out"),
         (&generate, &["0"], 2, "1.."),
