@@ -170,6 +170,6 @@ mod tests {
     fn a_share_is_spread_evenly_and_has_its_size() {
         let late: Vec<u64> = (0..20).filter(|&row| in_share(row + 1, 25.0) > in_share(row, 25.0)).collect();
         assert_eq!(late, [3, 7, 11, 15, 19]);
-        assert_eq!((in_share(1_000_000, 0.0), in_share(1_000_000, 33.3)), (0, 333_000));
+        assert_eq!((in_share(1_000_000, 0.0), in_share(1_000_000, 12.5)), (0, 125_000));
     }
 }
