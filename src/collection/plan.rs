@@ -69,7 +69,7 @@ impl SegmentPlan {
                 Some(walk) => {
                     // A query unlike all rows is about as far from each of them, and a walk would come by most.
                     let scan_hops = held.segment.row_count() as f64 * SCANNED_NS / HOP_NS;
-                    let hops_max = (scan_hops / 4.0).max(graph.hops(walk.k, walk.reach) * PATIENCE) as usize;
+                    let hops_max = (scan_hops / 2.0).max(graph.hops(walk.k, walk.reach) * PATIENCE) as usize;
                     Way::Walk { walk: Walk { hops_max, ..walk }, rest: PlannedScan::All }
                 }
                 None => Way::Scan(PlannedScan::All),
