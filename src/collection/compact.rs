@@ -244,6 +244,11 @@ impl Rest {
     }
 }
 
+/// Whether there is nothing to build, also once the collection is at rest. What is being built is there until it is in place.
+pub(super) fn is_settled(view: &View) -> bool {
+    matches!(plan(view, true), Next::Nothing)
+}
+
 /// What to do next, for the first space that has something.
 fn plan(view: &View, is_at_rest: bool) -> Next {
     let mut is_later = false;

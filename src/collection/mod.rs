@@ -96,6 +96,11 @@ impl Collection {
         self.compactor.compact(progress);
     }
 
+    /// Whether nothing is being built, and nothing waits to be.
+    pub fn is_settled(&self) -> bool {
+        compact::is_settled(&self.view())
+    }
+
     /// Sizes of what is in memory.
     pub fn statistics(&self) -> Statistics {
         Statistics::of(&self.view(), self.compactor.built())

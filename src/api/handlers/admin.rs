@@ -70,13 +70,22 @@ impl Handlers {
                 response.damaged_collections.push(name.to_string());
                 continue;
             };
-            let view = collection.view();
+            let (view, memory) = (collection.view(), collection.statistics());
             let statistics = pb::CollectionStatistics {
                 name: name.to_string(),
                 record_count: view.record_count() as u64,
                 log_bytes: collection.log_bytes(),
                 sequence: view.sequence().0,
-                vector_bytes: collection.statistics().vector_bytes,
+                vector_bytes: memory.vector_bytes,
+                segment_count: memory.segment_count as u64,
+                segment_records: memory.segment_rows as u64,
+                table_records: memory.table_rows as u64,
+                dead_rows: memory.dead_rows as u64,
+                built_rows: memory.rows_built,
+                graph_bytes: memory.graph_bytes,
+                code_bytes: memory.code_bytes,
+                other_bytes: memory.other_bytes,
+                settled: collection.is_settled(),
             };
             response.record_count += statistics.record_count;
             response.log_bytes += statistics.log_bytes;

@@ -1,5 +1,7 @@
 //! A collection of the benchmark's own, and the few calls around the load.
 
+use std::time::Duration;
+
 use tonic::transport::Channel;
 use uuid::Uuid;
 
@@ -9,12 +11,16 @@ use super::encoding::Encoding;
 use super::server::Server;
 use super::vectors::Vectors;
 use crate::pb::v1 as pb;
+use crate::pb::v1::admin_service_client::AdminServiceClient;
 use crate::pb::v1::collection_service_client::CollectionServiceClient;
 use crate::pb::v1::vector_service_client::VectorServiceClient;
 use crate::types::limits::MESSAGE_BYTES_MAX;
 
 /// Components of one call that fills a collection: some megabytes.
 const FILL_COMPONENTS: usize = 1 << 19;
+
+/// How often a server is asked whether it has settled.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The record's id: of constant length, so that every message of a run has the same size.
 pub fn record_id(number: u64) -> String {
@@ -75,6 +81,20 @@ impl Scratch {
             client.upsert(request).await.map_err(|status| refusal(&status))?;
         }
         Ok(())
+    }
+
+    /// Waits until everything is built that waits to be.
+    pub async fn settle(&self, server: &Server) -> Result<(), BenchError> {
+        let mut admin = AdminServiceClient::new(server.channel().await?);
+        loop {
+            let request = pb::GetStatisticsRequest::default();
+            let answer = admin.get_statistics(request).await.map_err(|status| refusal(&status))?.into_inner();
+            let own = answer.collections.iter().find(|collection| collection.name == self.name);
+            if own.is_none_or(|collection| collection.settled) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Drops it.

@@ -4,8 +4,12 @@
 //! is kept but the pool, and no two of the first 16 million are equal.
 
 use std::collections::HashSet;
+use std::path::Path;
 
+use super::BenchError;
+use super::array::read_vectors;
 use super::random::Random;
+use crate::types::Vector;
 
 /// Vectors of the pool.
 const POOL: u64 = 4096;
@@ -14,10 +18,20 @@ const LATENT: usize = 32;
 /// How far a vector is off those directions, in each component.
 const NOISE: f32 = 0.1;
 
-/// The vectors of one dimension and one seed.
+/// The first of the vectors that is a query: far beyond the records.
+pub const FIRST_QUERY: u64 = 15_000_000;
+
+/// The vectors of one dimension and one seed, or those of files.
 pub struct Vectors {
     dimension: usize,
-    pool: Vec<f32>,
+    source: Source,
+}
+
+enum Source {
+    /// Sums of two of these.
+    Pool(Vec<f32>),
+    /// Records, and queries from `FIRST_QUERY` on, again and again.
+    Read { records: Vec<Vector>, queries: Vec<Vector> },
 }
 
 impl Vectors {
@@ -36,7 +50,29 @@ impl Vectors {
                 }
             }
         }
-        Self { dimension, pool }
+        Self { dimension, source: Source::Pool(pool) }
+    }
+
+    /// Reads records and queries from NumPy files, which must have the same number of components.
+    pub fn read(records: &Path, queries: &Path) -> Result<Self, BenchError> {
+        let (records_path, queries_path) = (records.display(), queries.display());
+        let (records, queries) = (read_vectors(records)?, read_vectors(queries)?);
+        let dimension = records[0].dimension().get();
+        let got = queries[0].dimension().get();
+        if got != dimension {
+            let message =
+                format!("the vectors of {records_path} have {dimension} components, but those of {queries_path} {got}");
+            return Err(message.into());
+        }
+        Ok(Self { dimension, source: Source::Read { records, queries } })
+    }
+
+    /// How many records were read; none where they are generated without end.
+    pub fn record_count(&self) -> Option<u64> {
+        match &self.source {
+            Source::Pool(_) => None,
+            Source::Read { records, .. } => Some(records.len() as u64),
+        }
     }
 
     /// Components of each.
@@ -46,25 +82,36 @@ impl Vectors {
 
     /// The vector of this number.
     pub fn get(&self, number: u64) -> Vec<f32> {
-        let (base, offset) = self.parts(number);
-        base.iter().zip(offset).map(|(base, offset)| base + 0.5 * offset).collect()
+        let mut vector = vec![0.0; self.dimension];
+        self.each(number, |at, component| vector[at] = component);
+        vector
     }
 
     /// The vector of this number as little-endian bytes, 4 for each component.
     pub fn write_f32_le(&self, number: u64, out: &mut [u8]) {
-        let (base, offset) = self.parts(number);
-        for ((bytes, base), offset) in out.chunks_exact_mut(4).zip(base).zip(offset) {
-            bytes.copy_from_slice(&(base + 0.5 * offset).to_le_bytes());
-        }
+        let (fours, _) = out.as_chunks_mut::<4>();
+        self.each(number, |at, component| fours[at] = component.to_le_bytes());
     }
 
-    /// Neighbours in number have different bases, so that the first some thousand are spread wide.
-    fn parts(&self, number: u64) -> (&[f32], &[f32]) {
-        let part = |index: u64| {
-            let start = index as usize * self.dimension;
-            &self.pool[start..start + self.dimension]
-        };
-        (part(number % POOL), part((number / POOL + number % POOL) % POOL))
+    fn each(&self, number: u64, mut see: impl FnMut(usize, f32)) {
+        match &self.source {
+            Source::Pool(pool) => {
+                // Neighbours in number have different bases, so that the first some thousand are spread wide.
+                let part = |index: u64| {
+                    let start = index as usize * self.dimension;
+                    &pool[start..start + self.dimension]
+                };
+                let (base, offset) = (part(number % POOL), part((number / POOL + number % POOL) % POOL));
+                base.iter().zip(offset).enumerate().for_each(|(at, (base, offset))| see(at, base + 0.5 * offset));
+            }
+            Source::Read { records, queries } => {
+                let vector = match number.checked_sub(FIRST_QUERY) {
+                    Some(query) => &queries[(query % queries.len() as u64) as usize],
+                    None => &records[number as usize],
+                };
+                vector.components().iter().enumerate().for_each(|(at, &component)| see(at, component));
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod stream;
 mod unary;
 
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ Examples:
   vectron bench rpc                                      starts a server, measures everything
   vectron bench rpc --mode unary --connections 1,2,4     how it scales with connections
   vectron bench rpc --records 100000 --seconds 10        searches that take longer
+  vectron bench rpc --base base.npy --query-vectors queries.npy --target-recall 0.98   vectors of yours
   vectron bench rpc --server http://db:3000              another machine's server; a scratch collection is made there
   vectron bench rpc --server http://db:3000 --collection notes --space minilm --no-ceiling
   vectron bench rpc | jq -c 'select(.target == \"vectron\") | {mode, encoding, queries_per_s, ratio}'
@@ -83,7 +85,16 @@ pub struct RpcOptions {
     /// Hits of each answer.
     #[arg(long, default_value = "10", value_name = "COUNT")]
     top_k: NonZeroU32,
+    /// The mean recall that searches ask for, above 0 and at most 1. Default: the server's.
+    #[arg(long, value_name = "RECALL", value_parser = read_recall)]
+    target_recall: Option<f64>,
 
+    /// Records from a NumPy file (.npy) instead of generated ones. The load begins when their graph is built.
+    #[arg(long, value_name = "FILE", help_heading = "Data", requires = "query_vectors", conflicts_with_all = ["records", "dimension", "seed", "collection"])]
+    base: Option<PathBuf>,
+    /// Queries from a NumPy file: the first 1000 of them, in turn.
+    #[arg(long, value_name = "FILE", help_heading = "Data", requires = "base")]
+    query_vectors: Option<PathBuf>,
     /// Records of the scratch collection.
     #[arg(long, default_value = "1000", value_name = "COUNT", help_heading = "Data")]
     records: NonZeroU64,
@@ -102,6 +113,11 @@ pub struct RpcOptions {
 
     #[command(flatten)]
     server: ServerOptions,
+}
+
+fn read_recall(text: &str) -> Result<f64, String> {
+    let recall: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if recall > 0.0 && recall <= 1.0 { Ok(recall) } else { Err("expected above 0 and at most 1".to_owned()) }
 }
 
 fn read_seconds(text: &str) -> Result<f64, String> {
@@ -177,27 +193,39 @@ struct Target {
 pub async fn run(options: RpcOptions) -> Result<(), BenchError> {
     let server = until_interrupted(Server::ready(&options.server)).await?;
     let Some(name) = options.collection.clone() else {
-        let scratch = Scratch::create(&server, options.dimension.get()).await?;
-        let measured = until_interrupted(fill_and_measure(&options, &server, &scratch)).await;
+        let vectors = Arc::new(options.vectors()?);
+        let scratch = Scratch::create(&server, vectors.dimension()).await?;
+        let measured = until_interrupted(fill_and_measure(&options, &server, &scratch, vectors)).await;
         // Also after a failure, but the failure is what is told.
         let removed = scratch.remove().await;
         return measured.and(removed);
     };
     until_interrupted(async {
         let (space, dimension) = find_space(&server, &name, options.space.as_deref()).await?;
-        let place = Place { collection: name, space, top_k: options.top_k.get() };
+        let place = Place { collection: name, space, top_k: options.top_k.get(), target_recall: options.target_recall };
         let vectors = Arc::new(Vectors::new(dimension, options.seed));
         measure(&options, &server, Target { place, vectors, records: None }).await
     })
     .await
 }
 
-async fn fill_and_measure(options: &RpcOptions, server: &Server, scratch: &Scratch) -> Result<(), BenchError> {
-    let records = options.records.get();
-    let vectors = Arc::new(Vectors::new(options.dimension.get(), options.seed));
+async fn fill_and_measure(
+    options: &RpcOptions,
+    server: &Server,
+    scratch: &Scratch,
+    vectors: Arc<Vectors>,
+) -> Result<(), BenchError> {
+    let records = vectors.record_count().unwrap_or(options.records.get());
     tell(&format!("writing {records} vectors of {} components", vectors.dimension()));
     scratch.fill(server, &vectors, records).await?;
-    let place = Place { collection: scratch.name().to_owned(), space: String::new(), top_k: options.top_k.get() };
+    tell("waiting until the graph is built");
+    scratch.settle(server).await?;
+    let place = Place {
+        collection: scratch.name().to_owned(),
+        space: String::new(),
+        top_k: options.top_k.get(),
+        target_recall: options.target_recall,
+    };
     measure(options, server, Target { place, vectors, records: Some(records) }).await
 }
 
@@ -250,6 +278,13 @@ async fn measure(options: &RpcOptions, server: &Server, target: Target) -> Resul
 }
 
 impl RpcOptions {
+    fn vectors(&self) -> Result<Vectors, BenchError> {
+        match (&self.base, &self.query_vectors) {
+            (Some(base), Some(queries)) => Vectors::read(base, queries),
+            _ => Ok(Vectors::new(self.dimension.get(), self.seed)),
+        }
+    }
+
     fn in_flight(&self, mode: Mode) -> usize {
         let default = match mode {
             Mode::Unary => UNARY_IN_FLIGHT,

@@ -9,13 +9,11 @@ use crate::cli::bench::BenchError;
 use crate::cli::bench::encoding::Encoding;
 use crate::cli::bench::messages::{PREFIX_BYTES, framed};
 use crate::cli::bench::scratch::record_number;
-use crate::cli::bench::vectors::{Truth, Vectors, unit};
+use crate::cli::bench::vectors::{FIRST_QUERY, Truth, Vectors, unit};
 use crate::pb::v1::{self as pb, search_request::Query};
 
 /// Distinct queries.
 const QUERIES: u64 = 1000;
-/// The first of the generated vectors that is a query: far beyond the records.
-const FIRST_QUERY: u64 = 15_000_000;
 /// Answers whose recall is computed, at the most.
 const SAMPLES: u64 = 200;
 
@@ -28,6 +26,8 @@ pub struct Place {
     pub space: String,
     /// Hits of each answer.
     pub top_k: u32,
+    /// The recall that is asked for; none: the server's default.
+    pub target_recall: Option<f64>,
 }
 
 /// Encoded queries, in turn.
@@ -64,7 +64,8 @@ pub fn request(place: &Place, vectors: &Vectors, encoding: Encoding, number: u64
     let components = encoding.components(vectors, FIRST_QUERY + number);
     let query = Query::Vector(pb::Vector { components: Some(components), space: place.space.clone() });
     let (collection, top_k) = (place.collection.clone(), Some(place.top_k));
-    pb::SearchRequest { collection, query: Some(query), top_k, ..Default::default() }
+    let target_recall = place.target_recall;
+    pb::SearchRequest { collection, query: Some(query), top_k, target_recall, ..Default::default() }
 }
 
 /// The exact answers to the queries that are sampled.
