@@ -64,11 +64,12 @@ impl Graph {
         frontier.reset(walk.k);
         found.clear();
         let mut stats = WalkStats::default();
-        let limit_of = |nearest: &[f32]| match nearest.get(walk.k - 1) {
-            Some(distance) => distance * (1.0 + walk.reach),
+        // While the walk comes nearer it goes on, whatever is known from elsewhere: it has to get there first.
+        let limit_of = |nearest: &[f32], best: f32| match nearest.get(walk.k - 1) {
+            Some(distance) => distance.max(best) * (1.0 + walk.reach),
             None => f32::INFINITY,
         };
-        let mut limit = limit_of(nearest);
+        let (mut best, mut limit) = (f32::INFINITY, f32::INFINITY);
         let mut fetched = Fetched::default();
         if let Some(entry) = self.entry(query, distances, &mut stats) {
             visited[entry as usize / 32] |= 1 << (entry % 32);
@@ -99,11 +100,14 @@ impl Graph {
             }
             let distance = self.points.distance(query, node);
             stats.hops += 1;
-            if counts(node) {
+            let is_best = distance < best;
+            best = best.min(distance);
+            let is_kept = counts(node) && {
                 found.push((distance, node));
-                if keep(nearest, distance, walk.k) {
-                    limit = limit_of(nearest);
-                }
+                keep(nearest, distance, walk.k)
+            };
+            if is_best || is_kept {
+                limit = limit_of(nearest, best);
             }
             let block = self.blocks.block(node);
             for group in 0..self.blocks.degree() / GROUP_ROWS {
@@ -148,7 +152,7 @@ impl Graph {
     }
 }
 
-/// Keeps the `k` smallest, smallest first. Returns whether there are `k`, and they changed.
+/// Keeps the `k` smallest, smallest first. Returns whether they changed.
 #[inline(always)]
 fn keep(nearest: &mut Vec<f32>, distance: f32, k: usize) -> bool {
     if nearest.len() == k {
@@ -159,7 +163,7 @@ fn keep(nearest: &mut Vec<f32>, distance: f32, k: usize) -> bool {
     }
     let place = nearest.iter().rposition(|&other| other <= distance).map_or(0, |place| place + 1);
     nearest.insert(place, distance);
-    nearest.len() == k
+    true
 }
 
 /// The nodes that are being fetched, first come first served.
