@@ -3,7 +3,8 @@
 //! Whatever the metric, a graph knows squared Euclidean distances only. Vectors are brought there first: for the cosine they
 //! are scaled to unit length; for the dot product they get one more component, which makes them all equally long (so that
 //! the nearest is the one with the largest product; Bachrach and others, RecSys 2014). Then the mean is taken away, all
-//! are scaled so that the longest has length 1, and rotated. None of it changes which is nearer.
+//! are scaled so that the longest has length 1, and rotated. A query for the dot product is first made as long as the longest
+//! row. None of it changes which is nearer.
 
 use std::ops::Range;
 
@@ -115,7 +116,10 @@ impl Transform {
         let key = f64::from(key);
         let square = match self.metric {
             Metric::Cosine => 2.0 * (key + 1.0),
-            Metric::DotProduct => 2.0 * key + query_length.powi(2) + self.length.powi(2),
+            Metric::DotProduct => {
+                let factor = self.query_factor(query_length);
+                2.0 * key * factor + (query_length * factor).powi(2) + self.length.powi(2)
+            }
             Metric::Euclidean => key,
         };
         (square * f64::from(self.scale).powi(2)) as f32
@@ -124,6 +128,12 @@ impl Transform {
     /// The length of a query that a dot product needs to become a distance.
     pub fn query_length(&self, vector: &[f32]) -> f64 {
         if self.metric == Metric::DotProduct { norm(vector) } else { 0.0 }
+    }
+
+    /// What a query is multiplied by for the dot product: it gets as long as the rows. As it is, a long or a short one would
+    /// be as far from one row as from another, but for a share that gets lost.
+    fn query_factor(&self, length: f64) -> f64 {
+        if length > 0.0 { self.length / length } else { 1.0 }
     }
 
     fn bring(&self, vector: &[f32], is_row: bool, out: &mut Vec<f32>) {
@@ -147,6 +157,10 @@ impl Transform {
             Metric::DotProduct if is_row && out.len() > self.dimension => {
                 let length = norm(vector);
                 out[self.dimension] = (self.length * self.length - length * length).max(0.0).sqrt() as f32;
+            }
+            Metric::DotProduct if !is_row => {
+                let factor = self.query_factor(norm(vector));
+                out.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
             }
             Metric::DotProduct | Metric::Euclidean => {}
         }
