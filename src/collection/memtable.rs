@@ -10,9 +10,10 @@
 use std::sync::Arc;
 
 use crate::collection::op::Content;
-use crate::index::coded::{Certainty, CodedQueries, Coder, RowScale};
+use crate::index::coded::{BitGroup, Certainty, CodedQueries, Coder, RowScale};
 use crate::index::flat::{self, BLOCK_ROWS, Rows};
 use crate::index::{Nearest, Neighbor};
+use crate::quantization::bits::GROUP_ROWS;
 use crate::types::{Dimension, Metric, RecordId, Sequence, norm};
 
 /// Blocks of a page.
@@ -21,6 +22,9 @@ const PAGE_BLOCKS: usize = 64;
 const SEAL_BYTES: usize = 3 << 20;
 const SEAL_ROWS_MIN: usize = 1024;
 const SEAL_ROWS_MAX: usize = 8192;
+
+/// Rows that are compared by their components beyond twice those that are wanted.
+const SPARE: usize = 16;
 
 /// The rows of one space.
 #[derive(Clone)]
@@ -55,6 +59,7 @@ struct Block {
     inverse_norms: Vec<f32>,
     codes: Vec<u8>,
     scales: Vec<RowScale>,
+    bits: Vec<BitGroup>,
     /// The numbers of the records.
     records: Vec<u32>,
 }
@@ -128,7 +133,10 @@ impl Table {
 
     /// Bytes of codes and of vectors in memory.
     pub fn bytes(&self) -> (usize, usize) {
-        let width = self.coder.as_ref().map_or(0, |coder| coder.width() + size_of::<RowScale>());
+        let width = self
+            .coder
+            .as_ref()
+            .map_or(0, |coder| coder.width() + coder.width() / 8 + 2 * size_of::<f32>() + size_of::<RowScale>());
         (self.row_count() * width, self.row_count() * self.dimension.get() * size_of::<f32>())
     }
 
@@ -218,10 +226,21 @@ impl Table {
             let count = block.ids.len();
             let first = number * BLOCK_ROWS;
             if let Some(coded) = &search.coded {
-                let keys = &mut keys[..search.ks.len() * count];
-                coded.lower_keys(&block.codes, &block.scales, search.certainty, &mut dots, keys);
-                for (keys, lower) in keys.chunks_exact(count).zip(lower.chunks_exact_mut(rows)) {
-                    lower[first..][..count].copy_from_slice(keys);
+                if search.certainty == Certainty::Likely {
+                    for (query, lower) in lower.chunks_exact_mut(rows).enumerate() {
+                        let lower = lower[first..][..count].chunks_mut(GROUP_ROWS);
+                        for ((group, scales), lower) in
+                            block.bits.iter().zip(block.scales.chunks(GROUP_ROWS)).zip(lower)
+                        {
+                            coded.lower_keys_of_bits(query, group, scales, lower);
+                        }
+                    }
+                } else {
+                    let keys = &mut keys[..search.ks.len() * count];
+                    coded.lower_keys(&block.codes, &block.scales, search.certainty, &mut dots, keys);
+                    for (keys, lower) in keys.chunks_exact(count).zip(lower.chunks_exact_mut(rows)) {
+                        lower[first..][..count].copy_from_slice(keys);
+                    }
                 }
                 if *live != u64::MAX {
                     for lower in lower.chunks_exact_mut(rows) {
@@ -248,22 +267,29 @@ impl Table {
         k: usize,
         found: &mut impl FnMut(usize, f32, u32),
     ) {
-        let mut nearest = Nearest::new(k);
+        let Some(coded) = &search.coded else {
+            let mut nearest = Nearest::new(k);
+            nearest.offer_all(lower, |row| row as u32);
+            let nearest = nearest.into_sorted();
+            let nearest = nearest.iter().filter(|neighbor| neighbor.key.is_finite());
+            return nearest.for_each(|&Neighbor { key, item }| found(query, key, item));
+        };
+        // The true keys of any rows bound that of the `k`-th nearest; those that seem nearest bound it well.
+        let mut nearest = Nearest::new(2 * k + SPARE);
         nearest.offer_all(lower, |row| row as u32);
         let nearest = nearest.into_sorted();
-        let nearest = nearest.iter().filter(|neighbor| neighbor.key.is_finite());
-        if search.coded.is_none() {
-            nearest.for_each(|&Neighbor { key, item }| found(query, key, item));
+        let nearest: Vec<_> = nearest.iter().filter(|neighbor| neighbor.key.is_finite()).collect();
+        let mut true_keys: Vec<f32> = Vec::with_capacity(nearest.len());
+        for &&Neighbor { item, .. } in &nearest {
+            let key = self.key(search.queries, query, item);
+            found(query, key, item);
+            true_keys.push(key);
+        }
+        if true_keys.len() < 2 * k + SPARE {
             return;
         }
-        // The true keys of any `k` rows bound that of the `k`-th nearest.
-        let (mut bound, mut limit) = (f32::NEG_INFINITY, (f32::NEG_INFINITY, 0));
-        for &Neighbor { key, item } in nearest {
-            let true_key = self.key(search.queries, query, item);
-            found(query, true_key, item);
-            bound = bound.max(true_key);
-            limit = (key, item);
-        }
+        let (_, &mut bound, _) = true_keys.select_nth_unstable_by(k - 1, f32::total_cmp);
+        let limit = nearest.last().map_or((f32::NEG_INFINITY, 0), |last| (last.key, last.item));
         // A stretch without any is passed over as a whole.
         for (stretch, keys) in lower.chunks(16).enumerate() {
             if keys.iter().map(|&key| u32::from(key <= bound)).sum::<u32>() == 0 {
@@ -272,11 +298,20 @@ impl Table {
             for (place, &key) in keys.iter().enumerate() {
                 let row = (stretch * 16 + place) as u32;
                 // Those up to the limit were compared before.
-                if key <= bound && (key, row) > limit {
+                if key > bound || (key, row) <= limit {
+                    continue;
+                }
+                if search.certainty == Certainty::Sure || self.lower_key(coded, query, row) <= bound {
                     found(query, self.key(search.queries, query, row), row);
                 }
             }
         }
+    }
+
+    fn lower_key(&self, coded: &CodedQueries, query: usize, number: u32) -> f32 {
+        let (block, row) = (self.block(number), number as usize % BLOCK_ROWS);
+        let width = block.codes.len() / block.scales.len();
+        coded.lower_key(query, &block.codes[row * width..][..width], &block.scales[row])
     }
 
     fn key(&self, queries: &flat::Queries, query: usize, number: u32) -> f32 {
@@ -328,6 +363,9 @@ impl Block {
             if let Some(coder) = coder {
                 self.codes.resize(self.codes.len() + coder.width(), 0);
                 self.scales.push(RowScale::default());
+                if index.is_multiple_of(GROUP_ROWS) {
+                    self.bits.push(coder.empty_group());
+                }
                 self.set_codes(index, row.components, coder);
             }
             return;
@@ -345,7 +383,8 @@ impl Block {
 
     fn set_codes(&mut self, index: usize, components: &[f32], coder: &Coder) {
         let codes = &mut self.codes[index * coder.width()..][..coder.width()];
-        self.scales[index] = coder.encode(components, codes);
+        let group = &mut self.bits[index / GROUP_ROWS];
+        self.scales[index] = coder.encode(components, codes, group, index % GROUP_ROWS);
     }
 
     fn row(&self, index: usize, dimension: Dimension) -> Row<'_> {

@@ -129,7 +129,7 @@ impl Search {
             _ if self.is_exact() => return None,
             Effort::Exact => return None,
             Effort::Recall(recall) => graph.reach(self.top_k, recall),
-            Effort::Reach(reach) => reach,
+            Effort::Reach(reach) | Effort::ByCodes(reach) => reach,
         };
         let hops = graph.hops(self.top_k, reach) / share.max(f64::MIN_POSITIVE);
         // A walk that would come by a good part of all nodes is slower than going through them in order.

@@ -15,7 +15,7 @@ use crate::collection::view::{SpaceNumber, View};
 use crate::filter::Filter;
 use crate::index::coded::Certainty;
 use crate::index::flat;
-use crate::index::graph::{Hit, Rows, Scratch};
+use crate::index::graph::{Hit, Rows, Scores, Scratch, Wanted};
 use crate::types::{Metric, Vector, norm};
 
 /// A search within one space.
@@ -42,6 +42,8 @@ pub enum Effort {
     Recall(f64),
     /// Walks go farther than the `k`-th nearest by this share of its squared distance. For measurements.
     Reach(f32),
+    /// The same, and scores are those of the codes: as it would be if components were not in memory. For measurements.
+    ByCodes(f32),
 }
 
 /// The hits of a search, and how they were found.
@@ -131,8 +133,12 @@ impl Search {
         match self.effort {
             Effort::Exact => true,
             Effort::Recall(recall) => recall >= 1.0,
-            Effort::Reach(_) => false,
+            Effort::Reach(_) | Effort::ByCodes(_) => false,
         }
+    }
+
+    fn scores(&self) -> Scores {
+        if matches!(self.effort, Effort::ByCodes(_)) { Scores::ByCodes } else { Scores::ByComponents }
     }
 
     pub(super) fn certainty(&self) -> Certainty {
@@ -227,13 +233,14 @@ fn search_segment(
     let mut segment_hits: Vec<Hit> = Vec::new();
     if let Way::Walk { walk, rest } = &plan.way {
         let known = known_keys(hits, search.top_k);
+        let wanted = Wanted { walk: *walk, known: &known, scores: search.scores() };
         let walked = match &plan.selection {
-            None if dead.len() == 0 => graph.search(query, *walk, &known, scratch, |_| true, &mut segment_hits),
-            None => graph.search(query, *walk, &known, scratch, |row| !dead.contains(row), &mut segment_hits),
+            None if dead.len() == 0 => graph.search(query, &wanted, scratch, |_| true, &mut segment_hits),
+            None => graph.search(query, &wanted, scratch, |row| !dead.contains(row), &mut segment_hits),
             Some(selection) => {
                 let counts =
                     |row| selection.rows.contains(row) && !dead.contains(row) && (selection.is_exact || fulfils(row));
-                graph.search(query, *walk, &known, scratch, counts, &mut segment_hits)
+                graph.search(query, &wanted, scratch, counts, &mut segment_hits)
             }
         };
         stats.shared.hops += walked.hops;

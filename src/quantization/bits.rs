@@ -108,6 +108,14 @@ impl GroupMut<'_> {
         self.slopes.fill(0.0);
     }
 
+    /// Empties a place.
+    pub fn remove(&mut self, place: usize) {
+        let (byte, kept) = (place % 8 * 2 + place / 8 % 2, 0xF0 >> (place / GROUP_HALF * 4));
+        self.codes.as_chunks_mut::<TABLE_ENTRIES>().0.iter_mut().for_each(|codes| codes[byte] &= kept);
+        self.constants[place] = f32::INFINITY;
+        self.slopes[place] = 0.0;
+    }
+
     /// Puts a vector at a place that was empty.
     pub fn set(&mut self, place: usize, center: &[f32], vector: &[f32], signs: &mut Vec<u8>) {
         assert!(

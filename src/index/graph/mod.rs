@@ -26,7 +26,7 @@ use std::ops::Range;
 
 pub use build::{Built, Stopped};
 pub use options::{GraphOptions, Task};
-pub use search::{Hit, Rows};
+pub use search::{Hit, Rows, Scores, Wanted};
 pub use walk::{Scratch, Walk, WalkStats};
 
 use calibrate::Calibration;

@@ -111,6 +111,17 @@ impl Transform {
         self.bring(vector, true, out);
     }
 
+    /// The key of a squared distance of the graph, as `flat::Queries` gives keys: smaller is nearer.
+    pub fn to_key(&self, query_length: f64, distance: f32) -> f32 {
+        let square = f64::from(distance.max(0.0)) / f64::from(self.scale).powi(2);
+        let key = match self.metric {
+            Metric::Cosine => square / 2.0 - 1.0,
+            Metric::DotProduct => (square - query_length.powi(2) - self.length.powi(2)) / 2.0,
+            Metric::Euclidean => square,
+        };
+        key as f32
+    }
+
     /// The squared distance of the graph for a key.
     pub fn to_distance(&self, query_length: f64, key: f32) -> f32 {
         let key = f64::from(key);

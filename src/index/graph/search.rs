@@ -14,26 +14,51 @@ const SCAN_POINTS: u32 = 64;
 /// A hit: the key of a row, as `flat::Queries` gives keys (smaller is nearer), and its number.
 pub type Hit = (f32, u32);
 
+/// What a walk is to find.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// How far it goes.
+    pub walk: Walk,
+    /// Keys of hits from elsewhere, smallest first: what is farther than the `k`-th of them is of no use.
+    pub known: &'a [f32],
+    /// What scores are computed from.
+    pub scores: Scores,
+}
+
+/// What the scores of hits are computed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scores {
+    /// The rows' components: exact.
+    ByComponents,
+    /// Their codes: off by about a thousandth, and without a look at the components.
+    ByCodes,
+}
+
 impl Graph {
-    /// Walks the graph. `hits` gets the nearest rows that `counts`: `walk.k` and a few more, in no order. `known` are keys of
-    /// hits from elsewhere, smallest first: what is farther than the `k`-th of them is of no use.
+    /// Walks the graph. `hits` gets the nearest rows that `counts`: `walk.k` and a few more, in no order.
     pub fn search(
         &self,
         query: &flat::Queries,
-        walk: Walk,
-        known: &[f32],
+        wanted: &Wanted<'_>,
         scratch: &mut Scratch,
         counts: impl Fn(u32) -> bool,
         hits: &mut Vec<Hit>,
     ) -> WalkStats {
-        let length = self.begin(query, scratch);
-        scratch.nearest.extend(known.iter().take(walk.k).map(|&key| self.transform.to_distance(length, key)));
+        let (length, walk) = (self.begin(query, scratch), wanted.walk);
+        scratch.nearest.extend(wanted.known.iter().take(walk.k).map(|&key| self.transform.to_distance(length, key)));
         let stats = self.walk(walk, scratch, |node| self.rows_of(node).any(&counts));
         let found = &mut scratch.found;
-        let wanted = walk.k + walk.k / 4 + SPARE;
-        if found.len() > wanted {
-            found.select_nth_unstable_by(wanted - 1, |a, b| a.0.total_cmp(&b.0));
-            found.truncate(wanted);
+        let compared = walk.k + walk.k / 4 + SPARE;
+        if found.len() > compared {
+            found.select_nth_unstable_by(compared - 1, |a, b| a.0.total_cmp(&b.0));
+            found.truncate(compared);
+        }
+        if wanted.scores == Scores::ByCodes {
+            for &(distance, node) in found.iter() {
+                let key = self.transform.to_key(length, distance);
+                hits.extend(self.rows_of(node).filter(|&row| counts(row)).map(|row| (key, row)));
+            }
+            return stats;
         }
         for &(_, node) in found.iter() {
             self.vectors.prefetch(node);

@@ -75,6 +75,9 @@ pub struct AnnOptions {
     /// Timed sweeps over all queries for each line, of which the median counts.
     #[arg(long, default_value = "3", value_name = "COUNT")]
     repeat: NonZeroUsize,
+    /// Score the hits of the walks by their codes alone, as if the vectors themselves were not in memory.
+    #[arg(long)]
+    by_codes: bool,
     /// Lines of JSON also where standard output is a terminal.
     #[arg(long)]
     json: bool,
@@ -110,6 +113,12 @@ pub struct AnnOptions {
     /// folder for temporary files.
     #[arg(long, value_name = "FOLDER", help_heading = "Data")]
     data: Option<PathBuf>,
+}
+
+impl AnnOptions {
+    fn effort(&self, reach: f32) -> Effort {
+        if self.by_codes { Effort::ByCodes(reach) } else { Effort::Reach(reach) }
+    }
 }
 
 /// A metric, as it is named on the command line.
@@ -174,7 +183,8 @@ fn sweep_all(sweeps: &Sweeps<'_>, output: &Output) -> Result<(), BenchError> {
     output.begin()?;
     let mut points = Vec::new();
     for &reach in &sweeps.options.reach {
-        let point = Point { reach: Some(reach), target_recall: None, measured: sweeps.run(Effort::Reach(reach)) };
+        let point =
+            Point { reach: Some(reach), target_recall: None, measured: sweeps.run(sweeps.options.effort(reach)) };
         output.point(&point)?;
         points.push(point.measured);
     }
