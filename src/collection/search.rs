@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::collection::memtable::{Row, Table, TableSearch};
+use crate::collection::memtable::{First, Row, Table, TableSearch};
 use crate::collection::parts::HeldSegment;
 use crate::collection::plan::{Plan, PlannedScan, SegmentPlan, Way};
 use crate::collection::segment::Place;
@@ -79,6 +79,8 @@ pub struct SearchStats {
 
 /// What is expected to take no longer runs in place.
 const IN_PLACE: Duration = Duration::from_micros(200);
+/// So many rows of tables are compared by 8-bit codes at once; of more, the caches hold bits alone.
+const CODES_ROWS_MAX: usize = 12_000;
 /// Queries that a table is scanned for at once: their keys of all its rows are kept meanwhile.
 const TOGETHER_MAX: usize = 32;
 
@@ -137,6 +139,10 @@ impl Search {
         }
     }
 
+    fn looks_first_by(&self, in_tables: usize) -> First {
+        if self.is_exact() || in_tables <= CODES_ROWS_MAX { First::Codes } else { First::Bits }
+    }
+
     fn scores(&self) -> Scores {
         if matches!(self.effort, Effort::ByCodes(_)) { Scores::ByCodes } else { Scores::ByComponents }
     }
@@ -154,11 +160,13 @@ fn run_alike(view: &Arc<View>, searches: &[&Search]) -> Vec<Found> {
     let queries = flat::Queries::new(view.space(first.space).metric, searches.iter().map(|search| &search.vector));
     let ks: Vec<usize> = searches.iter().map(|search| search.top_k).collect();
     let mut hits = vec![Vec::new(); searches.len()];
-    let mut stats = Counting::new(first, view);
+    let in_tables: usize = parts.tables().map(|(_, table)| table.live_count()).sum();
+    let mut stats = Counting::new(first, in_tables);
     for (number, table) in parts.tables().filter(|(_, table)| table.live_count() > 0) {
         let found = |query: usize, key, row| hits[query].push((key, Place { part: number, row }));
         stats.shared.parts += 1;
-        stats.shared.distances += scan_table(first, searches, table, &queries, &ks, &mut stats.matching, found);
+        stats.shared.distances +=
+            scan_table(first, searches, table, &queries, &ks, in_tables, &mut stats.matching, found);
     }
     let of_tables = started.elapsed() / searches.len() as u32;
     let mut found = Vec::with_capacity(searches.len());
@@ -192,12 +200,14 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a search is made of")]
 fn scan_table(
     first: &Search,
     searches: &[&Search],
     table: &Table,
     queries: &flat::Queries,
     ks: &[usize],
+    in_tables: usize,
     matching: &mut usize,
     found: impl FnMut(usize, f32, u32),
 ) -> usize {
@@ -210,7 +220,8 @@ fn scan_table(
     };
     let counts: Option<&dyn Fn(Row<'_>) -> bool> = if filter.is_some() { Some(&fulfils) } else { None };
     let coded = table.coded_queries(searches.iter().map(|search| &search.vector));
-    let distances = table.nearest(&TableSearch { queries, coded, ks, certainty: first.certainty(), counts }, found);
+    let (certainty, first) = (first.certainty(), first.looks_first_by(in_tables));
+    let distances = table.nearest(&TableSearch { queries, coded, ks, certainty, first, counts }, found);
     *matching += matched.get();
     distances
 }
@@ -318,13 +329,13 @@ struct Counting {
 }
 
 impl Counting {
-    fn new(search: &Search, view: &View) -> Self {
-        let in_tables: usize = view.parts(search.space).tables().map(|(_, table)| table.live_count()).sum();
+    fn new(search: &Search, in_tables: usize) -> Self {
+        let selectivity = if search.filter.is_none() { Some(1.0) } else { None };
         let shared = SearchStats {
             plan: Plan::Flat,
             parts: 0,
             selectivity_estimated: 1.0,
-            selectivity: Some(1.0),
+            selectivity,
             hops: 0,
             distances: 0,
             planning: Duration::ZERO,

@@ -116,15 +116,15 @@ impl Coder {
 }
 
 impl CodedQueries {
-    /// For one query and each row of a group a key that the true key is not below, but for one row in some ten thousand.
+    /// For one query and each row of a group a key that the true key is not below, but for one row in some thousand.
     pub fn lower_keys_of_bits(&self, query: usize, group: &BitGroup, scales: &[RowScale], out: &mut [f32]) {
         let length = self.scales[query].length;
         let neighborhood = Neighborhood { codes: &group.codes, constants: &group.constants, slopes: &group.slopes };
         let mut squares = [0.0; GROUP_ROWS];
         self.bits[query].at(length * length).of(&neighborhood, &mut squares);
         // The part of a vector that its signs do not tell is some .75 of it, and counts as far as it points along the query
-        // (RaBitQ, theorem 3.2): four standard deviations.
-        let likely = 4.0 * 0.75 / (self.width as f32).sqrt();
+        // (RaBitQ, theorem 3.2): three standard deviations.
+        let likely = 3.0 * 0.75 / (self.width as f32).sqrt();
         for ((square, row), out) in squares.iter().zip(scales).zip(out) {
             let lower = square - 2.0 * likely * length * row.length;
             *out = match self.metric {

@@ -28,7 +28,7 @@ const TREE_NEIGHBORS: usize = 48;
 /// Nodes where walks begin.
 const ENTRIES: usize = 64;
 /// Nodes that are left out at first: one of so many, within these bounds; none of a small graph.
-const LEFT_OUT_SHARE: usize = 64;
+const LEFT_OUT_SHARE: usize = 16;
 const LEFT_OUT_MAX: usize = 512;
 const LEFT_OUT_MIN: usize = 32;
 
