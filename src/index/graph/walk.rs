@@ -64,11 +64,13 @@ impl Graph {
         frontier.clear();
         found.clear();
         let mut stats = WalkStats::default();
-        let limit_of = |nearest: &[f32]| match nearest.get(walk.k - 1) {
-            Some(distance) => distance * (1.0 + walk.reach),
+        // Where nearer ones are known from elsewhere, the walk still has to come near first: by way of what is farther than they.
+        let limit_of = |nearest: &[f32], closest: f32| match nearest.get(walk.k - 1) {
+            Some(distance) => distance.max(closest) * (1.0 + walk.reach),
             None => f32::INFINITY,
         };
-        let mut limit = limit_of(nearest);
+        let mut closest = f32::INFINITY;
+        let mut limit = limit_of(nearest, closest);
         let mut fetched = Fetched::default();
         if let Some(entry) = self.entry(query, distances, &mut stats) {
             visited[entry as usize / 32] |= 1 << (entry % 32);
@@ -102,8 +104,12 @@ impl Graph {
             if counts(node) {
                 found.push((distance, node));
                 if keep(nearest, distance, walk.k) {
-                    limit = limit_of(nearest);
+                    limit = limit_of(nearest, closest.min(distance));
                 }
+            }
+            if distance < closest {
+                closest = distance;
+                limit = limit_of(nearest, closest);
             }
             let block = self.blocks.block(node);
             for group in 0..self.blocks.degree() / GROUP_ROWS {
