@@ -43,14 +43,21 @@ pub(super) struct Seen<'a> {
 
 impl Default for Frontier {
     fn default() -> Self {
-        let steps = match kernels().name {
+        let steps = Steps::of(kernels().name);
+        Self { distances: Vec::new(), nodes: Vec::new(), count: 0, capacity: 0, steps }
+    }
+}
+
+impl Steps {
+    /// Those of a set of kernels, which the processor must have.
+    fn of(kernels: &str) -> Self {
+        match kernels {
             #[cfg(target_arch = "x86_64")]
             "avx512" => x86::AVX512,
             #[cfg(target_arch = "x86_64")]
             "avx2" => x86::AVX2,
             _ => SCALAR,
-        };
-        Self { distances: Vec::new(), nodes: Vec::new(), count: 0, capacity: 0, steps }
+        }
     }
 }
 
@@ -235,3 +242,6 @@ mod x86 {
         nearest.1
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -193,6 +193,7 @@ impl Query {
     pub fn set_brought(&mut self, components: Vec<f32>, is_coded: bool) {
         self.components = components;
         self.error = 0.0;
+        self.square = self.components.iter().map(|x| x * x).sum();
         if is_coded {
             self.coded.set(&self.components);
             self.bits.set(&self.components);
@@ -207,6 +208,9 @@ impl Query {
         std::mem::take(&mut self.components)
     }
 }
+
+/// What bringing a vector into the space of the graph may move it, as a share of its length.
+const ROUNDING: f32 = 1e-6;
 
 fn square_of(step: f32, square: i64) -> f32 {
     (f64::from(step).powi(2) * square as f64) as f32
@@ -320,11 +324,12 @@ impl Points {
 
     /// How far a distance (not squared) may be from the true one: for certain, or all but for certain.
     pub fn error(&self, query: &Query, certainty: Certainty) -> f32 {
-        match certainty {
+        let of_codes = match certainty {
             Certainty::Sure => self.error_max + query.error,
             // What rounding loses points anywhere, and counts only as far as it points towards the query: five standard deviations.
             Certainty::Likely => 5.0 * self.error_max.hypot(query.error) / (self.width as f32).sqrt(),
-        }
+        };
+        of_codes + ROUNDING * (1.0 + query.square.sqrt())
     }
 
     /// Fetches a point into the cache.
