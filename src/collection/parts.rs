@@ -133,7 +133,8 @@ impl Parts {
 
     /// Begins a new memtable of that number, where the old one is full (or `at_once`, if it has any rows).
     pub fn seal(&mut self, number: u32, at_once: bool) -> bool {
-        if !self.memtable.is_full() && !(at_once && self.memtable.row_count() > 0) {
+        let is_due = self.memtable.is_full() || at_once && self.memtable.row_count() > 0;
+        if !is_due {
             return false;
         }
         let emptied = self.memtable.emptied();

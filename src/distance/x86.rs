@@ -21,7 +21,13 @@ pub(super) fn avx2() -> Option<Kernels> {
 
 /// The AVX-512 kernels, where the processor has them.
 pub(super) fn avx512() -> Option<Kernels> {
-    (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")).then_some(Kernels {
+    // More than these kernels need: what goes by one name is chosen as a whole, here and in `quantization`.
+    let is_there = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni");
+    is_there.then_some(Kernels {
         name: "avx512",
         // SAFETY: the two features that the kernels are compiled for were just detected.
         dot: |block, out| unsafe { dot_avx512(block, out) },

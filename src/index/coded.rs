@@ -166,7 +166,8 @@ impl CodedQueries {
 
     #[inline(always)]
     fn to_lower_key(&self, query: &RowScale, row: &RowScale, dot: i32, certainty: Certainty) -> f32 {
-        let product = query.step * row.step * dot as f32;
+        // In this order: the product of two short steps may be too small for a number.
+        let product = (query.step * dot as f32) * row.step;
         let (of_row, of_query) = (row.error * query.length, query.error * row.length);
         let error = match certainty {
             Certainty::Sure => of_row + of_query + row.error * query.error + ROUNDING * query.length * row.length,

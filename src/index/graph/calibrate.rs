@@ -91,7 +91,7 @@ fn truths(graph: &Graph, left_out: &[u32], is_linked: &[bool], k: usize, threads
     let start = || (Query::default(), Vec::new(), Vec::new(), Vec::new());
     parallel::for_each(threads, left_out.iter().zip(&mut truths), start, |state, (&node, truth)| {
         let (query, dots, distances, found) = state;
-        graph.bring(node, query);
+        query.set(&graph.transform, graph.vectors.get(node));
         found.clear();
         let count = graph.node_count;
         for first in (0..count).step_by(STRETCH as usize) {
@@ -123,7 +123,7 @@ fn curve(graph: &Graph, left_out: &[u32], truths: &[Vec<u32>], k: usize, threads
         let mut seen = vec![(0, 0); left_out.len()];
         let pieces = left_out.iter().zip(truths).zip(&mut seen);
         parallel::for_each(threads, pieces, Scratch::default, |scratch, ((&node, truth), seen)| {
-            graph.bring(node, &mut scratch.query);
+            scratch.query.set(&graph.transform, graph.vectors.get(node));
             scratch.nearest.clear();
             let stats = graph.walk(walk, scratch, |_| true);
             let is_right = |found: &&(f32, u32)| truth[..k].contains(&found.1);

@@ -6,8 +6,6 @@ use super::walk::{Scratch, Walk, WalkStats};
 use crate::index::coded::Certainty;
 use crate::index::flat;
 
-/// Rows that are compared again beyond those that are wanted, of what a walk has found.
-const SPARE: usize = 8;
 /// Points whose distances are computed at once, in a scan.
 const SCAN_POINTS: u32 = 64;
 
@@ -48,10 +46,12 @@ impl Graph {
         scratch.nearest.extend(wanted.known.iter().take(walk.k).map(|&key| self.transform.to_distance(length, key)));
         let stats = self.walk(walk, scratch, |node| self.rows_of(node).any(&counts));
         let found = &mut scratch.found;
-        let compared = walk.k + walk.k / 4 + SPARE;
-        if found.len() > compared {
-            found.select_nth_unstable_by(compared - 1, |a, b| a.0.total_cmp(&b.0));
-            found.truncate(compared);
+        if found.len() > walk.k {
+            // Codes that differ by less than rounding says nothing about stand for rows of which either may be nearer.
+            let (_, &mut (distance, _), _) = found.select_nth_unstable_by(walk.k - 1, |a, b| a.0.total_cmp(&b.0));
+            let error = self.points.error(&scratch.query, Certainty::Likely);
+            let bound = (distance.max(0.0).sqrt() + 2.0 * error).powi(2);
+            found.retain(|found| found.0 <= bound);
         }
         if wanted.scores == Scores::ByCodes {
             for &(distance, node) in found.iter() {

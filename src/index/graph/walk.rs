@@ -11,6 +11,7 @@
 use super::Graph;
 use super::frontier::{Frontier, Seen};
 use super::points::Query;
+use crate::index::coded::Certainty;
 use crate::quantization::bits::GROUP_ROWS;
 
 /// Nodes that are fetched while others are looked at.
@@ -65,8 +66,9 @@ impl Graph {
         found.clear();
         let mut stats = WalkStats::default();
         // While the walk comes nearer it goes on, whatever is known from elsewhere: it has to get there first.
+        let rounding = 4.0 * self.points.error(query, Certainty::Likely).powi(2);
         let limit_of = |nearest: &[f32], best: f32| match nearest.get(walk.k - 1) {
-            Some(distance) => distance.max(best) * (1.0 + walk.reach),
+            Some(distance) => distance.max(best) * (1.0 + walk.reach) + rounding,
             None => f32::INFINITY,
         };
         let (mut best, mut limit) = (f32::INFINITY, f32::INFINITY);

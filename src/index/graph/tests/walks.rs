@@ -60,7 +60,8 @@ fn what_is_known_shortens_a_walk_and_loses_no_hit_that_is_nearer() {
                 expected += nearer.len();
                 found += nearer.iter().filter(|hit| hits.contains(hit)).count();
             }
-            let name = format!("{dimension} components, {metric}, {nearer} nearer: {found} of {expected} in {hops} hops");
+            let name =
+                format!("{dimension} components, {metric}, {nearer} nearer: {found} of {expected} in {hops} hops");
             assert!(expected > 20 && found as f64 >= 0.97 * expected as f64, "{name}");
             assert!(hops < hops_alone, "{name} instead of {hops_alone}");
         }
