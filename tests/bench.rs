@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
+#[path = "bench/filters.rs"]
+mod filters;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -373,6 +375,7 @@ fn help_teaches() {
     for (arguments, parts) in [
         (&["bench", "--help"][..], &["rpc", "ingest", "ann", "generate"][..]),
         (&["bench", "ann", "--help"], &["Examples:", "--truth", "--memtable", "resident_mb", "null where"]),
+        (&["bench", "ann", "--help"], &["--filter", "--queries-where", "hits_missing", "{\"field\": \"kind\""]),
         (&["bench", "generate", "--help"], &["Examples:", "normalize((1 - t) a + t b + noise)", "--truth-out"]),
         (&["bench", "rpc", "--help"], &["Examples:", "--in-flight", "ratio", "VECTRON_SERVER", "--data"]),
         (
