@@ -120,17 +120,19 @@ impl Sweeps<'_> {
         }
     }
 
-    /// Runs every search once. `see` is given what its thread keeps, the number of the query, and what was found.
+    /// Runs every search once. `see` is given what its thread keeps, the number of the query, and what was found. Threads time
+    /// themselves: this one may be woken late where the cores are busy.
     fn sweep<Kept: Default + Send>(
         &self,
         searches: &[Search],
         see: impl Fn(&mut Kept, usize, &Found) + Sync,
     ) -> (Duration, Vec<Kept>) {
         let thread_count = self.options.threads.get();
-        let (next, ready) = (AtomicUsize::new(0), Barrier::new(thread_count + 1));
+        let (next, ready) = (AtomicUsize::new(0), Barrier::new(thread_count));
         let work = || {
             let mut kept = Kept::default();
             ready.wait();
+            let started = Instant::now();
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some(search) = searches.get(number) else { break };
@@ -138,14 +140,15 @@ impl Sweeps<'_> {
                 let found = search.run(self.store.engine.collection.view());
                 see(&mut kept, number, &found);
             }
-            kept
+            (started, Instant::now(), kept)
         };
-        thread::scope(|scope| {
+        let done: Vec<(Instant, Instant, Kept)> = thread::scope(|scope| {
             let threads: Vec<_> = (0..thread_count).map(|_| scope.spawn(work)).collect();
-            ready.wait();
-            let started = Instant::now();
-            let kept = threads.into_iter().map(|thread| thread.join().expect("a search does not panic")).collect();
-            (started.elapsed(), kept)
-        })
+            threads.into_iter().map(|thread| thread.join().expect("a search does not panic")).collect()
+        });
+        let started = done.iter().map(|(started, ..)| *started).min();
+        let ended = done.iter().map(|(_, ended, _)| *ended).max();
+        let time = started.zip(ended).map_or(Duration::ZERO, |(started, ended)| ended - started);
+        (time, done.into_iter().map(|(.., kept)| kept).collect())
     }
 }
