@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "bench/churn.rs"]
+mod churn;
 mod common;
+#[path = "bench/filters.rs"]
+mod filters;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -371,8 +375,10 @@ fn what_cannot_be_measured_is_told() {
 fn help_teaches() {
     let folder = data_folder();
     for (arguments, parts) in [
-        (&["bench", "--help"][..], &["rpc", "ingest", "ann", "generate"][..]),
+        (&["bench", "--help"][..], &["rpc", "ingest", "ann", "churn", "generate"][..]),
         (&["bench", "ann", "--help"], &["Examples:", "--truth", "--memtable", "resident_mb", "null where"]),
+        (&["bench", "ann", "--help"], &["--filter", "--queries-where", "hits_missing", "{\"field\": \"kind\""]),
+        (&["bench", "churn", "--help"], &["Examples:", "--rows-per-s", "built_per_written", "p99_ratio"]),
         (&["bench", "generate", "--help"], &["Examples:", "normalize((1 - t) a + t b + noise)", "--truth-out"]),
         (&["bench", "rpc", "--help"], &["Examples:", "--in-flight", "ratio", "VECTRON_SERVER", "--data"]),
         (

@@ -96,6 +96,11 @@ impl Compactor {
         (self.rows_built.load(Ordering::Relaxed), Duration::from_micros(self.build_us.load(Ordering::Relaxed)))
     }
 
+    /// Whether there is something to build, now or once the collection is at rest.
+    pub fn is_running(&self) -> bool {
+        lock(&self.state).is_running
+    }
+
     /// Begins to build where there is something to build and nobody does yet.
     pub fn look(&self, view: &View) {
         if matches!(plan(view, false), Next::Nothing) {

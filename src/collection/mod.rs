@@ -23,6 +23,7 @@ mod write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 pub use apply::{Applied, Outcome, Refusal};
 pub use memtable::Row;
@@ -104,6 +105,17 @@ impl Collection {
     /// Sizes of what is in memory.
     pub fn statistics(&self) -> Statistics {
         Statistics::of(&self.view(), self.compactor.built())
+    }
+
+    /// Rows that were built into segments since the start, those that were built again among them, and the time that it took.
+    pub fn built(&self) -> (u64, Duration) {
+        self.compactor.built()
+    }
+
+    /// Whether something is being built, or will be once the collection is at rest. Where nothing is, no part changes without
+    /// a write.
+    pub fn is_building(&self) -> bool {
+        self.compactor.is_running()
     }
 
     /// Applies what is queued, syncs it, and ends the threads. Later writes are refused; reads go on.

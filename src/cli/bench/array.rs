@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::BenchError;
 use crate::cli::npy::{Header, Number};
-use crate::types::Vector;
+use crate::collection::has_direction;
+use crate::types::{Metric, Vector};
 
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -75,6 +76,15 @@ pub fn read_vectors(path: &Path) -> Result<Vec<Vector>, BenchError> {
         return Err(format!("{}: expected at least one vector, but there is none", path.display()).into());
     }
     Ok(vectors)
+}
+
+/// Refuses a vector that the metric cannot compare.
+pub fn check_direction(path: &Path, row: u64, vector: &Vector, metric: Metric) -> Result<(), BenchError> {
+    if metric == Metric::Cosine && !has_direction(vector) {
+        let path = path.display();
+        return Err(format!("{path}: row {row} is a zero vector, which has no cosine; try --metric euclidean").into());
+    }
+    Ok(())
 }
 
 /// What is wrong with a file, in one line.

@@ -1,5 +1,5 @@
 //! `vectron bench`: load from the same binary, against a running server or one that it starts for the purpose (`rpc`,
-//! `ingest`), or against the engine in this process (`ann`).
+//! `ingest`), or against the engine in this process (`ann`, `churn`).
 //!
 //! What a server does is measured beside its ceiling: an empty service behind the same transport that answers with
 //! messages of the same size (`echo`). The two take turns within one run, so that what else the machine does hits both.
@@ -9,23 +9,31 @@
 mod ann;
 mod array;
 mod bar;
+mod churn;
 mod connection;
 mod cost;
 mod data_folder;
 mod echo;
 mod encoding;
+mod engine;
+mod filter_text;
 mod generate;
 mod ingest;
 mod latency;
 mod messages;
+mod metric_name;
 mod process;
 mod random;
+mod ranges;
+mod records;
 mod report;
 mod rpc;
 mod scratch;
 mod server;
 mod threads;
+mod truth;
 mod vectors;
+mod writer;
 
 use clap::Subcommand;
 use vectron_embedding::shutdown;
@@ -51,6 +59,9 @@ enum Bench {
     /// The engine alone, on vectors of yours: queries per second at a recall, memory, time to build.
     #[command(after_help = ann::EXAMPLES)]
     Ann(Box<ann::AnnOptions>),
+    /// The engine alone, written to and searched at once: latency and recall while it changes, rows built for each written.
+    #[command(after_help = churn::EXAMPLES)]
+    Churn(churn::ChurnOptions),
     /// A large data set of a small one, with its true answers.
     #[command(after_help = generate::EXAMPLES)]
     Generate(generate::GenerateOptions),
@@ -66,6 +77,7 @@ impl BenchCommand {
             Bench::Rpc(options) => rpc::run(options).await,
             Bench::Ingest(options) => ingest::run(options).await,
             Bench::Ann(options) => ann::run(*options).await,
+            Bench::Churn(options) => churn::run(options).await,
             Bench::Generate(options) => generate::run(options).await,
             Bench::Echo(options) => echo::run(options).await,
         }

@@ -5,11 +5,11 @@
 //! after frames that the server refused, `bad_lines` tells what was left out.
 
 mod bad_lines;
-mod draft;
-mod format;
+pub mod draft;
+pub mod format;
 mod frame;
 mod identity;
-mod input;
+pub mod input;
 mod mending;
 mod options;
 mod reading;

@@ -1,18 +1,22 @@
 //! What is measured on: checked as a whole before anything is written or built.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::AnnOptions;
 use crate::cli::bench::BenchError;
-use crate::cli::bench::array::{Array, read_vectors};
+use crate::cli::bench::array::{Array, check_direction, read_vectors};
+use crate::cli::bench::records::{RecordFile, Records, read_query_metadata};
 use crate::cli::npy::Number;
-use crate::collection::has_direction;
-use crate::types::{Metric, Vector};
+use crate::collection::Content;
+use crate::types::{Metric, RecordId, Vector};
 
 /// A base to search in, queries, and perhaps their true answers. The base stays on disk.
 pub struct DataSet {
     base: PathBuf,
     metric: Metric,
+    /// Ids and metadata of the base.
+    records: Option<RecordFile>,
     /// Rows of the base that are used.
     pub rows: u64,
     /// Components of every vector.
@@ -47,29 +51,57 @@ impl DataSet {
             Some(path) if options.deleted == 0.0 => Some(read_truth(path, &queries, options.top_k as usize, rows)?),
             _ => None,
         };
-        Ok(Self { base: options.base.clone(), metric, rows, dimension, queries, truth })
+        let records = options.records.as_ref().map(|path| RecordFile::open(path, rows)).transpose()?;
+        let all = Self { base: options.base.clone(), metric, records, rows, dimension, queries, truth };
+        all.only_queries_where(options)
     }
 
-    /// Gives the rows of the base that are used, with their numbers, one after the other.
-    pub fn each_row(&self, mut see: impl FnMut(u64, Vector) -> Result<(), BenchError>) -> Result<(), BenchError> {
+    /// Leaves the queries whose own metadata fulfil `--queries-where`.
+    fn only_queries_where(mut self, options: &AnnOptions) -> Result<Self, BenchError> {
+        let (Some(path), Some(wanted)) = (&options.query_records, &options.queries_where) else { return Ok(self) };
+        let metadata = read_query_metadata(path, self.queries.len())?;
+        let is_wanted = |query: usize| wanted.filter.matches(&metadata[query]);
+        self.queries = those(self.queries, is_wanted);
+        self.truth = self.truth.map(|truth| those(truth, is_wanted));
+        if self.queries.is_empty() {
+            let (path, count, json) = (path.display(), metadata.len(), &wanted.json);
+            return Err(format!("{path}: none of {count} queries fulfils --queries-where {json}").into());
+        }
+        Ok(self)
+    }
+
+    /// The id of a row of the base: that of its record, else its number.
+    pub fn id(&self, row: u64) -> Result<RecordId, BenchError> {
+        match &self.records {
+            Some(records) => Ok(records.id(row).clone()),
+            None => Ok(RecordId::new(&row.to_string())?),
+        }
+    }
+
+    /// Gives the rows of the base that are used, with their numbers and contents, one after the other.
+    pub fn each_row(
+        &self,
+        mut see: impl FnMut(u64, Vector, Arc<Content>) -> Result<(), BenchError>,
+    ) -> Result<(), BenchError> {
         let mut base = Array::open(&self.base, Number::FLOATS)?;
+        let mut records = self.records.as_ref().map(RecordFile::records).transpose()?;
         while let Some((row, vector)) = base.next_vector()? {
             if row == self.rows {
                 break;
             }
             check_direction(&self.base, row, &vector, self.metric)?;
-            see(row, vector)?;
+            // It was read before, with as many lines.
+            let record = records.as_mut().map(Records::next_record).transpose()?.flatten();
+            let metadata = record.map(|record| record.metadata).unwrap_or_default();
+            see(row, vector, Arc::new(Content { text: None, metadata }))?;
         }
         Ok(())
     }
 }
 
-fn check_direction(path: &Path, row: u64, vector: &Vector, metric: Metric) -> Result<(), BenchError> {
-    if metric == Metric::Cosine && !has_direction(vector) {
-        let path = path.display();
-        return Err(format!("{path}: row {row} is a zero vector, which has no cosine; try --metric euclidean").into());
-    }
-    Ok(())
+/// Those of which the numbers are wanted.
+fn those<T>(all: Vec<T>, is_wanted: impl Fn(usize) -> bool) -> Vec<T> {
+    all.into_iter().enumerate().filter(|(number, _)| is_wanted(*number)).map(|(_, one)| one).collect()
 }
 
 fn read_truth(path: &Path, queries: &[Vector], top_k: usize, rows: u64) -> Result<Vec<Vec<u64>>, BenchError> {

@@ -5,41 +5,41 @@
 
 mod cores;
 mod data;
+mod filtered;
+mod options;
 mod output;
 mod store;
 mod sweep;
 mod truth;
 
 use std::io::{self, BufRead};
-use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::{Path, PathBuf};
-
-use clap::ValueEnum;
-use serde::Serialize;
+use std::path::Path;
 
 use super::data_folder::DataFolder;
+use super::truth::Truth;
 use super::{BenchError, until_interrupted};
 use crate::collection::Effort;
-use crate::types::Metric;
-use crate::types::limits::TOP_K_MAX;
 use data::DataSet;
+use filtered::Filtered;
+pub use options::AnnOptions;
 use output::{Output, Point};
 use store::Store;
-use sweep::Sweeps;
-use truth::Truth;
-
-/// Recall that the planner is asked for.
-const TARGETS: [f64; 3] = [0.90, 0.95, 0.99];
+use sweep::{Asked, Sweeps};
+use truth::{find_truths, read_truths};
 
 /// For `--help`.
-pub const EXAMPLES: &str = "\
-Examples:
+pub const EXAMPLES: &str = r#"Examples:
   vectron bench ann --base base.npy --queries queries.npy                    the exact answers are computed first
   vectron bench ann --base base.npy --queries queries.npy --truth truth.npy  or read: rows of the nearest, best first
   vectron bench ann --base base.npy --queries queries.npy --threads 2 --reach 0.05,0.1
   vectron bench ann --base base.npy --queries queries.npy --memtable 10 --deleted 20   a collection that lives
   vectron bench ann --base base.npy --queries queries.npy --limit-base 20000 --build-threads 1
   vectron bench ann --base base.npy --queries queries.npy | jq -c 'select(.at) | .at'
+  vectron bench ann --base base.npy --queries queries.npy --records base.jsonl.gz \
+    --filter '{"equals": {"field": "kind", "value": "animal"}}' --filter '{"range": {"field": "year", "at_least": 2000}}'
+  vectron bench ann --base base.npy --queries queries.npy --records base.jsonl.gz --query-records queries.jsonl.gz \
+    --queries-where '{"equals": {"field": "kind", "value": "plant"}}' \
+    --filter '{"equals": {"field": "kind", "value": "animal"}}'   what is asked for lies elsewhere than what counts
 
 Files are NumPy arrays (.npy) of 16, 32 or 64 bit numbers, one vector a row; `--truth` is one of whole numbers, of which
 the first -k columns count. `vectron bench generate` makes larger ones of a small one.
@@ -51,104 +51,14 @@ not reached. `recall` is the share of the true k nearest that was found, where a
 k-th counts as well; `hops` (nodes visited) and `distances` are means for each query; `queries_per_s` is the median of
 --repeat sweeps over all queries, after one that is not timed.
 
+With --filter there is a line for each filter and --target-recall instead: `selectivity` is the share of records that
+fulfil it, `selectivity_estimated` what the planner expected, `plan` the number of queries for which each way was planned
+in the largest part, and `hits_missing` the number of queries that got fewer hits than there are (-k at most). Recall is
+against the exact answer with the same filter.
+
 In the summary `load_s` is the writing of all rows, `build_s` the wait for the graph after it, and `engine_build_s` what
 the engine itself counts as building; `resident_mb` is the memory of this whole process at the end, queries included.
-On a terminal there is a table instead; --json gives lines of JSON there too.";
-
-/// What `bench ann` takes.
-#[derive(Clone, Debug, clap::Args)]
-pub struct AnnOptions {
-    /// Hits of each answer.
-    #[arg(short = 'k', long = "top-k", default_value_t = 10, value_name = "COUNT",
-          value_parser = clap::value_parser!(u32).range(1..=TOP_K_MAX as i64))]
-    top_k: u32,
-    /// How far walks go, one measurement for each.
-    #[arg(long, value_delimiter = ',', value_name = "SHARE", value_parser = read_reach,
-          default_value = "0,0.01,0.025,0.05,0.075,0.1,0.125,0.15,0.2,0.25,0.3")]
-    reach: Vec<f32>,
-    /// Threads that search at once.
-    #[arg(long, default_value = "1", value_name = "COUNT")]
-    threads: NonZeroUsize,
-    /// Cores that the store may write and build on. Default: all.
-    #[arg(long, value_name = "COUNT")]
-    build_threads: Option<NonZeroUsize>,
-    /// Timed sweeps over all queries for each line, of which the median counts.
-    #[arg(long, default_value = "3", value_name = "COUNT")]
-    repeat: NonZeroUsize,
-    /// Score the hits of the walks by their codes alone, as if the vectors themselves were not in memory.
-    #[arg(long)]
-    by_codes: bool,
-    /// Lines of JSON also where standard output is a terminal.
-    #[arg(long)]
-    json: bool,
-    /// Builds, prints a line with `ready`, then measures once for each line of standard input.
-    #[arg(long, hide = true)]
-    interactive: bool,
-
-    /// The vectors to search in (.npy).
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    base: PathBuf,
-    /// The vectors to search for (.npy).
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    queries: PathBuf,
-    /// For each query the rows of its nearest, best first (.npy). Default, and with --deleted: computed by comparing all.
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    truth: Option<PathBuf>,
-    /// How vectors are compared.
-    #[arg(long, value_enum, default_value_t = MetricName::Cosine, help_heading = "Data")]
-    metric: MetricName,
-    /// Take the first rows of the base only.
-    #[arg(long, value_name = "COUNT", help_heading = "Data")]
-    limit_base: Option<NonZeroU64>,
-    /// Rows in percent, evenly spread, that are written after the graph was built, and so are in no graph.
-    #[arg(long, default_value = "0", value_name = "PERCENT", value_parser = read_percent, help_heading = "Data")]
-    memtable: f64,
-    /// Rows in percent, at random, that are deleted after the graph was built.
-    #[arg(long, default_value = "0", value_name = "PERCENT", value_parser = read_percent, help_heading = "Data")]
-    deleted: f64,
-    /// Other rows are deleted, for another number.
-    #[arg(long, default_value_t = 0, value_name = "NUMBER", help_heading = "Data")]
-    seed: u64,
-    /// Where the scratch collection lies: a new folder is made in this one, and removed at the end. Default: the system's
-    /// folder for temporary files.
-    #[arg(long, value_name = "FOLDER", help_heading = "Data")]
-    data: Option<PathBuf>,
-}
-
-impl AnnOptions {
-    fn effort(&self, reach: f32) -> Effort {
-        if self.by_codes { Effort::ByCodes(reach) } else { Effort::Reach(reach) }
-    }
-}
-
-/// A metric, as it is named on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum MetricName {
-    Cosine,
-    Dot,
-    Euclidean,
-}
-
-impl From<MetricName> for Metric {
-    fn from(name: MetricName) -> Self {
-        match name {
-            MetricName::Cosine => Self::Cosine,
-            MetricName::Dot => Self::DotProduct,
-            MetricName::Euclidean => Self::Euclidean,
-        }
-    }
-}
-
-fn read_reach(text: &str) -> Result<f32, String> {
-    let expected = || "expected a number from 0, such as 0.1".to_owned();
-    text.parse().ok().filter(|reach: &f32| reach.is_finite() && *reach >= 0.0).ok_or_else(expected)
-}
-
-fn read_percent(text: &str) -> Result<f64, String> {
-    let expected = || "expected a number from 0 up to, but not, 100".to_owned();
-    text.parse().ok().filter(|percent| (0.0..100.0).contains(percent)).ok_or_else(expected)
-}
+On a terminal there is a table instead; --json gives lines of JSON there too."#;
 
 /// Measures.
 pub async fn run(options: AnnOptions) -> Result<(), BenchError> {
@@ -162,35 +72,53 @@ pub async fn run(options: AnnOptions) -> Result<(), BenchError> {
 fn measure(options: &AnnOptions, folder: &Path) -> Result<(), BenchError> {
     let data = DataSet::open(options)?;
     let store = Store::fill(folder, options, &data)?;
+    let top_k = options.top_k as usize;
+    let filters = options.filter.iter().map(|text| Filtered::find(&store, text, &data.queries, top_k));
+    let filters = filters.collect::<Result<Vec<_>, _>>()?;
     let truths = match &data.truth {
-        Some(rows) => Truth::read(&store, &data.queries, rows)?,
-        None => Truth::find(&store, &data.queries, options.top_k as usize),
+        _ if !filters.is_empty() => Vec::new(),
+        Some(rows) => read_truths(&store, &data, rows)?,
+        None => find_truths(&store, &data.queries, top_k, None),
     };
-    let sweeps = Sweeps { store: &store, queries: &data.queries, truths: &truths, options };
+    let sweeps = Sweeps { store: &store, queries: &data.queries, options };
     let output = Output::new(options.json);
+    let sweep_all = || match filters.is_empty() {
+        true => sweep_efforts(&sweeps, &truths, &output),
+        false => sweep_filters(&sweeps, &filters, &output),
+    };
     if !options.interactive {
-        return sweep_all(&sweeps, &output);
+        return sweep_all();
     }
     output.ready(&sweeps)?;
     for line in io::stdin().lock().lines() {
         line?;
-        sweep_all(&sweeps, &output)?;
+        sweep_all()?;
     }
     Ok(())
 }
 
-fn sweep_all(sweeps: &Sweeps<'_>, output: &Output) -> Result<(), BenchError> {
+fn sweep_efforts(sweeps: &Sweeps<'_>, truths: &[Truth], output: &Output) -> Result<(), BenchError> {
     output.begin()?;
+    let run = |effort| sweeps.run(&Asked { effort, filter: None, truths }).measured;
     let mut points = Vec::new();
     for &reach in &sweeps.options.reach {
-        let point =
-            Point { reach: Some(reach), target_recall: None, measured: sweeps.run(sweeps.options.effort(reach)) };
+        let point = Point { reach: Some(reach), target_recall: None, measured: run(sweeps.options.effort(reach)) };
         output.point(&point)?;
         points.push(point.measured);
     }
-    for target in TARGETS {
-        let measured = sweeps.run(Effort::Recall(target));
+    for &target in sweeps.options.targets() {
+        let measured = run(Effort::Recall(target));
         output.point(&Point { reach: None, target_recall: Some(target), measured })?;
     }
     output.end(sweeps, &points)
+}
+
+fn sweep_filters(sweeps: &Sweeps<'_>, filters: &[Filtered<'_>], output: &Output) -> Result<(), BenchError> {
+    output.begin_filters()?;
+    for filter in filters {
+        for &target in sweeps.options.targets() {
+            output.filter_point(&filter.measure(sweeps, target))?;
+        }
+    }
+    output.end(sweeps, &[])
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::MetricName;
+use super::filtered::FilterPoint;
 use super::sweep::{Measured, Sweeps};
 use crate::cli::bench::BenchError;
+use crate::cli::bench::metric_name::MetricName;
 use crate::cli::bench::process::own_memory;
 use crate::cli::bench::report::{print_line, rounded};
 use crate::distance::kernels;
@@ -43,7 +44,8 @@ struct Ready {
 /// The last line.
 #[derive(Serialize)]
 struct End {
-    at: At,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<At>,
     #[serde(flatten)]
     summary: Summary,
 }
@@ -104,6 +106,28 @@ impl Output {
         self.row(format_args!("{:<13}{:>9}{:>13}{:>9}{:>12}", "", "recall", "queries/s", "hops", "distances"))
     }
 
+    /// Before the first point with a filter.
+    pub fn begin_filters(&self) -> Result<(), BenchError> {
+        self.row(format_args!(
+            "{:>9}{:>13}{:>9}{:>12}{:>10}{:>10}{:>9}  {:<14}filter",
+            "recall", "queries/s", "hops", "distances", "share", "expected", "missing", "plan"
+        ))
+    }
+
+    /// One measurement with a filter.
+    pub fn filter_point(&self, point: &FilterPoint<'_>) -> Result<(), BenchError> {
+        if matches!(self, Self::Json) {
+            return print_line(point);
+        }
+        let Measured { recall, queries_per_s, hops, distances } = point.measured;
+        let FilterPoint { filter, selectivity, selectivity_estimated, hits_missing, .. } = point;
+        let plan = point.plan.iter().max_by_key(|(_, count)| **count).map_or("", |(name, _)| name);
+        self.row(format_args!(
+            "{recall:>9.5}{queries_per_s:>13.0}{hops:>9.1}{distances:>12.1}{selectivity:>10.5}\
+             {selectivity_estimated:>10.5}{hits_missing:>9}  {plan:<14}{filter}"
+        ))
+    }
+
     /// One measurement.
     pub fn point(&self, point: &Point) -> Result<(), BenchError> {
         if matches!(self, Self::Json) {
@@ -117,14 +141,15 @@ impl Output {
         self.row(format_args!("{effort:<13}{recall:>9.5}{queries_per_s:>13.0}{hops:>9.1}{distances:>12.1}"))
     }
 
-    /// The summary.
+    /// The summary; of points where there are any without a filter.
     pub fn end(&self, sweeps: &Sweeps<'_>, points: &[Measured]) -> Result<(), BenchError> {
-        let (at, summary) = (At::of(points), Summary::of(sweeps));
+        let (at, summary) = ((!points.is_empty()).then(|| At::of(points)), Summary::of(sweeps));
         if matches!(self, Self::Json) {
             return print_line(&End { at, summary });
         }
         let rate = |at: Option<f64>| at.map_or("not reached".to_owned(), |rate| format!("{rate:.0}"));
-        for (recall, at) in [(".90", at.at_90), (".95", at.at_95), (".98", at.at_98), (".99", at.at_99)] {
+        let at = at.map(|at| [(".90", at.at_90), (".95", at.at_95), (".98", at.at_98), (".99", at.at_99)]);
+        for (recall, at) in at.into_iter().flatten() {
             self.row(format_args!("queries/s at recall {recall}: {}", rate(at)))?;
         }
         let Summary { load_s, build_s, rows, dimension, segments, memtable_rows, cpu, .. } = summary;
@@ -147,7 +172,7 @@ impl Output {
 impl Summary {
     fn of(sweeps: &Sweeps<'_>) -> Self {
         let Sweeps { store, options, queries, .. } = sweeps;
-        let (statistics, rows) = (store.collection.statistics(), store.collection.view().record_count());
+        let (statistics, rows) = (store.engine.collection.statistics(), store.engine.collection.view().record_count());
         let per_row = |bytes: u64| rounded(bytes as f64 / rows as f64);
         let seconds = |time: Duration| rounded(time.as_secs_f64());
         Self {

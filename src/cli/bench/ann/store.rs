@@ -1,8 +1,6 @@
 //! The scratch collection: filled, built, and then changed as asked.
 
-use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::AnnOptions;
@@ -10,30 +8,19 @@ use super::cores::FewCores;
 use super::data::DataSet;
 use crate::cli::bench::BenchError;
 use crate::cli::bench::bar::Bar;
+use crate::cli::bench::engine::Engine;
 use crate::cli::bench::random::Random;
-use crate::collection::{
-    Answer, Change, Collection, Content, Created, Operation, RecordRemoved, RecordWritten, SpaceNumber, Upserted,
-};
-use crate::database::Database;
-use crate::storage::log::Durability;
+use crate::cli::bench::writer::Writer;
+use crate::collection::Collection;
 use crate::types::limits::BATCH_RECORDS_MAX;
-use crate::types::{CollectionName, Dimension, Metric, RecordId, Space, SpaceName, Vector};
 
 /// Components of a batch: some megabytes.
 const BATCH_COMPONENTS: usize = 1 << 19;
-/// Batches on their way, far below what a collection takes in.
-const BATCHES_IN_FLIGHT: usize = 8;
 
 /// A filled collection.
 pub struct Store {
-    /// Holds the folder's lock.
-    _database: Database,
-    /// The collection.
-    pub collection: Arc<Collection>,
-    /// Its only space.
-    pub space: SpaceNumber,
-    /// How its vectors are compared.
-    pub metric: Metric,
+    /// Where the records are.
+    pub engine: Engine,
     /// Time to write all rows.
     pub load: Duration,
     /// Time that the building took after it.
@@ -44,49 +31,48 @@ impl Store {
     /// Writes the base, has it built, writes the rest, and deletes.
     pub fn fill(folder: &Path, options: &AnnOptions, data: &DataSet) -> Result<Self, BenchError> {
         let _few = options.build_threads.map(FewCores::confine).transpose()?;
-        let (database, _) = Database::open(folder)?;
-        let space = Space {
-            name: SpaceName::new("vectors")?,
-            dimension: Dimension::new(data.dimension).ok_or("a vector has at least one component")?,
-            metric: options.metric.into(),
-            text_model: None,
-        };
-        let created = Created { spaces: vec![space.clone()], ..Created::default() };
-        let collection = database.create(&CollectionName::new("bench")?, created, None)?;
-        let number = collection.view().place(space.dimension, None)?;
+        let engine = Engine::create(folder, data.dimension, options.metric.into())?;
+        let collection = &engine.collection;
         let is_late = |row: u64| in_share(row + 1, options.memtable) > in_share(row, options.memtable);
         let rows_late = in_share(data.rows, options.memtable);
-        let start = |what, rows| Writer::new(&collection, &space, Bar::new(what, rows, "rows"));
 
-        let started = Instant::now();
-        let mut writer = start("writing", data.rows - rows_late);
-        data.each_row(|row, vector| if is_late(row) { Ok(()) } else { writer.write(row, vector) })?;
-        writer.finish()?;
-        let mut load = started.elapsed();
-        let build = build(&collection);
+        let mut load = write(&engine, data, data.rows - rows_late, |row| !is_late(row))?;
+        let build = build(collection);
         if rows_late > 0 {
-            let started = Instant::now();
-            let mut writer = start("writing", rows_late);
-            data.each_row(|row, vector| if is_late(row) { writer.write(row, vector) } else { Ok(()) })?;
-            writer.finish()?;
-            load += started.elapsed();
+            load += write(&engine, data, rows_late, is_late)?;
         }
         if options.deleted > 0.0 {
-            let mut writer = start("deleting", data.rows);
-            let is_deleted = |&row: &u64| Random::numbered(options.seed, row).share() < options.deleted / 100.0;
-            (0..data.rows).filter(is_deleted).try_for_each(|row| writer.delete(row))?;
+            let bar = Bar::new("deleting", data.rows, "rows");
+            let mut writer = Writer::new(&engine, BATCH_RECORDS_MAX);
+            for row in 0..data.rows {
+                if Random::numbered(options.seed, row).share() < options.deleted / 100.0 {
+                    writer.delete(data.id(row)?)?;
+                    bar.set(row);
+                }
+            }
             writer.finish()?;
         }
         if collection.view().record_count() == 0 {
             return Err(format!("--deleted {} has left none of {} records", options.deleted, data.rows).into());
         }
-        Ok(Self { _database: database, collection, space: number, metric: space.metric, load, build })
+        Ok(Self { engine, load, build })
     }
+}
 
-    /// The id of a row of the base.
-    pub fn id(row: u64) -> String {
-        row.to_string()
-    }
+/// Writes the rows that are wanted, of which there are `count`. Returns how long it took.
+fn write(engine: &Engine, data: &DataSet, count: u64, wanted: impl Fn(u64) -> bool) -> Result<Duration, BenchError> {
+    let started = Instant::now();
+    let bar = Bar::new("writing", count, "rows");
+    let mut writer = Writer::new(engine, (BATCH_COMPONENTS / data.dimension).clamp(1, BATCH_RECORDS_MAX));
+    data.each_row(|row, vector, content| {
+        if !wanted(row) {
+            return Ok(());
+        }
+        bar.add(1);
+        writer.write(data.id(row)?, vector, content)
+    })?;
+    writer.finish()?;
+    Ok(started.elapsed())
 }
 
 /// How many of the first `rows` are in an evenly spread share.
@@ -102,64 +88,6 @@ fn build(collection: &Collection) -> Duration {
         bar.set(built);
     });
     started.elapsed()
-}
-
-/// Batches on their way into the collection.
-struct Writer<'a> {
-    collection: &'a Collection,
-    space: SpaceName,
-    records: Vec<RecordWritten>,
-    removed: Vec<RecordRemoved>,
-    batch_records: usize,
-    answers: VecDeque<Answer>,
-    bar: Bar,
-}
-
-impl<'a> Writer<'a> {
-    fn new(collection: &'a Collection, space: &Space, bar: Bar) -> Self {
-        let batch_records = (BATCH_COMPONENTS / space.dimension.get()).clamp(1, BATCH_RECORDS_MAX);
-        let (records, removed, answers) = (Vec::new(), Vec::new(), VecDeque::new());
-        Self { collection, space: space.name.clone(), records, removed, batch_records, answers, bar }
-    }
-
-    fn write(&mut self, row: u64, vector: Vector) -> Result<(), BenchError> {
-        let (id, space) = (RecordId::new(&Store::id(row))?, self.space.clone());
-        self.records.push(RecordWritten { id, space, vector, content: Arc::new(Content::default()), if_version: None });
-        self.bar.add(1);
-        if self.records.len() < self.batch_records { Ok(()) } else { self.send() }
-    }
-
-    fn delete(&mut self, row: u64) -> Result<(), BenchError> {
-        let id = RecordId::new(&Store::id(row))?;
-        self.removed.push(RecordRemoved { id, if_version: None, observed_version: None });
-        self.bar.set(row);
-        if self.removed.len() < BATCH_RECORDS_MAX { Ok(()) } else { self.send() }
-    }
-
-    /// Sends what was gathered; waits where too much is on its way.
-    fn send(&mut self) -> Result<(), BenchError> {
-        let (records, removed) = (std::mem::take(&mut self.records), std::mem::take(&mut self.removed));
-        let upserted = (!records.is_empty()).then(|| Change::Upserted(Upserted { records, ..Upserted::default() }));
-        let deleted = (!removed.is_empty()).then_some(Change::Deleted(removed));
-        for change in [upserted, deleted].into_iter().flatten() {
-            self.answers.push_back(self.collection.submit(Operation::new(change), Durability::Buffered)?);
-        }
-        self.wait_until(BATCHES_IN_FLIGHT)
-    }
-
-    /// Sends the rest, and waits for all.
-    fn finish(mut self) -> Result<(), BenchError> {
-        self.send()?;
-        self.wait_until(0)
-    }
-
-    fn wait_until(&mut self, in_flight: usize) -> Result<(), BenchError> {
-        while self.answers.len() > in_flight {
-            let Some(answer) = self.answers.pop_front() else { break };
-            answer.blocking_recv()???;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
