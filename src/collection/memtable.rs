@@ -471,7 +471,7 @@ mod tests {
     /// Components that repeat themselves nowhere near.
     fn components(row: usize, dimension: usize) -> Vec<f32> {
         (0..dimension)
-            .map(|at| ((row * 7919 + at * 104_729) as f32 * 0.1).sin() + if row % 3 == 0 { 5.0 } else { 0.0 })
+            .map(|at| ((row * 7919 + at * 104_729) as f32 * 0.1).sin() + if row.is_multiple_of(3) { 5.0 } else { 0.0 })
             .collect()
     }
 
