@@ -3,7 +3,9 @@
 //! The nearest node that was seen and not visited is visited: its distance is computed, and those of its neighbours are
 //! estimated from its block. The walk ends where the nearest that is left is farther than the `k`-th nearest that was visited,
 //! by a factor of `1 + reach`: so a hard query walks farther than an easy one (Al-Jazzazi and others, "Distance adaptive beam
-//! search for provably accurate graph-based nearest neighbor search", arXiv 2505.15636).
+//! search for provably accurate graph-based nearest neighbor search", arXiv 2505.15636). What is known from elsewhere bounds
+//! what is of use, but not the way there, which begins far from the query: nodes within reach of the `k`-th nearest that was
+//! visited are visited all the same.
 //!
 //! Memory is the limit, so the walk chooses its next nodes before it has looked at the last ones, and has them fetched
 //! meanwhile.
@@ -38,6 +40,8 @@ pub struct Scratch {
     visited_nodes: Vec<u32>,
     /// Squared distances of the nearest that are known, nearest first.
     pub(super) nearest: Vec<f32>,
+    /// Those of nodes that were visited, whether they count or not: only kept where something is known from elsewhere.
+    nearest_visited: Vec<f32>,
     pub(super) distances: Vec<f32>,
     pub(super) dots: Vec<i32>,
     /// Nodes that were visited and count, with their squared distances.
@@ -59,16 +63,23 @@ impl Graph {
     /// Walks towards the query in `scratch`. What was visited and `counts` is in `scratch.found`, in the order of the walk;
     /// `scratch.nearest` may hold distances that are known from elsewhere.
     pub(super) fn walk(&self, walk: Walk, scratch: &mut Scratch, counts: impl Fn(u32) -> bool) -> WalkStats {
-        let Scratch { query, frontier, visited, visited_nodes, nearest, distances, found, .. } = scratch;
+        let Scratch { query, frontier, visited, visited_nodes, nearest, nearest_visited, distances, found, .. } =
+            scratch;
         visited.resize(visited.len().max(self.node_count().div_ceil(32)), 0);
         frontier.reset(walk.k);
         found.clear();
         let mut stats = WalkStats::default();
-        let limit_of = |nearest: &[f32]| match nearest.get(walk.k - 1) {
-            Some(distance) => distance * (1.0 + walk.reach),
-            None => f32::INFINITY,
+        // Without it the `k`-th nearest that counts is never nearer than the `k`-th that was visited.
+        let is_known_elsewhere = !nearest.is_empty();
+        nearest_visited.clear();
+        let limit_of = |nearest: &[f32], nearest_visited: &[f32]| {
+            let visited = if is_known_elsewhere { nearest_visited.get(walk.k - 1) } else { Some(&0.0) };
+            match (nearest.get(walk.k - 1), visited) {
+                (Some(distance), Some(visited)) => distance.max(*visited) * (1.0 + walk.reach),
+                _ => f32::INFINITY,
+            }
         };
-        let mut limit = limit_of(nearest);
+        let mut limit = limit_of(nearest, nearest_visited);
         let mut fetched = Fetched::default();
         if let Some(entry) = self.entry(query, distances, &mut stats) {
             visited[entry as usize / 32] |= 1 << (entry % 32);
@@ -99,11 +110,13 @@ impl Graph {
             }
             let distance = self.points.distance(query, node);
             stats.hops += 1;
+            let mut has_changed = is_known_elsewhere && keep(nearest_visited, distance, walk.k);
             if counts(node) {
                 found.push((distance, node));
-                if keep(nearest, distance, walk.k) {
-                    limit = limit_of(nearest);
-                }
+                has_changed |= keep(nearest, distance, walk.k);
+            }
+            if has_changed {
+                limit = limit_of(nearest, nearest_visited);
             }
             let block = self.blocks.block(node);
             for group in 0..self.blocks.degree() / GROUP_ROWS {
