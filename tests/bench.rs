@@ -127,6 +127,17 @@ fn vectors(folder: &Path, name: &str, rows: usize, dimension: usize, seed: u32) 
     write_array(folder, name, "<f4", dimension, &numbers)
 }
 
+/// Vectors with components from -1 to 1 that have nothing to do with one another.
+fn noise(folder: &Path, name: &str, rows: usize, dimension: usize, seed: u64) -> PathBuf {
+    let component = |i: usize| {
+        let mixed = (i as u64 + (seed << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (mixed >> 40) as f32 / (1_u32 << 23) as f32 - 1.0
+    };
+    let numbers: Vec<u8> = (0..rows * dimension).flat_map(|i| component(i).to_le_bytes()).collect();
+    write_array(folder, name, "<f4", dimension, &numbers)
+}
+
 fn row_numbers(folder: &Path, name: &str, rows: &[&[i32]]) -> PathBuf {
     let numbers: Vec<u8> = rows.concat().into_iter().flat_map(i32::to_le_bytes).collect();
     write_array(folder, name, "<i4", rows[0].len(), &numbers)
@@ -196,6 +207,19 @@ fn ann_measures_recall_and_rate_of_each_width_and_target() {
     assert_eq!(number(point, "recall"), 1.0, "{point}");
     let rows = number(end, "rows");
     assert!((320.0..399.0).contains(&rows), "a tenth of 400 was deleted: {end}");
+}
+
+#[test]
+fn ann_finds_as_much_where_rows_lie_beside_the_graph() {
+    let folder = data_folder();
+    let (base, queries) = (noise(folder.path(), "base.npy", 8000, 16, 1), noise(folder.path(), "q.npy", 200, 16, 2));
+    let files = ["ann", "--base", base.to_str().unwrap(), "--queries", queries.to_str().unwrap(), "--repeat", "1"];
+    for memtable in ["0", "20"] {
+        let lines = bench(folder.path(), &[&files[..], &["--reach", "0", "--memtable", memtable]].concat());
+        let point = lines.iter().find(|line| line["target_recall"] == 0.95).unwrap();
+        assert!(number(point, "hops") > 0.0, "the graph is walked: {point}");
+        assert!(number(point, "recall") > 0.93, "{memtable} percent in no graph: {point}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::common::{data_folder, run_to_end, vectron};
-use super::{bench, is_positive, nothing_is_left_in, number, vectors};
+use super::{bench, is_positive, noise, nothing_is_left_in, number, vectors};
 
 const PHASES: [&str; 5] = ["insert", "update", "delete", "settle", "idle"];
 
@@ -11,8 +11,8 @@ const PHASES: [&str; 5] = ["insert", "update", "delete", "settle", "idle"];
 fn churn_writes_searches_and_settles() {
     let folder = data_folder();
     let at = folder.path();
-    vectors(at, "base.npy", 3000, 8, 1);
-    vectors(at, "q.npy", 40, 8, 2);
+    noise(at, "base.npy", 3000, 8, 1);
+    noise(at, "q.npy", 40, 8, 2);
     let scratch = at.join("scratch");
     let files = ["churn", "--base", "base.npy", "--queries", "q.npy", "--data", scratch.to_str().unwrap()];
     let choices = ["--updates", "20", "--deletes", "10", "--search-threads", "2", "--idle", "0.5", "-k", "5"];
