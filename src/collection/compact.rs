@@ -11,7 +11,7 @@
 //! its segment is put in place by the applier, between two operations.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,10 @@ use crate::types::Sequence;
 
 /// Time without writes after which a collection is at rest.
 const REST: Duration = Duration::from_millis(1000);
+/// How often a build that waits for its turn looks.
+const TURN_AGAIN: Duration = Duration::from_millis(5);
+/// Time until a build that has failed (no memory, no threads) is tried again, at the next write.
+const AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// How often a collection that is not at rest is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Rows of a memtable that are built when the collection is at rest; fewer are as fast to scan.
@@ -49,6 +53,8 @@ struct State {
     thread: Option<JoinHandle<()>>,
     is_running: bool,
     is_closed: bool,
+    /// After a failure nothing is tried until then.
+    not_before: Option<Instant>,
 }
 
 /// One build of all collections at a time: two would only take the cores from each other.
@@ -107,7 +113,8 @@ impl Compactor {
             return;
         }
         let mut state = lock(&self.state);
-        if state.is_running || state.is_closed {
+        let is_too_early = state.not_before.is_some_and(|time| Instant::now() < time);
+        if state.is_running || state.is_closed || is_too_early {
             return;
         }
         if let Some(thread) = state.thread.take() {
@@ -127,6 +134,7 @@ impl Compactor {
     }
 
     fn run(&self) {
+        let running = Running(self);
         lower_priority();
         let mut rest = Rest::new(&self.writer.shared.view.load());
         loop {
@@ -135,29 +143,35 @@ impl Compactor {
             if self.task.is_stopped() {
                 break;
             }
-            match next {
+            let goes_on = match next {
                 Next::Build(job) => self.build(&view, &job),
                 Next::Seal(space) => self.writer.arrange(|done| Work::Seal(space, done)),
                 Next::Later => {
                     drop(view);
                     thread::sleep(LOOK_AGAIN);
+                    true
                 }
                 Next::Nothing => {
                     let mut state = lock(&self.state);
                     // What came since was seen by `look`, which found this thread running.
                     if matches!(plan(&self.writer.shared.view.load(), false), Next::Nothing) {
                         state.is_running = false;
+                        // From here on another thread may be running.
+                        std::mem::forget(running);
                         return;
                     }
+                    true
                 }
+            };
+            if !goes_on {
+                break;
             }
         }
-        lock(&self.state).is_running = false;
     }
 
     /// Builds everything into one segment for each space, and waits for it. `progress` is told (rows built, rows in all).
     pub fn compact(&self, progress: &mut dyn FnMut(u64, u64)) {
-        loop {
+        while !self.task.is_stopped() {
             let view = self.writer.shared.view.load_full();
             let unbuilt = |space: &SpaceNumber| {
                 let parts = view.parts(*space);
@@ -169,23 +183,25 @@ impl Compactor {
             let spaces = (0..view.spaces.len() as u16).map(SpaceNumber);
             let Some(space) = spaces.into_iter().find(unbuilt) else { return };
             if view.parts(space).memtable().live_count() > 0 {
-                self.writer.arrange(|done| Work::Seal(space, done));
+                if !self.writer.arrange(|done| Work::Seal(space, done)) {
+                    return;
+                }
                 continue;
             }
             let parts = view.parts(space);
             progress(0, parts.live_count() as u64);
             let sealed = parts.sealed().iter().map(|sealed| sealed.number);
             let job = Job { space, parts: sealed.chain(parts.segments().iter().map(|held| held.number)).collect() };
-            self.build(&view, &job);
-            progress(parts.live_count() as u64, parts.live_count() as u64);
-            if self.task.is_stopped() {
+            if !self.build(&view, &job) {
                 return;
             }
+            progress(parts.live_count() as u64, parts.live_count() as u64);
         }
     }
 
-    fn build(&self, view: &View, job: &Job) {
-        let _turn = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    /// False where the collection is closing, or nobody can put the segment in place.
+    fn build(&self, view: &View, job: &Job) -> bool {
+        let Some(_turn) = self.wait_for_turn() else { return false };
         let parts = view.parts(job.space);
         let is_stale = |number: &u32| {
             let now = self.writer.shared.view.load();
@@ -193,7 +209,7 @@ impl Compactor {
         };
         // Another build may have taken the same parts while this one waited for its turn.
         if job.parts.iter().any(is_stale) {
-            return;
+            return true;
         }
         let started = Instant::now();
         let rows: Vec<(Row<'_>, Origin)> = job.parts.iter().flat_map(|&part| parts.live_rows(part)).collect();
@@ -204,14 +220,26 @@ impl Compactor {
         } else {
             match Segment::build(view.space(job.space), &rows, &options, &self.task) {
                 Ok((segment, origins)) => (Some(Arc::new(segment)), origins),
-                Err(_stopped) => return,
+                Err(_stopped) => return false,
             }
         };
         self.rows_built.fetch_add(rows.len() as u64, Ordering::Relaxed);
         self.build_us.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
         tracing::debug!(rows = rows.len(), parts = job.parts.len(), "built a segment in {:?}", started.elapsed());
         let installed = Installed { space: job.space, segment, replaced: job.parts.clone(), origins };
-        self.writer.arrange(|done| Work::Install(Box::new(installed), done));
+        self.writer.arrange(|done| Work::Install(Box::new(installed), done))
+    }
+
+    /// None where the collection is closing: another one's build may take minutes.
+    fn wait_for_turn(&self) -> Option<MutexGuard<'static, ()>> {
+        while !self.task.is_stopped() {
+            match BUILDING.try_lock() {
+                Ok(turn) => return Some(turn),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => thread::sleep(TURN_AGAIN),
+            }
+        }
+        None
     }
 
     /// Stops what goes on, and waits for it.
@@ -226,6 +254,20 @@ impl Compactor {
             && thread.join().is_err()
         {
             tracing::error!("the thread that builds segments had panicked");
+        }
+    }
+}
+
+/// A build thread that runs, until it ends in whatever way.
+struct Running<'a>(&'a Compactor);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.is_running = false;
+        if thread::panicking() {
+            tracing::error!("building a segment has failed; until it is tried again, rows are searched one by one");
+            state.not_before = Some(Instant::now() + AFTER_FAILURE);
         }
     }
 }

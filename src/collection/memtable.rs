@@ -281,9 +281,10 @@ impl Table {
         let Some(coded) = &search.coded else {
             let mut nearest = Nearest::new(k);
             nearest.offer_all(lower, |row| row as u32);
-            let nearest = nearest.into_sorted();
-            let nearest = nearest.iter().filter(|neighbor| neighbor.key.is_finite());
-            return nearest.for_each(|&Neighbor { key, item }| found(query, key, item));
+            // All that are as near as the last: which of them counts is settled by their ids.
+            let bound = nearest.into_sorted().last().map_or(f32::NEG_INFINITY, |last: &Neighbor<u32>| last.key);
+            let near = lower.iter().enumerate().filter(|(_, key)| key.is_finite() && **key <= bound);
+            return near.for_each(|(row, &key)| found(query, key, row as u32));
         };
         // The true keys of any rows bound that of the `k`-th nearest; those that seem nearest bound it well.
         let mut nearest = Nearest::new(2 * k + SPARE);

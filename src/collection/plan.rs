@@ -28,7 +28,7 @@ pub(super) struct SegmentPlan {
     pub way: Way,
     /// The rows that fulfil the filter, dead ones among them; none without a filter.
     pub selection: Option<Selection>,
-    /// Rows that there are to find, at least, as far as is known.
+    /// Rows that there may be to find.
     pub matching: usize,
     /// Rows that were expected to fulfil the filter before they were looked up.
     pub expected_matching: f64,
@@ -55,6 +55,8 @@ pub(super) enum PlannedScan {
 const PICKED_NS: f64 = 0.08;
 const SCANNED_NS: f64 = 0.03;
 const HOP_NS: f64 = 0.9;
+/// A short row takes as long as one of so many components.
+const WIDTH_MIN: usize = 64;
 /// A walk with a filter is chosen where it is expected to be so many times faster: its length is uncertain, a scan's is not.
 const CERTAINTY_WORTH: f64 = 4.0;
 /// A walk is cut at so many times its expected length, at the earliest.
@@ -80,8 +82,8 @@ impl SegmentPlan {
         let expected_matching = metadata.estimate(filter) * live as f64;
         let selection = metadata.select(filter);
         let selected = selection.rows.len() as usize;
-        // Some of those that are selected may be dead, and where the index does not know all, others may not match.
-        let matching = if selection.is_exact { selected.saturating_sub(held.dead.len()) } else { 0 };
+        // At most: some may be dead, or (where the index does not know all) not match. A scan too many finds that out.
+        let matching = selected;
         let share = selected as f64 / held.segment.row_count() as f64;
         let width = held.segment.graph().width() as f64;
         let scan_ns = selected as f64 * width * PICKED_NS;
@@ -107,7 +109,7 @@ impl SegmentPlan {
     /// How long a search of a segment is expected to take.
     pub fn expected(search: &Search, held: &HeldSegment) -> Duration {
         let graph = held.segment.graph();
-        let width = graph.width() as f64;
+        let width = graph.width().max(WIDTH_MIN) as f64;
         let share = search.filter.as_ref().map_or(1.0, |filter| held.segment.metadata().estimate(filter));
         let scanned = held.live_count() as f64 * share * width * if share < 1.0 { PICKED_NS } else { SCANNED_NS };
         let walked = search.walk(held, 1.0).map(|walk| graph.hops(walk.k, walk.reach) / share * width * HOP_NS);
@@ -117,7 +119,7 @@ impl SegmentPlan {
 
     /// How long a scan of so many rows takes.
     pub fn scan_time(rows: usize, dimension: usize) -> Duration {
-        Duration::from_nanos((rows as f64 * dimension as f64 * SCANNED_NS) as u64)
+        Duration::from_nanos((rows as f64 * dimension.max(WIDTH_MIN) as f64 * SCANNED_NS) as u64)
     }
 }
 
@@ -128,7 +130,7 @@ impl Search {
         let reach = match self.effort {
             _ if self.is_exact() => return None,
             Effort::Exact => return None,
-            Effort::Recall(recall) => graph.reach(self.top_k, recall),
+            Effort::Recall(recall) => graph.reach(self.top_k, recall)?,
             Effort::Reach(reach) | Effort::ByCodes(reach) => reach,
         };
         let hops = graph.hops(self.top_k, reach) / share.max(f64::MIN_POSITIVE);

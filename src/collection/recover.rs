@@ -112,10 +112,11 @@ fn start(folder: &Path, log: FileLog, view: View, ledger: Ledger) -> Result<Coll
     let (writer, queue) = Writer::new(Arc::new(log), shared.clone());
     let writer = Arc::new(writer);
     let compactor = Compactor::new(writer.clone());
-    compactor.look(&shared.view.load());
     let applier = thread::Builder::new().name("vectron-apply".to_owned()).spawn({
         let (shared, compactor) = (shared.clone(), compactor.handle());
         move || write::apply_all(&queue, &shared, |view| compactor.look(view))
     })?;
+    // Once somebody can put segments in place.
+    compactor.look(&shared.view.load());
     Ok(Collection { folder: folder.to_owned(), shared, writer, applier: Mutex::new(Some(applier)), compactor })
 }

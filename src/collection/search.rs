@@ -77,6 +77,8 @@ pub struct SearchStats {
     pub search: Duration,
 }
 
+/// With more records a search with a filter does not run in place.
+const FILTERED_IN_PLACE_MAX: usize = 1000;
 /// What is expected to take no longer runs in place.
 const IN_PLACE: Duration = Duration::from_micros(200);
 /// So many rows of tables are compared by 8-bit codes at once; of more, the caches hold bits alone.
@@ -87,7 +89,9 @@ const TOGETHER_MAX: usize = 32;
 impl Search {
     /// Whether the search is too short to be worth another thread.
     pub fn is_short(&self, view: &View) -> bool {
-        self.expected(view) <= IN_PLACE
+        // What a filter costs is known for few records only: fields that are not indexed are looked up in each.
+        let is_bounded = self.filter.is_none() || view.parts(self.space).live_count() <= FILTERED_IN_PLACE_MAX;
+        is_bounded && self.expected(view) <= IN_PLACE
     }
 
     /// Whether searches that come together take less time than one after the other: where rows are scanned for all at once.
@@ -311,8 +315,14 @@ fn known_keys(hits: &[(f32, Place)], k: usize) -> Vec<f32> {
 /// Leaves the nearest, nearest first, ties by id.
 fn settle(hits: &mut Vec<(f32, Place)>, k: usize, view: &View, space: SpaceNumber) {
     let parts = view.parts(space);
-    hits.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then_with(|| parts.row(a.1).id.cmp(parts.row(b.1).id)));
-    hits.truncate(k);
+    let order =
+        |a: &(f32, Place), b: &(f32, Place)| a.0.total_cmp(&b.0).then_with(|| parts.row(a.1).id.cmp(parts.row(b.1).id));
+    // First, since there may be very many that are equally near.
+    if hits.len() > k {
+        hits.select_nth_unstable_by(k - 1, order);
+        hits.truncate(k);
+    }
+    hits.sort_unstable_by(order);
 }
 
 /// What is counted while a search runs.

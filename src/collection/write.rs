@@ -91,14 +91,11 @@ impl Writer {
         Ok(receiver)
     }
 
-    /// Has the applier do something between two operations, and waits for it. Nothing is done where the collection closes.
-    pub fn arrange(&self, work: impl FnOnce(mpsc::Sender<()>) -> Work) {
+    /// Has the applier do something between two operations, and waits for it. False where the applier has gone, or goes.
+    pub fn arrange(&self, work: impl FnOnce(mpsc::Sender<()>) -> Work) -> bool {
         let (done, wait) = mpsc::channel();
         let is_sent = lock(&self.queue).as_ref().is_some_and(|queue| queue.send(work(done)).is_ok());
-        if is_sent {
-            // An error: the applier has gone, and nobody will look at the view again.
-            let _ = wait.recv();
-        }
+        is_sent && wait.recv().is_ok()
     }
 
     /// Refuses further writes; what is queued is still applied.

@@ -2,11 +2,19 @@
 
 use super::points::Query;
 use super::walk::{Scratch, Walk};
-use super::{Graph, parallel};
+use super::{Graph, Task, parallel};
 
 /// What is measured.
 const KS: [usize; 3] = [1, 10, 100];
 const REACHES: [f32; 14] = [0.0, 0.01, 0.025, 0.04, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4];
+/// The hardest of the nodes that are left out are those that lie farthest from their tenth neighbour: one of so many, and so many
+/// at least.
+const HARDEST_SHARE: usize = 8;
+const HARDEST_MIN: usize = 96;
+const HARDEST_K: usize = 10;
+/// Walks are measured up to one of so many nodes, and so many at least.
+const WALKED_SHARE: usize = 30;
+const HOPS_MIN: usize = 1000;
 /// What is good enough to stop measuring.
 const RECALL_MAX: f64 = 0.9995;
 /// Where nothing could be measured: a graph of a few hundred nodes.
@@ -36,27 +44,31 @@ struct Measured {
 
 impl Calibration {
     /// Measures with nodes that no edge leads to yet, against the nearest of the nodes that `is_linked`.
-    pub fn measure(graph: &Graph, left_out: &[u32], is_linked: &[bool], threads: usize) -> Self {
+    pub fn measure(graph: &Graph, left_out: &[u32], is_linked: &[bool], threads: usize, task: &Task) -> Self {
         let linked = is_linked.iter().filter(|linked| **linked).count();
         let Some(&largest) = KS.iter().rfind(|&&k| 4 * k <= linked) else { return Self::default() };
-        let truths = truths(graph, left_out, is_linked, largest, threads);
+        let (left_out, truths) = hardest_first(left_out, truths(graph, left_out, is_linked, largest, threads), largest);
+        let left_out = &left_out[..];
         let ks = KS.into_iter().filter(|&k| k <= largest);
-        let curves = ks.map(|k| Curve { k, points: curve(graph, left_out, &truths, k, threads) });
+        let curves = ks.map(|k| Curve { k, points: curve(graph, left_out, &truths, k, threads, task) });
         Self { curves: if left_out.is_empty() { Vec::new() } else { curves.collect() } }
     }
 
-    /// The least reach with the recall that is asked for; the farthest that was measured, where none has it.
-    pub fn reach(&self, k: usize, target_recall: f64) -> f32 {
-        let aim = target_recall + (1.0 - target_recall) * MARGIN;
+    /// The least reach with the recall that is asked for, if any has it.
+    pub fn reach(&self, k: usize, target_recall: f64) -> Option<f32> {
+        if self.curves.is_empty() {
+            return Some(REACH_DEFAULT);
+        }
+        let aim = (target_recall + (1.0 - target_recall) * MARGIN).min(RECALL_MAX.max(target_recall));
         let of = |curve: &Curve| {
             let reached = curve.points.iter().position(|point| point.recall >= aim);
-            let Some(place) = reached else { return curve.points.last().map_or(REACH_DEFAULT, |last| last.reach) };
+            let Some(place) = reached else { return f32::INFINITY };
             let Some(before) = place.checked_sub(1).map(|before| curve.points[before]) else { return 0.0 };
             let point = curve.points[place];
             let share = (aim - before.recall) / (point.recall - before.recall).max(f64::MIN_POSITIVE);
             before.reach + (point.reach - before.reach) * share as f32
         };
-        self.between(k, |curve| f64::from(of(curve))).map_or(REACH_DEFAULT, |reach| reach as f32)
+        self.between(k, |curve| f64::from(of(curve))).map(|reach| reach as f32).filter(|reach| reach.is_finite())
     }
 
     /// Nodes that a walk visits.
@@ -84,8 +96,19 @@ impl Calibration {
     }
 }
 
+/// Those that lie farthest from their neighbours first.
+fn hardest_first(left_out: &[u32], truths: Vec<Vec<Edge>>, k: usize) -> (Vec<u32>, Vec<Vec<Edge>>) {
+    let mut keyed: Vec<(u32, Vec<Edge>)> = left_out.iter().copied().zip(truths).collect();
+    let distance = |truth: &[Edge]| truth[k.min(HARDEST_K) - 1].0;
+    keyed.sort_by(|a, b| distance(&b.1).total_cmp(&distance(&a.1)).then(a.0.cmp(&b.0)));
+    keyed.into_iter().unzip()
+}
+
+/// A neighbour, and its squared distance.
+type Edge = (f32, u32);
+
 /// For each node the nearest linked nodes, nearest first.
-fn truths(graph: &Graph, left_out: &[u32], is_linked: &[bool], k: usize, threads: usize) -> Vec<Vec<u32>> {
+fn truths(graph: &Graph, left_out: &[u32], is_linked: &[bool], k: usize, threads: usize) -> Vec<Vec<Edge>> {
     const STRETCH: u32 = 1024;
     let mut truths = vec![Vec::new(); left_out.len()];
     let start = || (Query::default(), Vec::new(), Vec::new(), Vec::new());
@@ -104,7 +127,7 @@ fn truths(graph: &Graph, left_out: &[u32], is_linked: &[bool], k: usize, threads
         }
         cut(found, k);
         found.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        truth.extend(found.iter().map(|found| found.1));
+        truth.extend_from_slice(found);
     });
     truths
 }
@@ -116,22 +139,42 @@ fn cut(found: &mut Vec<(f32, u32)>, k: usize) {
     }
 }
 
-fn curve(graph: &Graph, left_out: &[u32], truths: &[Vec<u32>], k: usize, threads: usize) -> Vec<Measured> {
+fn curve(
+    graph: &Graph,
+    left_out: &[u32],
+    truths: &[Vec<Edge>],
+    k: usize,
+    threads: usize,
+    task: &Task,
+) -> Vec<Measured> {
     let mut points: Vec<Measured> = Vec::new();
+    // Beyond, going through all nodes in order is faster, and what is planned is a scan.
+    let hops_max = (graph.node_count() / WALKED_SHARE).max(HOPS_MIN);
     for reach in REACHES {
-        let walk = Walk { k, reach, hops_max: usize::MAX };
-        let mut seen = vec![(0, 0); left_out.len()];
+        if task.is_stopped() {
+            break;
+        }
+        let walk = Walk { k, reach, hops_max };
+        let mut seen = vec![(0, 0, false); left_out.len()];
         let pieces = left_out.iter().zip(truths).zip(&mut seen);
         parallel::for_each(threads, pieces, Scratch::default, |scratch, ((&node, truth), seen)| {
             scratch.query.set(&graph.transform, graph.vectors.get(node));
             scratch.nearest.clear();
             let stats = graph.walk(walk, scratch, |_| true);
-            let is_right = |found: &&(f32, u32)| truth[..k].contains(&found.1);
-            *seen = (scratch.found.iter().filter(is_right).count(), stats.hops);
+            let is_right = |found: &&(f32, u32)| truth[..k].iter().any(|edge| edge.1 == found.1);
+            *seen = (scratch.found.iter().filter(is_right).count(), stats.hops, stats.is_cut);
         });
-        let right: usize = seen.iter().map(|seen| seen.0).sum();
+        // Users ask for what is no copy of a row, and of another kind at times: so the hardest count as much as all.
+        let hardest = (left_out.len() / HARDEST_SHARE).max(HARDEST_MIN).min(left_out.len());
+        let recall_of = |seen: &[(usize, usize, bool)]| {
+            seen.iter().map(|seen| seen.0).sum::<usize>() as f64 / (k * seen.len()) as f64
+        };
+        let recall = recall_of(&seen).min(recall_of(&seen[..hardest]));
         let hops: usize = seen.iter().map(|seen| seen.1).sum();
-        let recall = right as f64 / (k * left_out.len()) as f64;
+        // A search that is cut is followed by a scan, so some may be.
+        if seen.iter().filter(|seen| seen.2).count() * 4 > left_out.len() {
+            break;
+        }
         points.push(Measured { reach, recall, hops: hops as f64 / left_out.len() as f64 });
         if recall >= RECALL_MAX {
             break;

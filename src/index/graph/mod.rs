@@ -82,8 +82,9 @@ impl Graph {
         self.vectors.get(self.node_of(row))
     }
 
-    /// How far a walk reaches so that its mean recall is as asked: calibrated when the graph was built.
-    pub fn reach(&self, k: usize, target_recall: f64) -> f32 {
+    /// How far a walk reaches so that its mean recall is as asked: calibrated when the graph was built. None where no walk
+    /// that was measured has that recall.
+    pub fn reach(&self, k: usize, target_recall: f64) -> Option<f32> {
         self.calibration.reach(k, target_recall)
     }
 

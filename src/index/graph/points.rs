@@ -116,7 +116,10 @@ impl Transform {
         let square = f64::from(distance.max(0.0)) / f64::from(self.scale).powi(2);
         let key = match self.metric {
             Metric::Cosine => square / 2.0 - 1.0,
-            Metric::DotProduct => (square - query_length.powi(2) - self.length.powi(2)) / 2.0,
+            Metric::DotProduct => {
+                let factor = self.query_factor(query_length);
+                (square - (query_length * factor).powi(2) - self.length.powi(2)) / (2.0 * factor)
+            }
             Metric::Euclidean => square,
         };
         key as f32

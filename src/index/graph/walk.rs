@@ -70,6 +70,8 @@ impl Graph {
         let Scratch { query, frontier, visited, visited_nodes, nearest, own, distances, found, .. } = scratch;
         visited.resize(visited.len().max(self.node_count().div_ceil(32)), 0);
         frontier.reset(walk.k);
+        // Nothing is left of a walk that a panic has ended.
+        visited_nodes.drain(..).for_each(|node| visited[node as usize / 32] = 0);
         found.clear();
         let mut stats = WalkStats::default();
         // While the walk comes nearer it goes on, whatever is known from elsewhere: it has to get there first.

@@ -35,11 +35,8 @@ pub const EXAMPLES: &str = r#"Examples:
   vectron bench ann --base base.npy --queries queries.npy --memtable 10 --deleted 20   a collection that lives
   vectron bench ann --base base.npy --queries queries.npy --limit-base 20000 --build-threads 1
   vectron bench ann --base base.npy --queries queries.npy | jq -c 'select(.at) | .at'
-  vectron bench ann --base base.npy --queries queries.npy --records base.jsonl.gz \
-    --filter '{"equals": {"field": "kind", "value": "animal"}}' --filter '{"range": {"field": "year", "at_least": 2000}}'
-  vectron bench ann --base base.npy --queries queries.npy --records base.jsonl.gz --query-records queries.jsonl.gz \
-    --queries-where '{"equals": {"field": "kind", "value": "plant"}}' \
-    --filter '{"equals": {"field": "kind", "value": "animal"}}'   what is asked for lies elsewhere than what counts
+  vectron bench ann --base base.npy --queries queries.npy --records base.jsonl.gz --filter '{"equals": {"field": "kind", "value": "animal"}}' --filter '{"range": {"field": "year", "at_least": 2000}}'
+  vectron bench ann --base base.npy --queries queries.npy --records base.jsonl.gz --query-records queries.jsonl.gz --queries-where '{"equals": {"field": "kind", "value": "plant"}}' --filter '{"equals": {"field": "kind", "value": "animal"}}'   what is asked for lies elsewhere than what counts
 
 Files are NumPy arrays (.npy) of 16, 32 or 64 bit numbers, one vector a row; `--truth` is one of whole numbers, of which
 the first -k columns count. `vectron bench generate` makes larger ones of a small one.

@@ -29,7 +29,7 @@ const TREE_NEIGHBORS: usize = 48;
 const ENTRIES: usize = 64;
 /// Nodes that are left out at first: one of so many, within these bounds; none of a small graph.
 const LEFT_OUT_SHARE: usize = 16;
-const LEFT_OUT_MAX: usize = 512;
+const LEFT_OUT_MAX: usize = 1024;
 const LEFT_OUT_MIN: usize = 32;
 
 /// A graph, and which row of before is which of it.
@@ -106,7 +106,7 @@ impl Graph {
         }
         graph.write_blocks(&edges, None, threads);
         check()?;
-        graph.calibration = Calibration::measure(&graph, &left_out, &is_linked, threads);
+        graph.calibration = Calibration::measure(&graph, &left_out, &is_linked, threads, task);
         check()?;
         let candidates = graph.look(&left_out, &edges, options, task);
         let mut changed = edges.link(&graph.points, candidates, threads);

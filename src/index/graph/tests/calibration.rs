@@ -12,7 +12,7 @@ fn the_promised_recall_is_reached_by_queries_of_the_same_kind() {
             // One hit for each of 150 queries: chance alone is some .02.
             let mut before = (0.0, 0.0);
             for target in [0.8, 0.9, 0.95, 0.99] {
-                let reach = built.graph.reach(k, target);
+                let reach = built.graph.reach(k, target).unwrap();
                 let expected_hops = built.graph.hops(k, reach);
                 let (recall, hops) = sample.recall(&built, k, reach);
                 let name = format!("{metric}, k = {k}: recall {recall:.4} at {reach:.3}, where {target} was promised");
@@ -30,6 +30,6 @@ fn the_promised_recall_is_reached_by_queries_of_the_same_kind() {
 fn a_graph_too_small_to_measure_has_a_far_reach() {
     let sample = Kind::of(70).sample(Metric::Cosine, 500, 20, 42);
     let built = sample.build(&GraphOptions::default());
-    let (recall, _) = sample.recall(&built, 10, built.graph.reach(10, 0.95));
+    let (recall, _) = sample.recall(&built, 10, built.graph.reach(10, 0.95).unwrap());
     assert!(recall >= 0.95, "recall {recall}");
 }

@@ -128,7 +128,8 @@ fn threads_do_not_change_the_graph_and_the_seed_does() {
         for threads in [2, 3] {
             let other = build(threads, 0);
             assert!(bits(&one) == bits(&other), "{rows} rows of {dimension} with {threads} threads");
-            let reaches = |built: &Built| [0.5, 0.9, 0.99].map(|recall| built.graph.reach(10, recall).to_bits());
+            let reaches =
+                |built: &Built| [0.5, 0.9, 0.99].map(|recall| built.graph.reach(10, recall).map(f32::to_bits));
             assert_eq!(reaches(&one), reaches(&other), "calibrated alike with {threads} threads");
         }
         assert!(bits(&one) != bits(&build(1, 1)), "{rows} rows of {dimension}: another seed");
