@@ -23,7 +23,7 @@ const SEAL_BYTES: usize = 3 << 20;
 const SEAL_ROWS_MIN: usize = 1024;
 const SEAL_ROWS_MAX: usize = 8192;
 
-/// Rows that are compared by their components beyond twice those that are wanted.
+/// Rows that are compared by their components at first, beyond twice those that are wanted, where bits say which.
 const SPARE: usize = 16;
 
 /// The rows of one space.
@@ -287,7 +287,11 @@ impl Table {
             return near.for_each(|(row, &key)| found(query, key, row as u32));
         };
         // The true keys of any rows bound that of the `k`-th nearest; those that seem nearest bound it well.
-        let mut nearest = Nearest::new(2 * k + SPARE);
+        let first_rows = match search.first {
+            First::Codes => k,
+            First::Bits => 2 * k + SPARE,
+        };
+        let mut nearest = Nearest::new(first_rows);
         nearest.offer_all(lower, |row| row as u32);
         let nearest = nearest.into_sorted();
         let nearest: Vec<_> = nearest.iter().filter(|neighbor| neighbor.key.is_finite()).collect();
@@ -297,7 +301,7 @@ impl Table {
             found(query, key, item);
             true_keys.push(key);
         }
-        if true_keys.len() < 2 * k + SPARE {
+        if true_keys.len() < first_rows {
             return;
         }
         let (_, &mut bound, _) = true_keys.select_nth_unstable_by(k - 1, f32::total_cmp);
