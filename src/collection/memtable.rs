@@ -102,7 +102,7 @@ pub struct TableSearch<'a> {
     /// The queries.
     pub queries: &'a flat::Queries,
     /// The same in codes; none where rows have none.
-    pub coded: Option<CodedQueries>,
+    pub coded: Option<&'a CodedQueries>,
     /// For each query how many rows are wanted: at least 1.
     pub ks: &'a [usize],
     /// How sure the codes are to be.
@@ -467,7 +467,7 @@ mod tests {
         let queries = flat::Queries::new(metric, [query]);
         let coded = table.coded_queries([query].into_iter());
         let mut found = Vec::new();
-        let search = TableSearch { queries: &queries, coded, ks: &[k], certainty, first, counts: None };
+        let search = TableSearch { queries: &queries, coded: coded.as_ref(), ks: &[k], certainty, first, counts: None };
         table.nearest(&search, |_, key, row| found.push((key, row)));
         found.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         found.iter().take(k).map(|found| found.1).collect()

@@ -13,7 +13,7 @@ use crate::collection::plan::{Plan, PlannedScan, SegmentPlan, Way};
 use crate::collection::segment::Place;
 use crate::collection::view::{SpaceNumber, View};
 use crate::filter::Filter;
-use crate::index::coded::Certainty;
+use crate::index::coded::{Certainty, CodedQueries};
 use crate::index::flat;
 use crate::index::graph::{Hit, Rows, Scores, Scratch, Wanted};
 use crate::types::{Metric, Vector, norm};
@@ -166,11 +166,14 @@ fn run_alike(view: &Arc<View>, searches: &[&Search]) -> Vec<Found> {
     let mut hits = vec![Vec::new(); searches.len()];
     let in_tables: usize = parts.tables().map(|(_, table)| table.live_count()).sum();
     let mut stats = Counting::new(first, in_tables);
+    // Once for all tables, which are of one space.
+    let vectors = || searches.iter().map(|search| &search.vector);
+    let coded = if in_tables > 0 { parts.memtable().coded_queries(vectors()) } else { None };
     for (number, table) in parts.tables().filter(|(_, table)| table.live_count() > 0) {
         let found = |query: usize, key, row| hits[query].push((key, Place { part: number, row }));
         stats.shared.parts += 1;
         stats.shared.distances +=
-            scan_table(first, searches, table, &queries, &ks, in_tables, &mut stats.matching, found);
+            scan_table(first, table, (&queries, coded.as_ref()), &ks, in_tables, &mut stats.matching, found);
     }
     let of_tables = started.elapsed() / searches.len() as u32;
     let mut found = Vec::with_capacity(searches.len());
@@ -204,12 +207,10 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-#[expect(clippy::too_many_arguments, reason = "what a search is made of")]
 fn scan_table(
     first: &Search,
-    searches: &[&Search],
     table: &Table,
-    queries: &flat::Queries,
+    (queries, coded): (&flat::Queries, Option<&CodedQueries>),
     ks: &[usize],
     in_tables: usize,
     matching: &mut usize,
@@ -223,7 +224,6 @@ fn scan_table(
         fulfils
     };
     let counts: Option<&dyn Fn(Row<'_>) -> bool> = if filter.is_some() { Some(&fulfils) } else { None };
-    let coded = table.coded_queries(searches.iter().map(|search| &search.vector));
     let (certainty, first) = (first.certainty(), first.looks_first_by(in_tables));
     let distances = table.nearest(&TableSearch { queries, coded, ks, certainty, first, counts }, found);
     *matching += matched.get();
