@@ -10,10 +10,9 @@
 use std::sync::Arc;
 
 use crate::collection::op::Content;
-use crate::index::coded::{BitGroup, Certainty, CodedQueries, Coder, RowScale};
+use crate::collection::scan::{First, TableSearch};
+use crate::index::coded::{BitGroups, CodedQueries, Coder, RowScale};
 use crate::index::flat::{self, BLOCK_ROWS, Rows};
-use crate::index::{Nearest, Neighbor};
-use crate::quantization::bits::GROUP_ROWS;
 use crate::types::{Dimension, Metric, RecordId, Sequence, norm};
 
 /// Blocks of a page.
@@ -22,9 +21,6 @@ const PAGE_BLOCKS: usize = 64;
 const SEAL_BYTES: usize = 3 << 20;
 const SEAL_ROWS_MIN: usize = 1024;
 const SEAL_ROWS_MAX: usize = 8192;
-
-/// Rows that are compared by their components at first, beyond twice those that are wanted, where bits say which.
-const SPARE: usize = 16;
 
 /// The rows of one space.
 #[derive(Clone)]
@@ -37,6 +33,8 @@ pub struct Table {
     free: imbl::Vector<u32>,
     row_count: u32,
     live_count: usize,
+    /// The bits of all blocks one after another, once no row comes any more: read without a stop.
+    bits: Option<Arc<BitGroups>>,
 }
 
 #[derive(Clone, Default)]
@@ -59,7 +57,7 @@ struct Block {
     inverse_norms: Vec<f32>,
     codes: Vec<u8>,
     scales: Vec<RowScale>,
-    bits: Vec<BitGroup>,
+    bits: BitGroups,
     /// The numbers of the records.
     records: Vec<u32>,
 }
@@ -88,42 +86,28 @@ impl Row<'_> {
     }
 }
 
-/// What rows are compared by first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum First {
-    /// 8-bit codes: few rows have to be compared again. Faster for some thousand rows, which the caches hold.
-    Codes,
-    /// One bit a component, and those that may be near by 8-bit codes: all but for certain. Faster for more rows.
-    Bits,
-}
-
-/// Searches of one space, as a table needs them.
-pub struct TableSearch<'a> {
-    /// The queries.
-    pub queries: &'a flat::Queries,
-    /// The same in codes; none where rows have none.
-    pub coded: Option<&'a CodedQueries>,
-    /// For each query how many rows are wanted: at least 1.
-    pub ks: &'a [usize],
-    /// How sure the codes are to be.
-    pub certainty: Certainty,
-    /// What rows are compared by first.
-    pub first: First,
-    /// Which rows count; none: all.
-    pub counts: Option<&'a dyn Fn(Row<'_>) -> bool>,
-}
-
 impl Table {
     /// No rows.
     pub fn new(metric: Metric, dimension: Dimension) -> Self {
         let coder = Coder::new(metric, dimension.get()).map(Arc::new);
-        Self { dimension, coder, pages: Vec::new(), free: imbl::Vector::new(), row_count: 0, live_count: 0 }
+        Self::without_rows(dimension, coder)
     }
 
-    /// No rows, of the same space.
-    pub fn emptied(&self) -> Self {
-        let (dimension, coder) = (self.dimension, self.coder.clone());
-        Self { dimension, coder, pages: Vec::new(), free: imbl::Vector::new(), row_count: 0, live_count: 0 }
+    fn without_rows(dimension: Dimension, coder: Option<Arc<Coder>>) -> Self {
+        let (pages, free) = (Vec::new(), imbl::Vector::new());
+        Self { dimension, coder, pages, free, row_count: 0, live_count: 0, bits: None }
+    }
+
+    /// Takes all rows, which from now on only die.
+    pub fn seal(&mut self) -> Self {
+        let emptied = Self::without_rows(self.dimension, self.coder.clone());
+        let mut sealed = std::mem::replace(self, emptied);
+        if sealed.coder.is_some() {
+            let mut bits = BitGroups::default();
+            sealed.blocks().for_each(|block| bits.extend(&block.block.bits));
+            sealed.bits = Some(Arc::new(bits));
+        }
+        sealed
     }
 
     /// Rows, dead ones among them.
@@ -176,10 +160,8 @@ impl Table {
 
     /// Ends the life of a row.
     pub fn remove(&mut self, number: u32) {
-        let live_block = self.block_mut(number);
-        live_block.live &= !(1 << (number as usize % BLOCK_ROWS));
-        // The text and the metadata go at once; the vector's place waits for the next record.
-        Arc::make_mut(&mut live_block.block).contents[number as usize % BLOCK_ROWS] = Arc::default();
+        // Its block stays as it is, for the next record or until the table is built: a view may have it.
+        self.block_mut(number).live &= !(1 << (number as usize % BLOCK_ROWS));
         self.live_count -= 1;
         self.free.push_back(number);
     }
@@ -203,134 +185,64 @@ impl Table {
         self.coder.as_ref().map(|coder| coder.queries(vectors))
     }
 
-    /// Finds the nearest rows of each query, in no order, and calls `found` with the number of the query, the key and the
-    /// number of each row. Returns how many distances were computed for each.
-    pub fn nearest(&self, search: &TableSearch<'_>, mut found: impl FnMut(usize, f32, u32)) -> usize {
-        if self.live_count == 0 {
-            return 0;
-        }
-        let query_count = search.ks.len();
-        let rows = self.row_count.next_multiple_of(BLOCK_ROWS as u32) as usize;
-        // For each query a key of every row that the true one is not below; infinite where a row is dead.
-        let mut lower = vec![f32::INFINITY; query_count * rows];
-        self.lower_keys(search, rows, &mut lower);
-        for (query, (lower, &k)) in lower.chunks_exact(rows).zip(search.ks).enumerate() {
-            match search.counts {
-                None => self.refine(search, query, lower, k, &mut found),
-                Some(counts) => {
-                    let mut lower = lower.to_vec();
-                    for (number, lower) in lower.iter_mut().enumerate().filter(|(_, lower)| lower.is_finite()) {
-                        if !counts(self.row(number as u32)) {
-                            *lower = f32::INFINITY;
-                        }
-                    }
-                    self.refine(search, query, &lower, k, &mut found);
-                }
-            }
-        }
-        self.live_count
+    /// Rows that a scan goes through: whole blocks, dead rows among them.
+    pub fn scanned_count(&self) -> usize {
+        self.row_count().next_multiple_of(BLOCK_ROWS)
     }
 
-    fn lower_keys(&self, search: &TableSearch<'_>, rows: usize, lower: &mut [f32]) {
+    /// For each query and each of the rows of [`Self::scanned_count`] a key that the true one is not below; infinite where a
+    /// row is dead. Those of query `q` begin at `q * stride` of `lower`.
+    pub fn lower_keys(&self, search: &TableSearch<'_>, lower: &mut [f32], stride: usize) {
+        let by_bits = search.coded.filter(|_| search.first == First::Bits);
+        if let (Some(coded), Some(bits)) = (by_bits, &self.bits) {
+            for (query, lower) in lower.chunks_mut(stride).enumerate() {
+                coded.lower_keys_of_bits(query, bits, lower);
+            }
+        }
         let (mut dots, mut keys) = (Vec::new(), vec![0.0; search.ks.len() * BLOCK_ROWS]);
         for (number, LiveBlock { block, live }) in self.blocks().enumerate() {
             let count = block.ids.len();
-            let first = number * BLOCK_ROWS;
-            if let Some(coded) = &search.coded {
-                if search.first == First::Bits {
-                    for (query, lower) in lower.chunks_exact_mut(rows).enumerate() {
-                        let lower = lower[first..][..count].chunks_mut(GROUP_ROWS);
-                        for ((group, scales), lower) in
-                            block.bits.iter().zip(block.scales.chunks(GROUP_ROWS)).zip(lower)
-                        {
-                            coded.lower_keys_of_bits(query, group, scales, lower);
-                        }
-                    }
-                } else {
+            let lower = &mut lower[number * BLOCK_ROWS..];
+            match (search.coded, by_bits) {
+                (None, _) => {
+                    let (components, inverse_norms) = (&block.components, &block.inverse_norms);
+                    search.queries.scan(&Rows { components, inverse_norms, live: *live }, |query, row, keys| {
+                        lower[query * stride + row..][..keys.len()].copy_from_slice(keys);
+                    });
+                }
+                (Some(coded), None) => {
                     let keys = &mut keys[..search.ks.len() * count];
                     coded.lower_keys(&block.codes, &block.scales, search.certainty, &mut dots, keys);
-                    for (keys, lower) in keys.chunks_exact(count).zip(lower.chunks_exact_mut(rows)) {
-                        lower[first..][..count].copy_from_slice(keys);
+                    for (keys, lower) in keys.chunks_exact(count).zip(lower.chunks_mut(stride)) {
+                        lower[..count].copy_from_slice(keys);
                     }
                 }
-                if *live != u64::MAX {
-                    for lower in lower.chunks_exact_mut(rows) {
-                        let dead = (0..count).filter(|row| live >> row & 1 == 0);
-                        dead.for_each(|row| lower[first + row] = f32::INFINITY);
+                (_, Some(coded)) if self.bits.is_none() => {
+                    for (query, lower) in lower.chunks_mut(stride).enumerate() {
+                        coded.lower_keys_of_bits(query, &block.bits, lower);
                     }
                 }
-            } else {
-                let block_rows =
-                    Rows { components: &block.components, inverse_norms: &block.inverse_norms, live: *live };
-                search.queries.scan(&block_rows, |query, row, keys| {
-                    lower[query * rows + first + row..][..keys.len()].copy_from_slice(keys);
-                });
+                (_, Some(_)) => {}
             }
-        }
-    }
-
-    /// The true keys of whatever may be among the `k` nearest.
-    fn refine(
-        &self,
-        search: &TableSearch<'_>,
-        query: usize,
-        lower: &[f32],
-        k: usize,
-        found: &mut impl FnMut(usize, f32, u32),
-    ) {
-        let Some(coded) = &search.coded else {
-            let mut nearest = Nearest::new(k);
-            nearest.offer_all(lower, |row| row as u32);
-            // All that are as near as the last: which of them counts is settled by their ids.
-            let bound = nearest.into_sorted().last().map_or(f32::NEG_INFINITY, |last: &Neighbor<u32>| last.key);
-            let near = lower.iter().enumerate().filter(|(_, key)| key.is_finite() && **key <= bound);
-            return near.for_each(|(row, &key)| found(query, key, row as u32));
-        };
-        // The true keys of any rows bound that of the `k`-th nearest; those that seem nearest bound it well.
-        let first_rows = match search.first {
-            First::Codes => k,
-            First::Bits => 2 * k + SPARE,
-        };
-        let mut nearest = Nearest::new(first_rows);
-        nearest.offer_all(lower, |row| row as u32);
-        let nearest = nearest.into_sorted();
-        let nearest: Vec<_> = nearest.iter().filter(|neighbor| neighbor.key.is_finite()).collect();
-        let mut true_keys: Vec<f32> = Vec::with_capacity(nearest.len());
-        for &&Neighbor { item, .. } in &nearest {
-            let key = self.key(search.queries, query, item);
-            found(query, key, item);
-            true_keys.push(key);
-        }
-        if true_keys.len() < first_rows {
-            return;
-        }
-        let (_, &mut bound, _) = true_keys.select_nth_unstable_by(k - 1, f32::total_cmp);
-        let limit = nearest.last().map_or((f32::NEG_INFINITY, 0), |last| (last.key, last.item));
-        // A stretch without any is passed over as a whole.
-        for (stretch, keys) in lower.chunks(16).enumerate() {
-            if keys.iter().map(|&key| u32::from(key <= bound)).sum::<u32>() == 0 {
-                continue;
-            }
-            for (place, &key) in keys.iter().enumerate() {
-                let row = (stretch * 16 + place) as u32;
-                // Those up to the limit were compared before.
-                if key > bound || (key, row) <= limit {
-                    continue;
-                }
-                if search.first == First::Codes || self.lower_key(coded, query, row) <= bound {
-                    found(query, self.key(search.queries, query, row), row);
+            for lower in lower.chunks_mut(stride) {
+                let mut dead = !live;
+                while dead != 0 {
+                    lower[dead.trailing_zeros() as usize] = f32::INFINITY;
+                    dead &= dead - 1;
                 }
             }
         }
     }
 
-    fn lower_key(&self, coded: &CodedQueries, query: usize, number: u32) -> f32 {
+    /// As `lower_keys`, for one row by its 8-bit codes, and all but for certain.
+    pub fn lower_key(&self, coded: &CodedQueries, query: usize, number: u32) -> f32 {
         let (block, row) = (self.block(number), number as usize % BLOCK_ROWS);
         let width = block.codes.len() / block.scales.len();
         coded.lower_key(query, &block.codes[row * width..][..width], &block.scales[row])
     }
 
-    fn key(&self, queries: &flat::Queries, query: usize, number: u32) -> f32 {
+    /// The true key of a row.
+    pub fn key(&self, queries: &flat::Queries, query: usize, number: u32) -> f32 {
         let (block, row) = (self.block(number), number as usize % BLOCK_ROWS);
         let dimension = self.dimension.get();
         queries.key(query, &block.components[row * dimension..][..dimension], block.inverse_norms[row])
@@ -379,9 +291,6 @@ impl Block {
             if let Some(coder) = coder {
                 self.codes.resize(self.codes.len() + coder.width(), 0);
                 self.scales.push(RowScale::default());
-                if index.is_multiple_of(GROUP_ROWS) {
-                    self.bits.push(coder.empty_group());
-                }
                 self.set_codes(index, row.components, coder);
             }
             return;
@@ -399,8 +308,7 @@ impl Block {
 
     fn set_codes(&mut self, index: usize, components: &[f32], coder: &Coder) {
         let codes = &mut self.codes[index * coder.width()..][..coder.width()];
-        let group = &mut self.bits[index / GROUP_ROWS];
-        self.scales[index] = coder.encode(components, codes, group, index % GROUP_ROWS);
+        self.scales[index] = coder.encode(components, codes, &mut self.bits, index);
     }
 
     fn row(&self, index: usize, dimension: Dimension) -> Row<'_> {
@@ -416,7 +324,6 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Vector;
 
     fn insert(table: &mut Table, id: &str, components: &[f32]) -> u32 {
         let content = Arc::default();
@@ -455,60 +362,5 @@ mod tests {
         assert_eq!(insert(&mut table, "c", &[3.0]), a);
         assert_eq!(ids(&table), ["c", "b"]);
         assert_eq!(table.bytes(), (0, 8));
-    }
-
-    fn nearest(
-        table: &Table,
-        metric: Metric,
-        query: &Vector,
-        k: usize,
-        (certainty, first): (Certainty, First),
-    ) -> Vec<u32> {
-        let queries = flat::Queries::new(metric, [query]);
-        let coded = table.coded_queries([query].into_iter());
-        let mut found = Vec::new();
-        let search = TableSearch { queries: &queries, coded: coded.as_ref(), ks: &[k], certainty, first, counts: None };
-        table.nearest(&search, |_, key, row| found.push((key, row)));
-        found.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        found.iter().take(k).map(|found| found.1).collect()
-    }
-
-    /// Components that repeat themselves nowhere near.
-    fn components(row: usize, dimension: usize) -> Vec<f32> {
-        (0..dimension)
-            .map(|at| ((row * 7919 + at * 104_729) as f32 * 0.1).sin() + if row.is_multiple_of(3) { 5.0 } else { 0.0 })
-            .collect()
-    }
-
-    #[test]
-    fn codes_find_what_the_components_find() {
-        for metric in [Metric::Cosine, Metric::DotProduct, Metric::Euclidean] {
-            for dimension in [64, 100] {
-                let mut table = Table::new(metric, Dimension::new(dimension).unwrap());
-                let rows: Vec<Vec<f32>> = (0..700).map(|row| components(row, dimension)).collect();
-                let numbers: Vec<u32> =
-                    rows.iter().enumerate().map(|(row, x)| insert(&mut table, &row.to_string(), x)).collect();
-                numbers.iter().skip(10).step_by(5).for_each(|&number| table.remove(number));
-                for (query, k) in [(1, 1), (500, 10), (501, 100), (502, 1000)] {
-                    let query = Vector::new(components(query * 31 + 1, dimension)).unwrap();
-                    let queries = flat::Queries::new(metric, [&query]);
-                    let mut exact: Vec<(f32, u32)> =
-                        table.live().map(|(row, _)| (table.key(&queries, 0, row), row)).collect();
-                    exact.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-                    let exact: Vec<u32> = exact.iter().take(k).map(|found| found.1).collect();
-                    assert_eq!(
-                        nearest(&table, metric, &query, k, (Certainty::Sure, First::Codes)),
-                        exact,
-                        "{metric} {dimension} {k}"
-                    );
-                    for first in [First::Codes, First::Bits] {
-                        let likely = nearest(&table, metric, &query, k, (Certainty::Likely, first));
-                        let right = likely.iter().filter(|row| exact.contains(row)).count();
-                        let wanted = exact.len();
-                        assert!(right * 100 >= wanted * 98, "{metric} {dimension} {k} {first:?}: {right} of {wanted}");
-                    }
-                }
-            }
-        }
     }
 }

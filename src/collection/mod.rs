@@ -13,6 +13,7 @@ mod plan;
 mod recover;
 mod request;
 mod row_set;
+mod scan;
 mod search;
 mod segment;
 mod statistics;

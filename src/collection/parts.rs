@@ -137,9 +137,7 @@ impl Parts {
         if !is_due {
             return false;
         }
-        let emptied = self.memtable.emptied();
-        let table = std::mem::replace(&mut self.memtable, emptied);
-        self.sealed.push(Sealed { number: self.memtable_number, table });
+        self.sealed.push(Sealed { number: self.memtable_number, table: self.memtable.seal() });
         self.memtable_number = number;
         true
     }

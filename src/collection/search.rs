@@ -7,9 +7,10 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::collection::memtable::{First, Row, Table, TableSearch};
-use crate::collection::parts::HeldSegment;
+use crate::collection::memtable::{Row, Table};
+use crate::collection::parts::{HeldSegment, Parts};
 use crate::collection::plan::{Plan, PlannedScan, SegmentPlan, Way};
+use crate::collection::scan::{First, TableSearch};
 use crate::collection::segment::Place;
 use crate::collection::view::{SpaceNumber, View};
 use crate::filter::Filter;
@@ -83,8 +84,9 @@ const FILTERED_IN_PLACE_MAX: usize = 1000;
 const IN_PLACE: Duration = Duration::from_micros(200);
 /// So many rows of tables are compared by 8-bit codes at once; of more, the caches hold bits alone.
 const CODES_ROWS_MAX: usize = 12_000;
-/// Queries that a table is scanned for at once: their keys of all its rows are kept meanwhile.
+/// Queries that tables are scanned for at once, and keys of them that are kept meanwhile: one for each query and row.
 const TOGETHER_MAX: usize = 32;
+const TOGETHER_KEYS_MAX: usize = 1 << 20;
 
 impl Search {
     /// Whether the search is too short to be worth another thread.
@@ -129,7 +131,9 @@ impl Search {
         let mut found = Vec::with_capacity(searches.len());
         let is_alike =
             |a: &&Search, b: &&Search| a.filter.is_none() && b.filter.is_none() && a.is_exact() == b.is_exact();
-        for alike in searches.chunk_by(is_alike).flat_map(|alike| alike.chunks(TOGETHER_MAX)) {
+        let in_tables: usize = view.parts(first.space).tables().map(|(_, table)| table.live_count()).sum();
+        let together = (TOGETHER_KEYS_MAX / in_tables.max(1)).clamp(1, TOGETHER_MAX);
+        for alike in searches.chunk_by(is_alike).flat_map(|alike| alike.chunks(together)) {
             found.extend(run_alike(view, alike));
         }
         found
@@ -164,16 +168,17 @@ fn run_alike(view: &Arc<View>, searches: &[&Search]) -> Vec<Found> {
     let queries = flat::Queries::new(view.space(first.space).metric, searches.iter().map(|search| &search.vector));
     let ks: Vec<usize> = searches.iter().map(|search| search.top_k).collect();
     let mut hits = vec![Vec::new(); searches.len()];
-    let in_tables: usize = parts.tables().map(|(_, table)| table.live_count()).sum();
+    let tables: Vec<_> = parts.tables().filter(|(_, table)| table.live_count() > 0).collect();
+    let in_tables: usize = tables.iter().map(|(_, table)| table.live_count()).sum();
     let mut stats = Counting::new(first, in_tables);
-    // Once for all tables, which are of one space.
-    let vectors = || searches.iter().map(|search| &search.vector);
-    let coded = if in_tables > 0 { parts.memtable().coded_queries(vectors()) } else { None };
-    for (number, table) in parts.tables().filter(|(_, table)| table.live_count() > 0) {
-        let found = |query: usize, key, row| hits[query].push((key, Place { part: number, row }));
-        stats.shared.parts += 1;
-        stats.shared.distances +=
-            scan_table(first, table, (&queries, coded.as_ref()), &ks, in_tables, &mut stats.matching, found);
+    if in_tables > 0 {
+        let vectors = searches.iter().map(|search| &search.vector);
+        let coded = parts.memtable().coded_queries(vectors);
+        stats.shared.parts += tables.len();
+        stats.shared.distances += in_tables;
+        stats.matching += scan_tables(first, &tables, (&queries, coded.as_ref()), &ks, |query, key, place| {
+            hits[query].push((key, place));
+        });
     }
     let of_tables = started.elapsed() / searches.len() as u32;
     let mut found = Vec::with_capacity(searches.len());
@@ -193,7 +198,7 @@ fn run_alike(view: &Arc<View>, searches: &[&Search]) -> Vec<Found> {
                 search_segment(search, held, query, scratch, &mut hits, &mut stats);
             }
         });
-        settle(&mut hits, search.top_k, view, search.space);
+        settle(&mut hits, search.top_k, parts);
         stats.finish(search, view);
         stats.shared.search = of_tables + started.elapsed() - stats.shared.planning;
         let hits = hits.into_iter().map(|(key, place)| (query.score(key), place)).collect();
@@ -205,16 +210,17 @@ fn run_alike(view: &Arc<View>, searches: &[&Search]) -> Vec<Found> {
 thread_local! {
     /// What walks need, kept for the next search of the thread.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// What scans of tables need, likewise.
+    static LOWER_KEYS: RefCell<Vec<f32>> = RefCell::default();
 }
 
-fn scan_table(
+/// Returns how many rows fulfil the filter, where there is one.
+fn scan_tables(
     first: &Search,
-    table: &Table,
+    tables: &[(u32, &Table)],
     (queries, coded): (&flat::Queries, Option<&CodedQueries>),
     ks: &[usize],
-    in_tables: usize,
-    matching: &mut usize,
-    found: impl FnMut(usize, f32, u32),
+    found: impl FnMut(usize, f32, Place),
 ) -> usize {
     let matched = std::cell::Cell::new(0);
     let filter = first.filter.as_deref();
@@ -224,10 +230,14 @@ fn scan_table(
         fulfils
     };
     let counts: Option<&dyn Fn(Row<'_>) -> bool> = if filter.is_some() { Some(&fulfils) } else { None };
+    let in_tables = tables.iter().map(|(_, table)| table.live_count()).sum();
     let (certainty, first) = (first.certainty(), first.looks_first_by(in_tables));
-    let distances = table.nearest(&TableSearch { queries, coded, ks, certainty, first, counts }, found);
-    *matching += matched.get();
-    distances
+    let search = TableSearch { queries, coded, ks, certainty, first, counts };
+    LOWER_KEYS.with_borrow_mut(|lower| {
+        search.run(tables, lower, found);
+        lower.shrink_to(TOGETHER_KEYS_MAX);
+    });
+    matched.get()
 }
 
 fn search_segment(
@@ -313,8 +323,7 @@ fn known_keys(hits: &[(f32, Place)], k: usize) -> Vec<f32> {
 }
 
 /// Leaves the nearest, nearest first, ties by id.
-fn settle(hits: &mut Vec<(f32, Place)>, k: usize, view: &View, space: SpaceNumber) {
-    let parts = view.parts(space);
+fn settle(hits: &mut Vec<(f32, Place)>, k: usize, parts: &Parts) {
     let order =
         |a: &(f32, Place), b: &(f32, Place)| a.0.total_cmp(&b.0).then_with(|| parts.row(a.1).id.cmp(parts.row(b.1).id));
     // First, since there may be very many that are equally near.

@@ -50,13 +50,24 @@ pub struct CodedQueries {
     bits: Vec<BitQuery>,
 }
 
-/// Up to 32 rows in one bit a component, as they are seen from the origin.
-#[derive(Clone, Debug)]
-pub struct BitGroup {
+/// Groups of up to 32 rows in one bit a component, as they are seen from the origin, one after another.
+#[derive(Clone, Debug, Default)]
+pub struct BitGroups {
     codes: Vec<u8>,
+    numbers: Vec<GroupNumbers>,
+}
+
+/// What stands beside the bits of a group.
+#[derive(Clone, Copy, Debug)]
+struct GroupNumbers {
     constants: [f32; GROUP_ROWS],
     slopes: [f32; GROUP_ROWS],
+    lengths: [f32; GROUP_ROWS],
 }
+
+/// A group without rows.
+const NO_ROWS: GroupNumbers =
+    GroupNumbers { constants: [f32::INFINITY; GROUP_ROWS], slopes: [0.0; GROUP_ROWS], lengths: [0.0; GROUP_ROWS] };
 
 impl Coder {
     /// None where codes say too little.
@@ -69,20 +80,21 @@ impl Coder {
         self.rotation.width()
     }
 
-    /// A group without rows.
-    pub fn empty_group(&self) -> BitGroup {
-        let codes = vec![0; group_bytes(self.width())];
-        BitGroup { codes, constants: [f32::INFINITY; GROUP_ROWS], slopes: [0.0; GROUP_ROWS] }
-    }
-
-    /// The codes of a row; its bits go to a place of a group, over those of before.
-    pub fn encode(&self, row: &[f32], codes: &mut [u8], group: &mut BitGroup, place: usize) -> RowScale {
+    /// The codes of a row; its bits go to a place of `groups`, over those of before, or behind the last group.
+    pub fn encode(&self, row: &[f32], codes: &mut [u8], groups: &mut BitGroups, place: usize) -> RowScale {
         let (brought, length) = self.bring(row);
         let scale = codes::encode(&brought, codes);
-        let BitGroup { codes, constants, slopes } = group;
-        let mut group = GroupMut { codes, constants, slopes };
+        let (group, place) = (place / GROUP_ROWS, place % GROUP_ROWS);
+        let bytes = group_bytes(self.width());
+        if group == groups.numbers.len() {
+            groups.codes.resize(groups.codes.len() + bytes, 0);
+            groups.numbers.push(NO_ROWS);
+        }
+        let GroupNumbers { constants, slopes, lengths } = &mut groups.numbers[group];
+        let mut group = GroupMut { codes: &mut groups.codes[group * bytes..][..bytes], constants, slopes };
         group.remove(place);
         group.set(place, &vec![0.0; brought.len()], &brought, &mut Vec::new());
+        lengths[place] = length;
         RowScale { step: scale.step, error: scale.error, length }
     }
 
@@ -115,23 +127,40 @@ impl Coder {
     }
 }
 
+impl BitGroups {
+    /// Adds the groups of others, in their order.
+    pub fn extend(&mut self, others: &Self) {
+        self.codes.extend_from_slice(&others.codes);
+        self.numbers.extend_from_slice(&others.numbers);
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.codes.len() + size_of_val(&self.numbers[..])
+    }
+}
+
 impl CodedQueries {
-    /// For one query and each row of a group a key that the true key is not below, but for one row in some thousand.
-    pub fn lower_keys_of_bits(&self, query: usize, group: &BitGroup, scales: &[RowScale], out: &mut [f32]) {
+    /// For one query and each row of groups a key that the true key is not below, but for few of those at the very limit;
+    /// infinite where there is no row.
+    #[inline]
+    pub fn lower_keys_of_bits(&self, query: usize, groups: &BitGroups, out: &mut [f32]) {
         let length = self.scales[query].length;
-        let neighborhood = Neighborhood { codes: &group.codes, constants: &group.constants, slopes: &group.slopes };
-        let mut squares = [0.0; GROUP_ROWS];
-        self.bits[query].at(length * length).of(&neighborhood, &mut squares);
+        let estimates = self.bits[query].at(length * length);
         // The part of a vector that its signs do not tell is some .75 of it, and counts as far as it points along the query
-        // (RaBitQ, theorem 3.2): three standard deviations.
-        let likely = 3.0 * 0.75 / (self.width as f32).sqrt();
-        for ((square, row), out) in squares.iter().zip(scales).zip(out) {
-            let lower = square - 2.0 * likely * length * row.length;
-            *out = match self.metric {
-                Metric::Cosine => lower / 2.0 - 1.0,
-                Metric::DotProduct => (lower - length * length - row.length * row.length) / 2.0,
-                Metric::Euclidean => lower,
-            };
+        // (RaBitQ, theorem 3.2): two and a half standard deviations.
+        let margin = 2.5 * 0.75 / (self.width as f32).sqrt() * length;
+        let groups = groups.codes.chunks_exact(group_bytes(self.width)).zip(&groups.numbers);
+        for ((codes, GroupNumbers { constants, slopes, lengths }), out) in groups.zip(out.as_chunks_mut().0) {
+            estimates.of(&Neighborhood { codes, constants, slopes }, out);
+            let pairs = out.iter_mut().zip(lengths);
+            match self.metric {
+                Metric::Cosine => out.iter_mut().for_each(|key| *key = *key * 0.5 - (1.0 + margin)),
+                Metric::DotProduct => pairs.for_each(|(key, row)| {
+                    *key = (*key - length * length - row * row) * 0.5 - margin * row;
+                }),
+                Metric::Euclidean => pairs.for_each(|(key, row)| *key -= 2.0 * margin * row),
+            }
         }
     }
 
