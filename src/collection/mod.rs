@@ -16,6 +16,7 @@ mod row_set;
 mod scan;
 mod search;
 mod segment;
+mod selections;
 mod statistics;
 mod stream;
 mod view;

@@ -5,6 +5,7 @@
 //! are scanned unless a walk is expected to be several times faster; a walk that takes longer than the scan would have is cut, and
 //! the rows are scanned after all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::collection::parts::HeldSegment;
@@ -27,7 +28,7 @@ pub enum Plan {
 pub(super) struct SegmentPlan {
     pub way: Way,
     /// The rows that fulfil the filter, dead ones among them; none without a filter.
-    pub selection: Option<Selection>,
+    pub selection: Option<Arc<Selection>>,
     /// Rows that there may be to find.
     pub matching: usize,
     /// Rows that were expected to fulfil the filter before they were looked up.
@@ -47,7 +48,7 @@ pub(super) enum PlannedScan {
     /// All.
     All,
     /// Those that a filter selects.
-    These(Selection),
+    These(Arc<Selection>),
 }
 
 /// Nanoseconds for each component: of a row that is compared on its own, of a row in a scan of all, of a node that is visited.
@@ -58,7 +59,7 @@ const HOP_NS: f64 = 0.9;
 /// A short row takes as long as one of so many components.
 const WIDTH_MIN: usize = 64;
 /// A walk with a filter is chosen where it is expected to be so many times faster: its length is uncertain, a scan's is not.
-const CERTAINTY_WORTH: f64 = 4.0;
+const CERTAINTY_WORTH: f64 = 6.0;
 /// A walk is cut at so many times its expected length, at the earliest.
 const PATIENCE: f64 = 4.0;
 
@@ -80,7 +81,7 @@ impl SegmentPlan {
         };
         let metadata = held.segment.metadata();
         let expected_matching = metadata.estimate(filter) * live as f64;
-        let selection = metadata.select(filter);
+        let selection = held.segment.select(filter);
         let selected = selection.rows.len() as usize;
         // At most: some may be dead, or (where the index does not know all) not match. A scan too many finds that out.
         let matching = selected;
@@ -88,11 +89,11 @@ impl SegmentPlan {
         let width = held.segment.graph().width() as f64;
         let scan_ns = selected as f64 * width * PICKED_NS;
         let walk = search.walk(held, share).filter(|_| selected > 0);
-        let walk_ns = |walk: &Walk| held.segment.graph().hops(walk.k, walk.reach) / share * width * HOP_NS;
+        let walk_ns = |walk: &Walk| held.segment.graph().hops(k_of_all(walk.k, share), walk.reach) * width * HOP_NS;
         let way = match walk {
             Some(walk) if walk_ns(&walk) * CERTAINTY_WORTH < scan_ns => {
-                let expected = walk_ns(&walk) / (width * HOP_NS);
-                let hops_max = (scan_ns / (width * HOP_NS)).max(expected * PATIENCE) as usize;
+                // Half a scan is what a walk may cost in vain, where what counts lies elsewhere than the query.
+                let hops_max = (scan_ns / (width * HOP_NS) / 2.0) as usize;
                 let walk = Walk { hops_max, ..walk };
                 return Self {
                     way: Way::Walk { walk, rest: PlannedScan::These(selection.clone()) },
@@ -112,7 +113,8 @@ impl SegmentPlan {
         let width = graph.width().max(WIDTH_MIN) as f64;
         let share = search.filter.as_ref().map_or(1.0, |filter| held.segment.metadata().estimate(filter));
         let scanned = held.live_count() as f64 * share * width * if share < 1.0 { PICKED_NS } else { SCANNED_NS };
-        let walked = search.walk(held, 1.0).map(|walk| graph.hops(walk.k, walk.reach) / share * width * HOP_NS);
+        let walk = search.walk(held, share);
+        let walked = walk.map(|walk| graph.hops(k_of_all(walk.k, share), walk.reach) * width * HOP_NS);
         let nanoseconds = walked.map_or(scanned, |walked| walked.min(scanned));
         Duration::from_nanos(nanoseconds as u64)
     }
@@ -123,17 +125,24 @@ impl SegmentPlan {
     }
 }
 
+/// Where a share of the rows counts, the `k` nearest of those lie as far as so many of all: as far as a filter does not prefer what
+/// is near, or far.
+fn k_of_all(k: usize, share: f64) -> usize {
+    (k as f64 / share.max(f64::MIN_POSITIVE)).ceil() as usize
+}
+
 impl Search {
     /// The walk for this search, where rows need not be scanned anyhow; `share` of the rows count.
     fn walk(&self, held: &HeldSegment, share: f64) -> Option<Walk> {
         let graph = held.segment.graph();
+        let k_of_all = k_of_all(self.top_k, share);
         let reach = match self.effort {
             _ if self.is_exact() => return None,
             Effort::Exact => return None,
-            Effort::Recall(recall) => graph.reach(self.top_k, recall)?,
+            Effort::Recall(recall) => graph.reach(k_of_all, recall)?,
             Effort::Reach(reach) | Effort::ByCodes(reach) => reach,
         };
-        let hops = graph.hops(self.top_k, reach) / share.max(f64::MIN_POSITIVE);
+        let hops = graph.hops(k_of_all, reach);
         // A walk that would come by a good part of all nodes is slower than going through them in order.
         (hops * HOP_NS < held.segment.row_count() as f64 * SCANNED_NS).then_some(Walk {
             k: self.top_k,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::collection::memtable::Row;
 use crate::collection::op::Content;
-use crate::filter::MetadataIndex;
+use crate::collection::selections::Selections;
+use crate::filter::{Filter, MetadataIndex, Selection};
 use crate::index::graph::{Built, Graph, GraphOptions, Stopped, Task};
 use crate::types::{RecordId, Sequence, Space};
 
@@ -17,6 +18,7 @@ pub struct Segment {
     /// The numbers of the records.
     records: Vec<u32>,
     metadata: MetadataIndex,
+    selections: Selections,
     record_bytes: usize,
 }
 
@@ -64,6 +66,7 @@ impl Segment {
             records: in_order().map(|(_, origin)| origin.record).collect(),
             record_bytes: rows.iter().map(|(row, _)| row.bytes()).sum::<usize>() + metadata.bytes(),
             metadata,
+            selections: Selections::default(),
         };
         Ok((segment, in_order().map(|(_, origin)| origin.place).collect()))
     }
@@ -81,6 +84,11 @@ impl Segment {
     /// Which rows have which metadata.
     pub fn metadata(&self) -> &MetadataIndex {
         &self.metadata
+    }
+
+    /// The rows that fulfil a filter, and others perhaps.
+    pub fn select(&self, filter: &Arc<Filter>) -> Arc<Selection> {
+        self.selections.get(filter, &self.metadata)
     }
 
     /// Bytes of ids, texts, metadata and its index.
