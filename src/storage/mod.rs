@@ -2,6 +2,8 @@
 //!
 //! - [`fs`]: the file system behind one trait: the real one, and a simulated one that loses power on demand.
 //! - [`log`]: the write-ahead log: opaque records with gap-free numbers and a stated promise for each.
+//! - [`sections`]: files that are written once, in sections that verify piece by piece.
+//! - [`manifest`]: one small message that is replaced as a whole.
 //! - [`lock`]: keeps a second process out of a folder.
 //!
 //! Knows nothing about vectors: records are bytes, `collection::op` gives them meaning. The bytes on disk are described
@@ -10,3 +12,5 @@
 pub mod fs;
 pub mod lock;
 pub mod log;
+pub mod manifest;
+pub mod sections;

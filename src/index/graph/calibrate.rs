@@ -54,6 +54,43 @@ impl Calibration {
         Self { curves: if left_out.is_empty() { Vec::new() } else { curves.collect() } }
     }
 
+    /// For a file: for each curve `k` and the number of its points, then the points.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for curve in &self.curves {
+            bytes.extend_from_slice(&(curve.k as u32).to_le_bytes());
+            bytes.extend_from_slice(&(curve.points.len() as u32).to_le_bytes());
+            for point in &curve.points {
+                bytes.extend_from_slice(&point.reach.to_le_bytes());
+                bytes.extend_from_slice(&point.recall.to_le_bytes());
+                bytes.extend_from_slice(&point.hops.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// What `encode` has made; none for anything else.
+    pub fn decode(mut bytes: &[u8]) -> Option<Self> {
+        fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+            let (first, rest) = bytes.split_first_chunk()?;
+            *bytes = rest;
+            Some(first)
+        }
+        let mut curves = Vec::new();
+        while !bytes.is_empty() {
+            let k = u32::from_le_bytes(*take(&mut bytes)?) as usize;
+            let count = u32::from_le_bytes(*take(&mut bytes)?);
+            let mut points = Vec::new();
+            for _ in 0..count {
+                let reach = f32::from_le_bytes(*take(&mut bytes)?);
+                let recall = f64::from_le_bytes(*take(&mut bytes)?);
+                points.push(Measured { reach, recall, hops: f64::from_le_bytes(*take(&mut bytes)?) });
+            }
+            curves.push(Curve { k, points });
+        }
+        Some(Self { curves })
+    }
+
     /// The least reach with the recall that is asked for, if any has it.
     pub fn reach(&self, k: usize, target_recall: f64) -> Option<f32> {
         if self.curves.is_empty() {

@@ -64,6 +64,16 @@ impl Blocks {
         pieces.map(move |(piece, numbers)| BlocksMut { first: piece * nodes, numbers, degree, block_numbers, width })
     }
 
+    /// All blocks, one after another.
+    pub fn numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+
+    /// The same, to be read from a file.
+    pub fn numbers_mut(&mut self) -> &mut Array<u32> {
+        &mut self.numbers
+    }
+
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
         self.numbers.bytes()

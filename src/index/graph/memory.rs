@@ -52,6 +52,14 @@ impl<T: Plain> Array<T> {
         Self { start, bytes, len, numbers: PhantomData }
     }
 
+    /// The numbers as bytes, to be filled from a file.
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        const { assert!(cfg!(target_endian = "little"), "files are little endian, and so is the memory they are read into") };
+        // SAFETY: the mapping has room for so many bytes, and every pattern of bits is a number; `&mut self` makes it the only
+        // reference.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len * size_of::<T>()) }
+    }
+
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         self.len * size_of::<T>()
@@ -80,6 +88,13 @@ impl<T: Plain> DerefMut for Array<T> {
         // SAFETY: as above; `&mut self` makes it the only reference.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.len) }
     }
+}
+
+/// Numbers as the bytes that they are in a file.
+pub fn bytes_of<T: Plain>(numbers: &[T]) -> &[u8] {
+    const { assert!(cfg!(target_endian = "little"), "files are little endian, and so is the memory they are written from") };
+    // SAFETY: the numbers have no padding, and every byte of theirs may be read.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
 }
 
 /// Fetches bytes into the cache, a line of 64 bytes at a time.

@@ -12,6 +12,7 @@
 
 mod build;
 mod calibrate;
+mod codec;
 mod frontier;
 mod layout;
 mod memory;
@@ -25,6 +26,7 @@ mod walk;
 use std::ops::Range;
 
 pub use build::{Built, Stopped};
+pub use codec::{NODES, Sections, VECTORS};
 pub use options::{GraphOptions, Task};
 pub use search::{Hit, Rows, Scores, Wanted};
 pub use walk::{Scratch, Walk, WalkStats};

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::memory::{Array, Plain, prefetch};
+use super::memory::{Array, Plain, bytes_of, prefetch};
 use super::parallel;
 use crate::index::coded::{CODED_DIMENSION_MIN, Certainty};
 use crate::quantization::bits::BitQuery;
@@ -24,6 +24,7 @@ pub struct Transform {
     length: f64,
     mean: Vec<f32>,
     scale: f32,
+    seed: u64,
     /// None under 64 components: they stay as they are.
     rotation: Option<Rotation>,
     width: usize,
@@ -73,7 +74,8 @@ impl Transform {
         let augmented = dimension + usize::from(is_augmented);
         let rotation = (dimension >= CODED_DIMENSION_MIN).then(|| Rotation::new(augmented, seed));
         let width = rotation.as_ref().map_or(augmented, Rotation::width);
-        let mut transform = Self { metric, dimension, length, mean: vec![0.0; augmented], scale: 1.0, rotation, width };
+        let mean = vec![0.0; augmented];
+        let mut transform = Self { metric, dimension, length, mean, scale: 1.0, seed, rotation, width };
         let mut sums = vec![0.0_f64; augmented];
         let mut components = vec![0.0; augmented];
         let mut count = 0;
@@ -94,6 +96,37 @@ impl Transform {
             transform.scale = 1.0;
         }
         transform
+    }
+
+    /// As `new` had learnt it.
+    pub fn restored(metric: Metric, dimension: usize, seed: u64, length: f64, mean: Vec<f32>, scale: f32) -> Self {
+        let rotation = (dimension >= CODED_DIMENSION_MIN).then(|| Rotation::new(mean.len(), seed));
+        let width = rotation.as_ref().map_or(mean.len(), Rotation::width);
+        Self { metric, dimension, length, mean, scale, seed, rotation, width }
+    }
+
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub fn length(&self) -> f64 {
+        self.length
+    }
+
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    pub fn scale(&self) -> f32 {
+        self.scale
     }
 
     /// Components in the space of the graph.
@@ -255,6 +288,30 @@ impl Points {
             }
         });
         Self { width, kind: Kind::Codes { codes, scales }, error_max: errors.into_iter().fold(0.0, f32::max) }
+    }
+
+    /// From codes and scales that `new` had made.
+    pub fn of_codes(width: usize, codes: Array<u8>, scales: Array<f32>, error_max: f32) -> Self {
+        assert_eq!(2 * codes.len(), scales.len() * width, "two scales for each point");
+        Self { width, kind: Kind::Codes { codes, scales }, error_max }
+    }
+
+    /// From components that `new` had made.
+    pub fn of_floats(width: usize, floats: Array<f32>) -> Self {
+        Self { width, kind: Kind::Floats(floats), error_max: 0.0 }
+    }
+
+    /// Codes and scales, or components.
+    pub fn arrays(&self) -> (&[u8], Option<&[u8]>) {
+        match &self.kind {
+            Kind::Codes { codes, scales } => (codes, Some(bytes_of(scales))),
+            Kind::Floats(floats) => (bytes_of(floats), None),
+        }
+    }
+
+    /// The most that a point lies away from its codes.
+    pub fn error_max(&self) -> f32 {
+        self.error_max
     }
 
     /// The same points in another order: point `i` is the one that was `order[i]`.

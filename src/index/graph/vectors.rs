@@ -32,6 +32,21 @@ impl Vectors {
         Self { dimension, components, inverse_norms }
     }
 
+    /// From arrays that `new` had made.
+    pub fn restored(dimension: usize, components: Array<f32>, inverse_norms: Array<f32>) -> Self {
+        assert_eq!(components.len(), inverse_norms.len() * dimension, "a length for each vector");
+        Self { dimension, components, inverse_norms }
+    }
+
+    /// Of all nodes, one after another.
+    pub fn components(&self) -> &[f32] {
+        &self.components
+    }
+
+    pub fn inverse_norms(&self) -> &[f32] {
+        &self.inverse_norms
+    }
+
     #[inline(always)]
     pub fn get(&self, node: u32) -> &[f32] {
         &self.components[node as usize * self.dimension..][..self.dimension]

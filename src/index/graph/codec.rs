@@ -1,0 +1,237 @@
+//! A graph as sections of bytes, and back: its arrays as they lie in memory. `docs/data_format.md` describes them.
+
+use std::borrow::Cow;
+
+use super::calibrate::Calibration;
+use super::layout::{Blocks, MISSING};
+use super::memory::{Array, Plain, bytes_of};
+use super::points::{Group, Points, Transform};
+use super::vectors::Vectors;
+use super::{Graph, Twins};
+use crate::types::Metric;
+
+/// Sections of the primary file: what the graph is made of.
+pub const VECTORS: u32 = 1;
+/// For each row the vector that it has; missing where row and vector have the same number.
+pub const NODES: u32 = 2;
+
+/// Sections of the derived file.
+const HEAD: u32 = 1;
+const MEAN: u32 = 2;
+const ENTRIES: u32 = 3;
+const CALIBRATION: u32 = 4;
+const INVERSE_NORMS: u32 = 5;
+const POINTS: u32 = 6;
+const SCALES: u32 = 7;
+const BLOCKS: u32 = 8;
+
+const HEAD_BYTES: usize = 56;
+
+/// Where sections are read from. Whatever it hands out has been verified.
+pub trait Sections {
+    /// Why a section cannot be had.
+    type Error;
+
+    /// Bytes of a section; none where it is missing.
+    fn bytes(&self, tag: u32) -> Option<u64>;
+
+    /// Reads a section into a place of its length.
+    fn read_into(&self, tag: u32, content: &mut [u8], threads: usize) -> Result<(), Self::Error>;
+
+    /// An error for a section that makes no sense.
+    fn nonsense(&self, tag: u32, reason: String) -> Self::Error;
+}
+
+struct Head {
+    metric: u32,
+    dimension: u32,
+    augmented: u32,
+    degree: u32,
+    node_count: u32,
+    row_count: u32,
+    seed: u64,
+    length: f64,
+    scale: f32,
+    error_max: f32,
+}
+
+impl Head {
+    fn encode(&self) -> Vec<u8> {
+        let numbers = [self.metric, self.dimension, self.augmented, self.degree, self.node_count, self.row_count];
+        let mut bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        bytes.extend_from_slice(&self.seed.to_le_bytes());
+        bytes.extend_from_slice(&self.length.to_le_bytes());
+        bytes.extend_from_slice(&self.scale.to_le_bytes());
+        bytes.extend_from_slice(&self.error_max.to_le_bytes());
+        bytes.resize(HEAD_BYTES, 0);
+        bytes
+    }
+
+    fn decode(bytes: &[u8; HEAD_BYTES]) -> Self {
+        let four = |at: usize| bytes[at..at + 4].try_into().expect("four bytes");
+        let eight = |at: usize| bytes[at..at + 8].try_into().expect("eight bytes");
+        let number = |place: usize| u32::from_le_bytes(four(4 * place));
+        Self {
+            metric: number(0),
+            dimension: number(1),
+            augmented: number(2),
+            degree: number(3),
+            node_count: number(4),
+            row_count: number(5),
+            seed: u64::from_le_bytes(eight(24)),
+            length: f64::from_le_bytes(eight(32)),
+            scale: f32::from_le_bytes(four(40)),
+            error_max: f32::from_le_bytes(four(44)),
+        }
+    }
+}
+
+fn metric_number(metric: Metric) -> u32 {
+    match metric {
+        Metric::Cosine => 1,
+        Metric::DotProduct => 2,
+        Metric::Euclidean => 3,
+    }
+}
+
+impl Graph {
+    /// The sections of the primary file: vectors, and which row has which.
+    pub fn vector_sections(&self) -> Vec<(u32, &[u8])> {
+        let nodes = self.twins.as_ref().map(|twins| (NODES, bytes_of(&twins.nodes)));
+        [(VECTORS, bytes_of(self.vectors.components()))].into_iter().chain(nodes).collect()
+    }
+
+    /// The sections of the derived file.
+    pub fn sections(&self) -> Vec<(u32, Cow<'_, [u8]>)> {
+        let transform = &self.transform;
+        let head = Head {
+            metric: metric_number(transform.metric()),
+            dimension: transform.dimension() as u32,
+            augmented: transform.mean().len() as u32,
+            degree: self.blocks.degree() as u32,
+            node_count: self.node_count,
+            row_count: self.row_count() as u32,
+            seed: transform.seed(),
+            length: transform.length(),
+            scale: transform.scale(),
+            error_max: self.points.error_max(),
+        };
+        let (points, scales) = self.points.arrays();
+        let mut sections = vec![
+            (HEAD, Cow::Owned(head.encode())),
+            (MEAN, Cow::Borrowed(bytes_of(transform.mean()))),
+            (ENTRIES, Cow::Borrowed(bytes_of(&self.entries))),
+            (CALIBRATION, Cow::Owned(self.calibration.encode())),
+            (INVERSE_NORMS, Cow::Borrowed(bytes_of(self.vectors.inverse_norms()))),
+            (POINTS, Cow::Borrowed(points)),
+            (BLOCKS, Cow::Borrowed(bytes_of(self.blocks.numbers()))),
+        ];
+        sections.extend(scales.map(|scales| (SCALES, Cow::Borrowed(scales))));
+        sections
+    }
+
+    /// Reads a graph back: `primary` has the vectors of the rows, `derived` everything else.
+    pub fn read<S: Sections>(
+        metric: Metric,
+        dimension: usize,
+        primary: &S,
+        derived: &S,
+        threads: usize,
+    ) -> Result<Self, S::Error> {
+        let mut head = [0; HEAD_BYTES];
+        derived.read_into(HEAD, &mut head, 1)?;
+        let head = Head::decode(&head);
+        let nonsense = |what: &str| Err(derived.nonsense(HEAD, format!("the graph {what}")));
+        let (nodes, degree, augmented) =
+            (head.node_count as usize, head.degree as usize, head.augmented as usize);
+        if head.metric != metric_number(metric) || head.dimension as usize != dimension {
+            return nonsense("is of another space");
+        }
+        if !(dimension..=dimension + 1).contains(&augmented) || degree == 0 || !degree.is_multiple_of(32) {
+            return nonsense("has an impossible width or degree");
+        }
+        if nodes == 0 || head.row_count < head.node_count {
+            return nonsense("has no nodes, or fewer rows than nodes");
+        }
+        let mean = read_array::<f32, S>(derived, MEAN, augmented, 1)?;
+        let transform = Transform::restored(metric, dimension, head.seed, head.length, mean.to_vec(), head.scale);
+        let components = read_array(primary, VECTORS, nodes * dimension, threads)?;
+        let inverse_norms = read_array(derived, INVERSE_NORMS, nodes, 1)?;
+        let vectors = Vectors::restored(dimension, components, inverse_norms);
+        let points = if transform.is_coded() {
+            let codes = read_array(derived, POINTS, nodes * transform.width(), threads)?;
+            Points::of_codes(transform.width(), codes, read_array(derived, SCALES, 2 * nodes, 1)?, head.error_max)
+        } else {
+            Points::of_floats(transform.width(), read_array(derived, POINTS, nodes * transform.width(), threads)?)
+        };
+        let mut blocks = Blocks::new(nodes, degree, if transform.is_coded() { transform.width() } else { 0 });
+        read_numbers(derived, BLOCKS, blocks.numbers_mut(), threads)?;
+        let has_strangers = (0..head.node_count).any(|node| {
+            let block = blocks.block(node);
+            let mut neighbors = (0..degree / 32).flat_map(|group| block.neighbors(group));
+            neighbors.any(|&neighbor| neighbor >= head.node_count && neighbor != MISSING)
+        });
+        let entry_count = derived.bytes(ENTRIES).unwrap_or(0) as usize / size_of::<u32>();
+        let entries = read_array::<u32, S>(derived, ENTRIES, entry_count, 1)?.to_vec();
+        if has_strangers || entries.is_empty() || entries.iter().any(|&entry| entry >= head.node_count) {
+            return nonsense("names nodes that do not exist");
+        }
+        let mut calibration = vec![0; derived.bytes(CALIBRATION).unwrap_or(0) as usize];
+        derived.read_into(CALIBRATION, &mut calibration, 1)?;
+        let Some(calibration) = Calibration::decode(&calibration) else {
+            return nonsense("has a calibration that cannot be read");
+        };
+        let twins = match primary.bytes(NODES) {
+            None if head.row_count == head.node_count => None,
+            None => return nonsense("has rows whose vectors are not told"),
+            Some(_) => {
+                let rows = read_array::<u32, S>(primary, NODES, head.row_count as usize, 1)?.to_vec();
+                Some(Twins::of(rows, nodes).ok_or_else(|| {
+                    primary.nonsense(NODES, "rows do not follow their vectors".to_owned())
+                })?)
+            }
+        };
+        let mut entry_points = Group::default();
+        points.gather(&entries, &mut entry_points);
+        let node_count = head.node_count;
+        Ok(Self { transform, points, blocks, vectors, entries, entry_points, calibration, twins, node_count })
+    }
+}
+
+impl Twins {
+    /// From the node of each row; none where the rows of a node do not lie together, in the order of the nodes.
+    fn of(nodes: Vec<u32>, node_count: usize) -> Option<Self> {
+        let mut first_rows = vec![0];
+        for rows in nodes.chunk_by(|a, b| a == b) {
+            if rows[0] as usize + 1 != first_rows.len() {
+                return None;
+            }
+            first_rows.push(first_rows.last().copied().unwrap_or_default() + rows.len() as u32);
+        }
+        (first_rows.len() == node_count + 1).then_some(Self { first_rows, nodes })
+    }
+}
+
+fn read_array<T: Plain, S: Sections>(from: &S, tag: u32, len: usize, threads: usize) -> Result<Array<T>, S::Error> {
+    // Before anything is allocated: what is asked for may be nonsense.
+    let expected = (len * size_of::<T>()) as u64;
+    match from.bytes(tag) {
+        Some(bytes) if bytes == expected => {}
+        found => {
+            let found = found.map_or("none".to_owned(), |bytes| bytes.to_string());
+            return Err(from.nonsense(tag, format!("expected {expected} bytes of section {tag}, got {found}")));
+        }
+    }
+    let mut array = Array::zeroed(len);
+    read_numbers(from, tag, &mut array, threads)?;
+    Ok(array)
+}
+
+fn read_numbers<T: Plain, S: Sections>(
+    from: &S,
+    tag: u32,
+    numbers: &mut Array<T>,
+    threads: usize,
+) -> Result<(), S::Error> {
+    from.read_into(tag, numbers.as_bytes_mut(), threads)
+}
