@@ -272,8 +272,7 @@ impl View {
     fn add_spaces(&mut self, spaces: Vec<Space>) {
         for space in spaces {
             if self.space_named(space.name.as_str()).is_none() {
-                self.parts.push(Parts::new(&space, self.next_part));
-                self.next_part += 1;
+                self.parts.push(Parts::new(&space, self.new_number()));
                 self.spaces.push(space);
             }
         }

@@ -33,6 +33,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Rows of a memtable that are built when the collection is at rest; fewer are as fast to scan.
 const REST_ROWS_MIN: usize = 2048;
+/// Sealed tables of few rows that wait for more.
+const SEALED_MAX: usize = 4;
 /// Smaller segments beside the largest, at rest.
 const SMALL_SEGMENTS_MAX: usize = 3;
 /// The part of the largest segment that may be dead, or lie in smaller ones at rest: one of so many.
@@ -69,7 +71,7 @@ struct Job {
 /// What to do next.
 enum Next {
     Build(Job),
-    Seal(SpaceNumber),
+    Seal,
     /// Nothing now, but something once the collection is at rest.
     Later,
     Nothing,
@@ -145,7 +147,7 @@ impl Compactor {
             }
             let goes_on = match next {
                 Next::Build(job) => self.build(&view, &job),
-                Next::Seal(space) => self.writer.arrange(|done| Work::Seal(space, done)),
+                Next::Seal => self.writer.arrange(Work::Seal).is_some(),
                 Next::Later => {
                     drop(view);
                     thread::sleep(LOOK_AGAIN);
@@ -183,7 +185,7 @@ impl Compactor {
             let spaces = (0..view.spaces.len() as u16).map(SpaceNumber);
             let Some(space) = spaces.into_iter().find(unbuilt) else { return };
             if view.parts(space).memtable().live_count() > 0 {
-                if !self.writer.arrange(|done| Work::Seal(space, done)) {
+                if self.writer.arrange(Work::Seal).is_none() {
                     return;
                 }
                 continue;
@@ -227,7 +229,9 @@ impl Compactor {
         self.build_us.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
         tracing::debug!(rows = rows.len(), parts = job.parts.len(), "built a segment in {:?}", started.elapsed());
         let installed = Installed { space: job.space, segment, replaced: job.parts.clone(), origins };
-        self.writer.arrange(|done| Work::Install(Box::new(installed), done))
+        // What was built is worth a checkpoint: a start then need not build it again.
+        self.writer.arrange(|done| Work::Install(Box::new(installed), done)).is_some()
+            && self.writer.arrange(Work::Seal).is_some()
     }
 
     /// None where the collection is closing: another one's build may take minutes.
@@ -312,7 +316,8 @@ fn plan(view: &View, is_at_rest: bool) -> Next {
 fn plan_space(parts: &Parts, space: SpaceNumber, is_at_rest: bool) -> Next {
     let segments = parts.segments();
     let sealed_rows: usize = parts.sealed().iter().map(|sealed| sealed.table.live_count()).sum();
-    if !parts.sealed().is_empty() {
+    let sealed_dead = parts.sealed().iter().any(|sealed| sealed.table.live_count() == 0);
+    if sealed_rows >= REST_ROWS_MIN || parts.sealed().len() > SEALED_MAX || sealed_dead {
         let numbers = parts.sealed().iter().map(|sealed| sealed.number).collect();
         return Next::Build(with_small_ones(space, numbers, sealed_rows, segments));
     }
@@ -321,14 +326,14 @@ fn plan_space(parts: &Parts, space: SpaceNumber, is_at_rest: bool) -> Next {
         let others: Vec<HeldSegment> = segments.iter().filter(|held| held.number != stale.number).cloned().collect();
         return Next::Build(with_small_ones(space, vec![stale.number], stale.live_count(), &others));
     }
-    let has_much = parts.memtable().live_count() >= REST_ROWS_MIN;
+    let has_much = sealed_rows + parts.memtable().live_count() >= REST_ROWS_MIN;
     let small: usize = segments.iter().skip(1).map(HeldSegment::live_count).sum();
     let largest = segments.first().map_or(0, HeldSegment::live_count);
     let is_uneven = small > 0 && (small * STALE_SHARE >= largest || segments.len() > 1 + SMALL_SEGMENTS_MAX);
     match (is_at_rest, has_much, is_uneven) {
         (_, false, false) => Next::Nothing,
         (false, ..) => Next::Later,
-        (true, true, _) => Next::Seal(space),
+        (true, true, _) => Next::Seal,
         (true, false, true) => {
             let numbers = segments.iter().skip(1).map(|held| held.number).collect();
             Next::Build(with_small_ones(space, numbers, small * STALE_SHARE, &segments[..1]))

@@ -180,6 +180,14 @@ impl Table {
         })
     }
 
+    /// The rows that are dead.
+    pub fn dead(&self) -> impl Iterator<Item = u32> {
+        self.blocks().enumerate().flat_map(|(number, LiveBlock { block, live })| {
+            let dead = (0..block.ids.len()).filter(move |row| live >> row & 1 == 0);
+            dead.map(move |row| (number * BLOCK_ROWS + row) as u32)
+        })
+    }
+
     /// What a table of this space needs of queries.
     pub fn coded_queries<'a>(&self, vectors: impl Iterator<Item = &'a crate::types::Vector>) -> Option<CodedQueries> {
         self.coder.as_ref().map(|coder| coder.queries(vectors))

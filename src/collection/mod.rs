@@ -5,7 +5,10 @@
 
 mod apply;
 mod compact;
+mod disk;
+mod keep;
 mod ledger;
+mod load;
 mod memtable;
 mod op;
 mod parts;
@@ -45,7 +48,14 @@ pub use write::Answer;
 use crate::storage::log::{Durability, LogError};
 use crate::types::{Sequence, StreamId};
 use compact::Compactor;
-use write::{Shared, Writer, lock};
+use disk::DiskError;
+use keep::Keeper;
+use write::{Shared, Work, Writer, lock};
+
+/// Why a checkpoint could not be written. The log has everything all the same.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CheckpointError(Arc<DiskError>);
 
 /// An open collection. Dropping it closes it.
 pub struct Collection {
@@ -54,6 +64,7 @@ pub struct Collection {
     writer: Arc<Writer>,
     applier: Mutex<Option<JoinHandle<()>>>,
     compactor: Compactor,
+    keeper: Arc<Keeper>,
 }
 
 impl Collection {
@@ -94,6 +105,13 @@ impl Collection {
         self.writer.log.bytes()
     }
 
+    /// Has everything that is visible now written to files beside the log, and waits for it: a start then has nothing to replay.
+    pub fn checkpoint(&self) -> Result<(), CheckpointError> {
+        let stopped = || CheckpointError(Arc::new(DiskError::Stopped));
+        let sequence = self.writer.arrange(Work::Seal).ok_or_else(stopped)?;
+        self.keeper.wait_for(sequence).map_err(CheckpointError)
+    }
+
     /// Builds everything into one segment for each space, and waits for it. `progress` is told (rows built, rows in all).
     pub fn compact(&self, progress: &mut dyn FnMut(u64, u64)) {
         self.compactor.compact(progress);
@@ -129,6 +147,7 @@ impl Collection {
         {
             tracing::error!(folder = %self.folder.display(), "the thread that applies writes had panicked");
         }
+        self.keeper.close();
         self.writer.log.close();
     }
 }

@@ -15,7 +15,7 @@ use crate::types::{
 };
 
 /// The highest revision of operations that this version understands. Each is written with the lowest that has it whole.
-pub const REVISION: u32 = 2;
+pub const REVISION: u32 = 3;
 
 /// One record of the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -292,7 +292,7 @@ impl RequestKey {
     }
 }
 
-fn encode_fault(fault: &FrameFault) -> pb::FrameRefused {
+pub(super) fn encode_fault(fault: &FrameFault) -> pb::FrameRefused {
     let encode = |error: &RecordFault| pb::RecordError {
         index: error.index,
         id: error.id.clone(),
@@ -307,7 +307,7 @@ fn encode_fault(fault: &FrameFault) -> pb::FrameRefused {
     }
 }
 
-fn decode_fault(fault: pb::FrameRefused) -> FrameFault {
+pub(super) fn decode_fault(fault: pb::FrameRefused) -> FrameFault {
     let decode = |error: pb::RecordError| RecordFault {
         index: error.index,
         id: error.id,
@@ -322,11 +322,11 @@ fn decode_fault(fault: pb::FrameRefused) -> FrameFault {
     }
 }
 
-fn decode_stream_id(stream_id: &str) -> Result<StreamId, DecodeError> {
+pub(super) fn decode_stream_id(stream_id: &str) -> Result<StreamId, DecodeError> {
     StreamId::new(stream_id).map_err(|error| DecodeError::Invalid(format!("stream id: {error}")))
 }
 
-fn encode_space(space: &Space) -> pb::Space {
+pub(super) fn encode_space(space: &Space) -> pb::Space {
     let metric = match space.metric {
         Metric::Cosine => pb::Metric::Cosine,
         Metric::DotProduct => pb::Metric::DotProduct,
@@ -342,7 +342,7 @@ fn encode_space(space: &Space) -> pb::Space {
     }
 }
 
-fn decode_space(space: pb::Space) -> Result<Space, DecodeError> {
+pub(super) fn decode_space(space: pb::Space) -> Result<Space, DecodeError> {
     let metric = match space.metric() {
         pb::Metric::Cosine => Metric::Cosine,
         pb::Metric::DotProduct => Metric::DotProduct,
@@ -370,8 +370,7 @@ fn encode_record(record: &RecordWritten) -> pb::RecordUpserted {
 
 fn decode_record(record: pb::RecordUpserted) -> Result<RecordWritten, DecodeError> {
     let invalid = |error: &dyn std::fmt::Display| DecodeError::Invalid(format!("record {:?}: {error}", record.id));
-    let fields = record.metadata.into_iter().map(|(name, value)| (name, decode_value(value))).collect();
-    let metadata = Metadata::new(fields).map_err(|error: InvalidMetadata| invalid(&error))?;
+    let metadata = Metadata::new(decode_fields(record.metadata)).map_err(|error: InvalidMetadata| invalid(&error))?;
     Ok(RecordWritten {
         id: decode_id(&record.id)?,
         space: SpaceName::new(&record.space).map_err(|error| invalid(&error))?,
@@ -381,12 +380,16 @@ fn decode_record(record: pb::RecordUpserted) -> Result<RecordWritten, DecodeErro
     })
 }
 
-fn decode_id(id: &str) -> Result<RecordId, DecodeError> {
+pub(super) fn decode_id(id: &str) -> Result<RecordId, DecodeError> {
     RecordId::new(id).map_err(|error| DecodeError::Invalid(format!("id: {error}")))
 }
 
-fn encode_fields(fields: &BTreeMap<String, Value>) -> BTreeMap<String, pb::Value> {
+pub(super) fn encode_fields(fields: &BTreeMap<String, Value>) -> BTreeMap<String, pb::Value> {
     fields.iter().map(|(name, value)| (name.clone(), encode_value(value))).collect()
+}
+
+pub(super) fn decode_fields(fields: BTreeMap<String, pb::Value>) -> BTreeMap<String, Value> {
+    fields.into_iter().map(|(name, value)| (name, decode_value(value))).collect()
 }
 
 fn encode_value(value: &Value) -> pb::Value {
@@ -414,8 +417,6 @@ fn decode_value(value: pb::Value) -> Value {
         Some(Kind::DoubleValue(value)) => Value::Double(value),
         Some(Kind::StringValue(value)) => Value::String(value),
         Some(Kind::ListValue(list)) => Value::List(list.values.into_iter().map(decode_value).collect()),
-        Some(Kind::ObjectValue(object)) => {
-            Value::Object(object.fields.into_iter().map(|(name, value)| (name, decode_value(value))).collect())
-        }
+        Some(Kind::ObjectValue(object)) => Value::Object(decode_fields(object.fields)),
     }
 }

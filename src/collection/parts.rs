@@ -54,6 +54,12 @@ impl Parts {
         Self { memtable_number: number, memtable, sealed: Vec::new(), segments: Vec::new() }
     }
 
+    /// With an empty memtable, and what was read from files.
+    pub fn restored(space: &Space, number: u32, sealed: Vec<Sealed>, mut segments: Vec<HeldSegment>) -> Self {
+        segments.sort_by_key(|held| std::cmp::Reverse(held.segment.row_count()));
+        Self { sealed, segments, ..Self::new(space, number) }
+    }
+
     /// The memtable.
     pub fn memtable(&self) -> &Table {
         &self.memtable
@@ -131,15 +137,13 @@ impl Parts {
         }
     }
 
-    /// Begins a new memtable of that number, where the old one is full (or `at_once`, if it has any rows).
-    pub fn seal(&mut self, number: u32, at_once: bool) -> bool {
-        let is_due = self.memtable.is_full() || at_once && self.memtable.row_count() > 0;
-        if !is_due {
-            return false;
+    /// Begins a new memtable, of a number that is new, where the old one has any rows.
+    pub fn seal(&mut self, new_number: impl FnOnce() -> u32) {
+        if self.memtable.row_count() == 0 {
+            return;
         }
         self.sealed.push(Sealed { number: self.memtable_number, table: self.memtable.seal() });
-        self.memtable_number = number;
-        true
+        self.memtable_number = new_number();
     }
 
     /// Puts a new segment in the place of the parts that it was built from. `origins` says for each of its rows where it

@@ -9,13 +9,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::collection::compact::Compactor;
-use crate::collection::ledger::Ledger;
+use crate::collection::disk::DiskError;
+use crate::collection::keep::Keeper;
+use crate::collection::load::{Loaded, load};
 use crate::collection::op::{Created, DecodeError, Operation};
-use crate::collection::view::View;
-use crate::collection::write::{self, Shared, Writer};
+use crate::collection::write::{self, Shared, Work, Writer};
 use crate::collection::{Change, Collection, Outcome, Refusal};
 use crate::storage::fs::Fs;
-use crate::storage::log::{Durability, FileLog, LogError, LogOptions, LogRecord, OpenError, TornTail};
+use crate::storage::log::{Durability, FileLog, Log, LogError, LogOptions, LogRecord, OpenError, TornTail};
 use crate::types::Sequence;
 
 /// Why a collection could not be made or opened.
@@ -43,6 +44,9 @@ pub enum RecoverError {
         /// The folder of the log.
         folder: PathBuf,
     },
+    /// A file beside the log cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The machine gives no more threads.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -66,35 +70,46 @@ impl RecoverError {
 impl Collection {
     /// Makes a collection in a folder that does not exist yet, durably.
     pub fn create(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions, created: Created) -> Result<Self, RecoverError> {
-        let log = FileLog::create(fs, &log_folder(folder), options)?;
-        let collection = start(folder, log, View::default(), Ledger::default())?;
+        let log = FileLog::create(fs.clone(), &log_folder(folder), options)?;
+        let collection = start(fs, folder, log, Loaded::default())?;
         let operation = Operation::new(Change::Created(created));
         let answer = collection.submit(operation, Durability::Durable)?;
         answer.blocking_recv().map_err(|_| LogError::Closed)???;
         Ok(collection)
     }
 
-    /// Opens a collection: every record of its log is applied again. Also returns what was cut off the end, if a
-    /// crash had torn it.
+    /// Opens a collection: as it stood at its latest checkpoint, and every later record of its log is applied again. Also
+    /// returns what was cut off the end, if a crash had torn it.
     pub fn open(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions) -> Result<(Self, Option<TornTail>), RecoverError> {
         let log_folder = log_folder(folder);
-        let mut view = View::default();
-        let mut ledger = Ledger::default();
+        let mut loaded = load(&*fs, folder)?;
+        let Loaded { view, ledger, kept } = &mut loaded;
+        let options = if kept.sequence > Sequence::ZERO {
+            LogOptions { first_needed: kept.sequence.next(), known_durable: kept.sequence, ..options }
+        } else {
+            options
+        };
         let replay = |record: LogRecord<'_>| {
+            if record.sequence <= kept.sequence {
+                return Ok(());
+            }
             let operation = Operation::decode(record.payload.to_vec().into())?;
-            let _: Outcome = view.apply(record.sequence, operation, &mut ledger);
+            let _: Outcome = view.apply(record.sequence, operation, ledger);
+            if view.is_due() {
+                view.seal();
+            }
             Ok::<(), DecodeError>(())
         };
-        let (log, report) = FileLog::open(fs, &log_folder, options, replay).map_err(|error| match error {
+        let (log, report) = FileLog::open(fs.clone(), &log_folder, options, replay).map_err(|error| match error {
             OpenError::Log(error) => RecoverError::Log(error),
             OpenError::Replay { sequence, error } => {
                 RecoverError::Operation { folder: log_folder.clone(), sequence, error }
             }
         })?;
-        if view.sequence() == Sequence::ZERO {
+        if loaded.view.sequence() == Sequence::ZERO {
             return Err(RecoverError::Empty { folder: log_folder });
         }
-        Ok((start(folder, log, view, ledger)?, report.torn_tail))
+        Ok((start(fs, folder, log, loaded)?, report.torn_tail))
     }
 }
 
@@ -102,21 +117,30 @@ fn log_folder(folder: &Path) -> PathBuf {
     folder.join("log")
 }
 
-fn start(folder: &Path, log: FileLog, view: View, ledger: Ledger) -> Result<Collection, RecoverError> {
+fn start(fs: Arc<dyn Fs>, folder: &Path, log: FileLog, loaded: Loaded) -> Result<Collection, RecoverError> {
+    let Loaded { view, ledger, kept } = loaded;
+    let has_unkept =
+        view.parts.iter().flat_map(|parts| parts.sealed()).any(|one| !kept.files.contains_key(&one.number));
     let shared = Arc::new(Shared {
         visible: watch::Sender::new(view.sequence()),
         view: ArcSwap::from_pointee(view),
         ledger: Mutex::new(ledger),
         unapplied_bytes: AtomicU64::new(0),
     });
-    let (writer, queue) = Writer::new(Arc::new(log), shared.clone());
+    let log: Arc<dyn Log> = Arc::new(log);
+    let keeper = Keeper::new(fs, folder, log.clone(), kept);
+    let (writer, queue) = Writer::new(log, shared.clone());
     let writer = Arc::new(writer);
     let compactor = Compactor::new(writer.clone());
     let applier = thread::Builder::new().name("vectron-apply".to_owned()).spawn({
-        let (shared, compactor) = (shared.clone(), compactor.handle());
-        move || write::apply_all(&queue, &shared, |view| compactor.look(view))
+        let (shared, compactor, keeper) = (shared.clone(), compactor.handle(), keeper.clone());
+        move || write::apply_all(&queue, &shared, |view| compactor.look(view), |checkpoint| keeper.offer(checkpoint))
     })?;
+    if has_unkept {
+        // Much was replayed: the next start shall not have to.
+        writer.arrange(Work::Seal);
+    }
     // Once somebody can put segments in place.
     compactor.look(&shared.view.load());
-    Ok(Collection { folder: folder.to_owned(), shared, writer, applier: Mutex::new(Some(applier)), compactor })
+    Ok(Collection { folder: folder.to_owned(), shared, writer, applier: Mutex::new(Some(applier)), compactor, keeper })
 }

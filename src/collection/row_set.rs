@@ -24,6 +24,18 @@ impl RowSet {
         page.is_some_and(|page| page[row % PAGE_ROWS / 64] >> (row % 64) & 1 == 1)
     }
 
+    /// Its rows, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        let pages = self.pages.iter().enumerate();
+        let words = pages.flat_map(|(number, page)| {
+            let words = page.iter().flat_map(|page| page.iter());
+            words.enumerate().map(move |(word, &bits)| (number * PAGE_ROWS + 64 * word, bits))
+        });
+        words.flat_map(|(first, bits)| {
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| (first + bit) as u32)
+        })
+    }
+
     /// Adds a row; it may be there already.
     pub fn insert(&mut self, row: u32) {
         if self.contains(row) {
@@ -53,6 +65,7 @@ mod tests {
         rows.insert(1);
         rows.insert(64);
         assert_eq!((before.len(), rows.len()), (6, 7));
+        assert_eq!(before.iter().collect::<Vec<_>>(), [0, 63, 64, 4095, 4096, 100_000]);
         assert!(rows.contains(1) && !before.contains(1));
         assert!(before.contains(100_000) && !before.contains(99_999) && !before.contains(u32::MAX));
     }

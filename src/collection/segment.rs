@@ -71,6 +71,22 @@ impl Segment {
         Ok((segment, in_order().map(|(_, origin)| origin.place).collect()))
     }
 
+    /// A segment that was read from a file; everything in the order of the graph.
+    pub fn restored(
+        graph: Graph,
+        ids: Vec<RecordId>,
+        versions: Vec<Sequence>,
+        contents: Vec<Arc<Content>>,
+        records: Vec<u32>,
+    ) -> Self {
+        let metadata = MetadataIndex::build(contents.iter().map(|content| &content.metadata));
+        let selections = Selections::default();
+        let mut segment = Self { graph, ids, versions, contents, records, metadata, selections, record_bytes: 0 };
+        let of_rows: usize = (0..segment.row_count() as u32).map(|row| segment.row(row).bytes()).sum();
+        segment.record_bytes = of_rows + segment.metadata.bytes();
+        segment
+    }
+
     /// Rows, dead ones among them.
     pub fn row_count(&self) -> usize {
         self.ids.len()

@@ -1,5 +1,7 @@
 //! The collection against a naive model, through restarts.
 
+mod kept;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::storage::fs::RealFs;
+use crate::storage::fs::{RealFs, SimFs};
 use crate::storage::log::LogOptions;
 use crate::types::{Dimension, Metadata, Metric, RecordId, Space, SpaceName, TextModel, Value, Vector};
 
@@ -273,7 +275,7 @@ fn an_abandoned_write_stands() {
 fn a_newer_operation_stops_replay_by_name() {
     let newer = crate::pb::storage::Operation { revision: REVISION + 1, ..Default::default() };
     let error = Operation::decode(prost::Message::encode_to_vec(&newer).into()).unwrap_err();
-    assert_eq!(error.to_string(), "the operation has revision 3, but this version reads revisions up to 2");
+    assert_eq!(error.to_string(), "the operation has revision 4, but this version reads revisions up to 3");
     assert!(matches!(Operation::decode(Default::default()), Err(DecodeError::UnknownKind)));
 }
 
@@ -344,6 +346,8 @@ fn metadata_at_its_limits_can_be_read_back_from_the_log() {
 enum Step {
     Upsert(Vec<(u8, i8, Option<u64>)>),
     Delete(Vec<u8>),
+    Checkpoint,
+    Compact,
     Restart,
 }
 
@@ -352,6 +356,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::collection::vec(record, 1..5).prop_map(Step::Upsert),
         3 => prop::collection::vec(0..6_u8, 1..4).prop_map(Step::Delete),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Compact),
         1 => Just(Step::Restart),
     ]
 }
@@ -394,9 +400,11 @@ proptest! {
 
     #[test]
     fn a_collection_equals_the_naive_model(steps in prop::collection::vec(step(), 1..40)) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("c");
-        let mut collection = create(&path, vec![space("a", 1, Metric::Euclidean)]);
+        // A disk that needs no time to sync.
+        let (fs, path) = (Arc::new(SimFs::new()), Path::new("/c"));
+        let options = || LogOptions { sync_delay: Duration::from_millis(1), ..LogOptions::default() };
+        let created = Created { spaces: vec![space("a", 1, Metric::Euclidean)], ..Created::default() };
+        let mut collection = Collection::create(fs.clone(), path, options(), created).unwrap();
         let mut naive = Naive { sequence: 1, ..Naive::default() };
         for step in steps {
             match step {
@@ -418,9 +426,11 @@ proptest! {
                     let sequence = Sequence(naive.sequence);
                     prop_assert_eq!(outcome, Ok(Applied::Deleted { sequence, deleted_count }));
                 }
+                Step::Checkpoint => collection.checkpoint().unwrap(),
+                Step::Compact => collection.compact(&mut |_, _| {}),
                 Step::Restart => {
                     drop(collection);
-                    collection = reopen(&path);
+                    collection = Collection::open(fs.clone(), path, options()).unwrap().0;
                 }
             }
             let view = collection.view();

@@ -4,6 +4,7 @@
 //! works on a clone and publishes it, and a batch appears whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use imbl::{OrdMap, Vector};
 
@@ -26,8 +27,8 @@ pub struct View {
     pub(super) places: Vector<Place>,
     /// Numbers of records that are no more, to be used again.
     pub(super) free: Vector<u32>,
-    /// The number of the next part.
-    pub(super) next_part: u32,
+    /// The number of the next part or file; the same for all views of a collection.
+    pub(super) next_part: Arc<AtomicU32>,
 }
 
 /// Which space a record lies in, and its number.
@@ -200,7 +201,6 @@ impl View {
         if located != Some(Located { space, record }) {
             self.directory.insert(row.id.clone(), Located { space, record });
         }
-        self.seal(space, false);
     }
 
     fn new_record(&mut self) -> u32 {
@@ -219,18 +219,26 @@ impl View {
         true
     }
 
-    /// Seals the memtable of a space where it is full, or at once.
-    pub(super) fn seal(&mut self, space: u16, at_once: bool) {
-        if self.parts[usize::from(space)].seal(self.next_part, at_once) {
-            self.next_part += 1;
-        }
+    /// Whether a memtable is full.
+    pub(super) fn is_due(&self) -> bool {
+        self.parts.iter().any(|parts| parts.memtable().is_full())
+    }
+
+    /// Seals the memtables of all spaces, so that everything up to here lies in parts that take no more rows.
+    pub(super) fn seal(&mut self) {
+        let next_part = &self.next_part;
+        self.parts.iter_mut().for_each(|parts| parts.seal(|| next_part.fetch_add(1, Ordering::Relaxed)));
+    }
+
+    /// A number that no part and no file has.
+    pub(super) fn new_number(&self) -> u32 {
+        self.next_part.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Puts a segment in the place of what it was built from. Rows that were written or deleted meanwhile are dead in it.
     pub(super) fn install(&mut self, installed: Installed) {
         let Installed { space, segment, replaced, origins } = installed;
-        let number = self.next_part;
-        self.next_part += 1;
+        let number = self.new_number();
         let places = &mut self.places;
         self.parts[usize::from(space.0)].install(number, segment, &replaced, &origins, |origin, row| {
             // A number that was given to another record since points to another place.

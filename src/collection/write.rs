@@ -12,9 +12,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{oneshot, watch};
 
 use crate::collection::apply::Outcome;
+use crate::collection::keep::Checkpoint;
 use crate::collection::ledger::Ledger;
 use crate::collection::op::Operation;
-use crate::collection::view::{Installed, SpaceNumber, View};
+use crate::collection::view::{Installed, View};
 use crate::storage::log::{Completion, Durability, Log, LogError};
 use crate::types::Sequence;
 
@@ -36,9 +37,9 @@ pub(super) enum Work {
     /// Applies an operation of the log.
     Apply(Submitted),
     /// Puts a segment in the place of what it was built from. It does not change what a reader can see.
-    Install(Box<Installed>, mpsc::Sender<()>),
-    /// Seals the memtable of a space, full or not.
-    Seal(SpaceNumber, mpsc::Sender<()>),
+    Install(Box<Installed>, mpsc::Sender<Sequence>),
+    /// Seals all memtables, full or not, and has a checkpoint written.
+    Seal(mpsc::Sender<Sequence>),
 }
 
 /// An operation that has entered the log.
@@ -91,11 +92,12 @@ impl Writer {
         Ok(receiver)
     }
 
-    /// Has the applier do something between two operations, and waits for it. False where the applier has gone, or goes.
-    pub fn arrange(&self, work: impl FnOnce(mpsc::Sender<()>) -> Work) -> bool {
+    /// Has the applier do something between two operations, waits for it, and returns the sequence of the first of the two. None
+    /// where the applier has gone, or goes.
+    pub fn arrange(&self, work: impl FnOnce(mpsc::Sender<Sequence>) -> Work) -> Option<Sequence> {
         let (done, wait) = mpsc::channel();
         let is_sent = lock(&self.queue).as_ref().is_some_and(|queue| queue.send(work(done)).is_ok());
-        is_sent && wait.recv().is_ok()
+        if is_sent { wait.recv().ok() } else { None }
     }
 
     /// Refuses further writes; what is queued is still applied.
@@ -104,8 +106,22 @@ impl Writer {
     }
 }
 
-/// Applies until the queue is closed and empty. `after` is called after each time that the view has changed.
-pub(super) fn apply_all(queue: &mpsc::Receiver<Work>, shared: &Shared, after: impl Fn(&View)) {
+/// After so many bytes of the log there is a checkpoint, whatever the memtables hold.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+
+/// Applies until the queue is closed and empty. `after` is called after each time that the view has changed, and `keep` for each
+/// checkpoint.
+pub(super) fn apply_all(
+    queue: &mpsc::Receiver<Work>,
+    shared: &Shared,
+    after: impl Fn(&View),
+    keep: impl Fn(Checkpoint),
+) {
+    let seal = |view: &mut View| {
+        view.seal();
+        keep(Checkpoint::new(view, &mut lock(&shared.ledger)));
+    };
+    let mut applied_bytes = 0;
     let mut view = View::clone(&shared.view.load());
     let mut held = None;
     while let Some(first) = held.take().or_else(|| queue.recv().ok()) {
@@ -113,14 +129,21 @@ pub(super) fn apply_all(queue: &mpsc::Receiver<Work>, shared: &Shared, after: im
         let mut next = Some(first);
         while let Some(work) = next.take() {
             match work {
-                Work::Apply(submitted) => answers.push(apply_one(submitted, &mut view, shared)),
+                Work::Apply(submitted) => {
+                    applied_bytes += submitted.bytes;
+                    answers.push(apply_one(submitted, &mut view, shared));
+                    if view.is_due() || applied_bytes > CHECKPOINT_BYTES {
+                        seal(&mut view);
+                        applied_bytes = 0;
+                    }
+                }
                 Work::Install(installed, done) => {
                     view.install(*installed);
-                    arranged.push(done);
+                    arranged.push((done, view.sequence()));
                 }
-                Work::Seal(space, done) => {
-                    view.seal(space.0, true);
-                    arranged.push(done);
+                Work::Seal(done) => {
+                    seal(&mut view);
+                    arranged.push((done, view.sequence()));
                 }
             }
             match queue.try_recv() {
@@ -135,8 +158,8 @@ pub(super) fn apply_all(queue: &mpsc::Receiver<Work>, shared: &Shared, after: im
             // Nobody may be waiting any more; the write stands all the same.
             let _ = sender.send(answer);
         }
-        for done in arranged {
-            let _ = done.send(());
+        for (done, sequence) in arranged {
+            let _ = done.send(sequence);
         }
         after(&view);
     }

@@ -239,7 +239,10 @@ impl SectionFile {
             }
         }
         if number(12) != kind.number {
-            return Err(damaged(12, format!("expected a {} file, of kind {}, got {}", kind.name, kind.number, number(12))));
+            return Err(damaged(
+                12,
+                format!("expected a {} file, of kind {}, got {}", kind.name, kind.number, number(12)),
+            ));
         }
         let (table_offset, table_bytes) = (long(40), long(48));
         let table_end = table_offset.checked_add(table_bytes).filter(|&end| end <= file_bytes);
@@ -300,7 +303,8 @@ impl SectionFile {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some(piece) = pieces.get(number) else { break };
                 let mut piece = piece.lock().expect("each piece is taken once");
-                self.read_piece(section, number, &mut piece).inspect_err(|_| has_failed.store(true, Ordering::Relaxed))?;
+                self.read_piece(section, number, &mut piece)
+                    .inspect_err(|_| has_failed.store(true, Ordering::Relaxed))?;
             }
             Ok(())
         };

@@ -142,8 +142,7 @@ impl Graph {
         derived.read_into(HEAD, &mut head, 1)?;
         let head = Head::decode(&head);
         let nonsense = |what: &str| Err(derived.nonsense(HEAD, format!("the graph {what}")));
-        let (nodes, degree, augmented) =
-            (head.node_count as usize, head.degree as usize, head.augmented as usize);
+        let (nodes, degree, augmented) = (head.node_count as usize, head.degree as usize, head.augmented as usize);
         if head.metric != metric_number(metric) || head.dimension as usize != dimension {
             return nonsense("is of another space");
         }
@@ -186,9 +185,10 @@ impl Graph {
             None => return nonsense("has rows whose vectors are not told"),
             Some(_) => {
                 let rows = read_array::<u32, S>(primary, NODES, head.row_count as usize, 1)?.to_vec();
-                Some(Twins::of(rows, nodes).ok_or_else(|| {
-                    primary.nonsense(NODES, "rows do not follow their vectors".to_owned())
-                })?)
+                Some(
+                    Twins::of(rows, nodes)
+                        .ok_or_else(|| primary.nonsense(NODES, "rows do not follow their vectors".to_owned()))?,
+                )
             }
         };
         let mut entry_points = Group::default();

@@ -1,0 +1,329 @@
+//! Keeping a collection on disk: parts in files of their own, and a manifest that says from where the log is to be replayed.
+//!
+//! A *checkpoint* is the collection between two records of its log, at a moment when every memtable is empty: what came later is
+//! in the log, everything else in parts. The applier makes one where a memtable is full, or much was logged; a thread of its own
+//! writes the parts that no file has yet, then the manifest, and then gives back what of the log is needed no more. Nobody waits for
+//! it. Where it fails (no space, for example), the log stays as it is and the next checkpoint tries again.
+//!
+//! Invariants: the manifest names files that are synced, and records of the log that are durable; the log is cut after the manifest
+//! was switched, never before; files that no manifest names are removed after that.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use crate::collection::apply::Outcome;
+use crate::collection::disk::{self, AnswersFile, DiskError, Manifest, PartEntry};
+use crate::collection::ledger::Ledger;
+use crate::collection::request::Remembered;
+use crate::collection::stream::StreamMark;
+use crate::collection::view::{SpaceNumber, View};
+use crate::collection::write::lock;
+use crate::storage::fs::Fs;
+use crate::storage::log::Log;
+use crate::types::limits::REQUEST_IDS_MAX;
+use crate::types::{Sequence, StreamId};
+
+/// With more files of answers they are put together.
+const ANSWERS_FILES_MAX: usize = 16;
+/// How often a log is asked whether a record is durable.
+const DURABLE_AGAIN: Duration = Duration::from_millis(5);
+
+/// A collection between two records of its log.
+pub(super) struct Checkpoint {
+    /// Memtables are empty.
+    view: View,
+    streams: Vec<(StreamId, StreamMark)>,
+    /// Those since the checkpoint before.
+    answers: Vec<Remembered<Outcome>>,
+}
+
+impl Checkpoint {
+    /// Of a view whose memtables are empty.
+    pub fn new(view: &View, ledger: &mut Ledger) -> Self {
+        let streams = ledger.streams.marks().map(|(stream_id, mark)| (stream_id.clone(), mark.clone())).collect();
+        Self { view: view.clone(), streams, answers: ledger.requests.take_new() }
+    }
+}
+
+/// What is on disk.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// The checkpoint that the manifest has.
+    pub sequence: Sequence,
+    /// Files of parts, by the number of the part.
+    pub files: HashMap<u32, PartFiles>,
+    /// Files of answers, oldest first.
+    pub answers: Vec<AnswersFile>,
+}
+
+/// The files of a part.
+#[derive(Clone, Copy)]
+pub(super) struct PartFiles {
+    pub rows_id: Uuid,
+    pub graph_id: Option<Uuid>,
+}
+
+/// Writes checkpoints.
+pub(super) struct Keeper {
+    fs: Arc<dyn Fs>,
+    folder: PathBuf,
+    log: Arc<dyn Log>,
+    state: Mutex<State>,
+    /// Told when a checkpoint was written, or could not be.
+    changed: Condvar,
+    /// Held by the thread that writes.
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The latest that waits.
+    waiting: Option<Checkpoint>,
+    /// Answers of checkpoints that could not be written.
+    unkept_answers: Vec<Remembered<Outcome>>,
+    thread: Option<JoinHandle<()>>,
+    is_running: bool,
+    is_closed: bool,
+    kept_sequence: Sequence,
+    /// Why the latest could not be written.
+    failure: Option<Arc<DiskError>>,
+}
+
+impl Keeper {
+    pub fn new(fs: Arc<dyn Fs>, folder: &Path, log: Arc<dyn Log>, kept: Kept) -> Arc<Self> {
+        let state = State { kept_sequence: kept.sequence, ..State::default() };
+        let (state, kept) = (Mutex::new(state), Mutex::new(kept));
+        Arc::new(Self { fs, folder: folder.to_owned(), log, state, changed: Condvar::new(), kept })
+    }
+
+    /// Has a checkpoint written, in place of one that waits.
+    pub fn offer(self: &Arc<Self>, mut checkpoint: Checkpoint) {
+        let mut state = lock(&self.state);
+        if state.is_closed {
+            return;
+        }
+        if let Some(mut older) = state.waiting.take() {
+            older.answers.append(&mut checkpoint.answers);
+            checkpoint.answers = older.answers;
+        }
+        state.waiting = Some(checkpoint);
+        if state.is_running {
+            return;
+        }
+        if let Some(ended) = state.thread.take() {
+            let _ = ended.join();
+        }
+        let own = self.clone();
+        match thread::Builder::new().name("vectron-keep".to_owned()).spawn(move || own.run()) {
+            Ok(thread) => {
+                state.thread = Some(thread);
+                state.is_running = true;
+            }
+            // The next checkpoint tries again; until then the log has everything.
+            Err(error) => tracing::warn!("cannot start a thread to write a checkpoint: {error}"),
+        }
+    }
+
+    /// Waits until a checkpoint of that sequence or a later one was written. An error where the latest could not be.
+    pub fn wait_for(&self, sequence: Sequence) -> Result<(), Arc<DiskError>> {
+        let mut state = lock(&self.state);
+        while state.kept_sequence < sequence {
+            if !state.is_running || state.is_closed {
+                return Err(state.failure.clone().unwrap_or_else(|| Arc::new(DiskError::Stopped)));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// Stops what goes on, and waits for it.
+    pub fn close(&self) {
+        let thread = {
+            let mut state = lock(&self.state);
+            state.is_closed = true;
+            state.waiting = None;
+            state.thread.take()
+        };
+        self.changed.notify_all();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!(folder = %self.folder.display(), "the thread that writes checkpoints had panicked");
+        }
+    }
+
+    fn run(&self) {
+        let running = Running(self);
+        loop {
+            let mut checkpoint = {
+                let mut state = lock(&self.state);
+                let Some(mut checkpoint) = state.waiting.take() else {
+                    state.is_running = false;
+                    std::mem::forget(running);
+                    self.changed.notify_all();
+                    return;
+                };
+                let mut answers = std::mem::take(&mut state.unkept_answers);
+                answers.append(&mut checkpoint.answers);
+                checkpoint.answers = answers;
+                checkpoint
+            };
+            let kept = self.keep(&checkpoint, &mut lock(&self.kept));
+            let mut state = lock(&self.state);
+            match kept {
+                Ok(()) => {
+                    state.kept_sequence = checkpoint.view.sequence();
+                    state.failure = None;
+                }
+                Err(error) => {
+                    if !matches!(error, DiskError::Stopped) {
+                        tracing::warn!(folder = %self.folder.display(), "a checkpoint could not be written, so the log goes on growing: {error}");
+                    }
+                    state.unkept_answers.append(&mut checkpoint.answers);
+                    state.failure = Some(Arc::new(error));
+                }
+            }
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    fn keep(&self, checkpoint: &Checkpoint, kept: &mut Kept) -> Result<(), DiskError> {
+        let (fs, folder) = (&*self.fs, &*self.folder);
+        let view = &checkpoint.view;
+        disk::create_folder(fs, folder)?;
+        let mut parts = Vec::new();
+        for space in 0..view.spaces.len() as u16 {
+            self.keep_parts(view, SpaceNumber(space), kept, &mut parts)?;
+        }
+        let mut answers = kept.answers.clone();
+        self.keep_answers(&checkpoint.answers, view, &mut answers)?;
+        disk::sync_folder(fs, folder)?;
+        let manifest = Manifest {
+            sequence: view.sequence(),
+            description: view.description.clone(),
+            default_model_id: view.default_model_id.clone(),
+            spaces: view.spaces.clone(),
+            parts,
+            next_part: view.new_number(),
+            streams: checkpoint.streams.clone(),
+            answers,
+        };
+        self.wait_until_durable(manifest.sequence)?;
+        disk::write_manifest(fs, folder, &manifest)?;
+        let is_needed = |number: &u32| manifest.parts.iter().any(|part| part.number == *number);
+        kept.files.retain(|number, _| is_needed(number));
+        kept.answers.clone_from(&manifest.answers);
+        kept.sequence = manifest.sequence;
+        // From here on nothing can go wrong that the next checkpoint does not mend.
+        if let Err(error) = self.log.truncate_before(manifest.sequence.next()) {
+            tracing::warn!(folder = %folder.display(), "the log could not be cut: {error}");
+        }
+        if let Err(error) = disk::remove_others(fs, folder, |number, kind| manifest.names(number, kind)) {
+            tracing::warn!(folder = %folder.display(), "files that are needed no more could not be removed: {error}");
+        }
+        Ok(())
+    }
+
+    /// Writes the parts of a space that no file has.
+    fn keep_parts(
+        &self,
+        view: &View,
+        space: SpaceNumber,
+        kept: &mut Kept,
+        entries: &mut Vec<PartEntry>,
+    ) -> Result<(), DiskError> {
+        let parts = view.parts(space);
+        assert_eq!(parts.memtable().row_count(), 0, "a checkpoint has everything in parts");
+        for sealed in parts.sealed().iter().filter(|sealed| sealed.table.live_count() > 0) {
+            let dead = sealed.table.dead().collect();
+            let files = self.files_of(kept, sealed.number, || {
+                let rows_id = disk::write_table(&*self.fs, &self.folder, sealed.number, &sealed.table)?;
+                Ok(PartFiles { rows_id, graph_id: None })
+            })?;
+            entries.push(entry(sealed.number, space, files, sealed.table.row_count(), dead));
+        }
+        for held in parts.segments().iter().filter(|held| held.live_count() > 0) {
+            let files = self.files_of(kept, held.number, || {
+                let (rows_id, graph_id) = disk::write_segment(&*self.fs, &self.folder, held.number, &held.segment)?;
+                Ok(PartFiles { rows_id, graph_id: Some(graph_id) })
+            })?;
+            entries.push(entry(held.number, space, files, held.segment.row_count(), held.dead.iter().collect()));
+        }
+        Ok(())
+    }
+
+    fn files_of(
+        &self,
+        kept: &mut Kept,
+        number: u32,
+        write: impl FnOnce() -> Result<PartFiles, DiskError>,
+    ) -> Result<PartFiles, DiskError> {
+        if lock(&self.state).is_closed {
+            return Err(DiskError::Stopped);
+        }
+        if let Some(&files) = kept.files.get(&number) {
+            return Ok(files);
+        }
+        let files = write()?;
+        kept.files.insert(number, files);
+        Ok(files)
+    }
+
+    fn keep_answers(
+        &self,
+        new: &[Remembered<Outcome>],
+        view: &View,
+        files: &mut Vec<AnswersFile>,
+    ) -> Result<(), DiskError> {
+        let (fs, folder) = (&*self.fs, &*self.folder);
+        let write = |answers: &[Remembered<Outcome>]| {
+            let number = view.new_number();
+            let id = disk::write_answers(fs, folder, number, answers)?;
+            Ok::<_, DiskError>(AnswersFile { number, id, count: answers.len() as u32 })
+        };
+        if !new.is_empty() {
+            files.push(write(new)?);
+        }
+        if files.len() > ANSWERS_FILES_MAX {
+            let mut all = Vec::new();
+            for file in &*files {
+                all.extend(disk::read_answers(fs, folder, file.number, file.id)?);
+            }
+            all.drain(..all.len().saturating_sub(REQUEST_IDS_MAX));
+            *files = vec![write(&all)?];
+        }
+        Ok(())
+    }
+
+    fn wait_until_durable(&self, sequence: Sequence) -> Result<(), DiskError> {
+        while self.log.durable() < sequence {
+            if self.log.health().is_err() || lock(&self.state).is_closed {
+                return Err(DiskError::Stopped);
+            }
+            thread::sleep(DURABLE_AGAIN);
+        }
+        Ok(())
+    }
+}
+
+fn entry(number: u32, space: SpaceNumber, files: PartFiles, row_count: usize, dead: RoaringBitmap) -> PartEntry {
+    let PartFiles { rows_id, graph_id } = files;
+    PartEntry { number, space: space.0, rows_id, row_count: row_count as u32, dead, graph_id }
+}
+
+/// A thread that writes, until it ends in whatever way.
+struct Running<'a>(&'a Keeper);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut state: MutexGuard<'_, State> = lock(&self.0.state);
+        state.is_running = false;
+        drop(state);
+        self.0.changed.notify_all();
+    }
+}
