@@ -13,6 +13,7 @@ use crate::collection::row_set::RowSet;
 use crate::collection::segment::{Place, Segment};
 use crate::collection::stream::StreamTable;
 use crate::collection::view::{Located, View};
+use crate::index::graph::Residence;
 use crate::storage::fs::Fs;
 use crate::storage::manifest;
 use crate::storage::sections::SectionError;
@@ -42,7 +43,7 @@ struct Records {
 
 /// Reads the manifest and everything that it names, and removes what a crash has left. A collection without a manifest has only
 /// its log.
-pub(super) fn load(fs: &dyn Fs, folder: &Path) -> Result<Loaded, DiskError> {
+pub(super) fn load(fs: &dyn Fs, folder: &Path, residence: Residence) -> Result<Loaded, DiskError> {
     manifest::remove_leftover(fs, folder)?;
     let manifest = disk::read_manifest(fs, folder)?;
     disk::remove_others(fs, folder, |number, kind| manifest.as_ref().is_some_and(|one| one.names(number, kind)))?;
@@ -56,7 +57,7 @@ pub(super) fn load(fs: &dyn Fs, folder: &Path) -> Result<Loaded, DiskError> {
         let mut graph_id = entry.graph_id;
         let (sealed, segments) = &mut spaces[usize::from(entry.space)];
         let number = entry.number;
-        match read_part(fs, folder, entry, space, records.places.len() as u32)? {
+        match read_part(fs, folder, entry, space, records.places.len() as u32, residence)? {
             Part::Table(mut table) => {
                 graph_id = None;
                 entry.dead.iter().for_each(|row| table.remove(row));
@@ -96,12 +97,12 @@ fn read_part(
     entry: &PartEntry,
     space: &Space,
     first_record: u32,
+    residence: Residence,
 ) -> Result<Part, DiskError> {
     let row_count = entry.row_count as usize;
     if let Some(graph_id) = entry.graph_id {
         let files = (entry.number, entry.rows_id, graph_id);
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        match disk::read_segment(fs, folder, files, row_count, space, first_record, threads) {
+        match disk::read_segment(fs, folder, files, row_count, space, first_record, residence) {
             Ok(segment) => return Ok(Part::Segment(Box::new(segment))),
             Err(error @ DiskError::Section(SectionError::NewerFormat { .. })) => return Err(error),
             Err(error) => tracing::warn!("{error}; the graph is built again from the rows, if those are whole"),

@@ -15,6 +15,7 @@ use crate::collection::load::{Loaded, load};
 use crate::collection::op::{Created, DecodeError, Operation};
 use crate::collection::write::{self, Shared, Work, Writer};
 use crate::collection::{Change, Collection, Outcome, Refusal};
+use crate::index::graph::Residence;
 use crate::storage::fs::Fs;
 use crate::storage::log::{Durability, FileLog, Log, LogError, LogOptions, LogRecord, OpenError, TornTail};
 use crate::types::Sequence;
@@ -82,7 +83,7 @@ impl Collection {
     /// returns what was cut off the end, if a crash had torn it.
     pub fn open(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions) -> Result<(Self, Option<TornTail>), RecoverError> {
         let log_folder = log_folder(folder);
-        let mut loaded = load(&*fs, folder)?;
+        let mut loaded = load(&*fs, folder, Residence::default())?;
         let Loaded { view, ledger, kept } = &mut loaded;
         let options = if kept.sequence > Sequence::ZERO {
             LogOptions { first_needed: kept.sequence.next(), known_durable: kept.sequence, ..options }

@@ -5,9 +5,10 @@
 //! `docs/data_format.md` has the bytes.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use uuid::Uuid;
 
@@ -296,32 +297,30 @@ impl SectionFile {
             let reason = format!("expected section {tag} to have {} bytes, got {}", content.len(), section.bytes);
             return Err(self.nonsense(tag, reason));
         }
-        let pieces: Vec<_> = content.chunks_mut(PIECE_BYTES).map(std::sync::Mutex::new).collect();
-        let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let read = || {
-            while !has_failed.load(Ordering::Relaxed) {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some(piece) = pieces.get(number) else { break };
-                let mut piece = piece.lock().expect("each piece is taken once");
-                self.read_piece(section, number, &mut piece)
-                    .inspect_err(|_| has_failed.store(true, Ordering::Relaxed))?;
-            }
-            Ok(())
-        };
-        let threads = threads.min(pieces.len());
-        if threads <= 1 {
-            return read();
-        }
-        std::thread::scope(|scope| {
-            let spawned: Vec<_> = (1..threads).map(|_| scope.spawn(read)).collect();
-            let own = read();
-            spawned.into_iter().fold(own, |all, thread| all.and(thread.join().expect("reading does not panic")))
+        let pieces: Vec<_> = content.chunks_mut(PIECE_BYTES).map(Mutex::new).collect();
+        for_each_piece(pieces.len(), threads, |number| {
+            let mut piece = pieces[number].lock().expect("each piece is taken once");
+            let offset = section.offset + (number * PIECE_BYTES) as u64;
+            self.file.read_exact_at(&mut piece, offset).map_err(SectionError::io("read", &self.path))?;
+            self.verify_piece(section, number, &piece)
         })
     }
 
-    fn read_piece(&self, section: &Section, number: usize, piece: &mut [u8]) -> Result<(), SectionError> {
+    /// Verifies a whole section that was mapped.
+    pub fn verify(&self, tag: u32, content: &[u8], threads: usize) -> Result<(), SectionError> {
+        let section = self.section(tag).filter(|section| section.bytes == content.len() as u64);
+        let section = section.ok_or_else(|| self.nonsense(tag, format!("section {tag} has another length")))?;
+        let pieces: Vec<_> = content.chunks(PIECE_BYTES).collect();
+        for_each_piece(pieces.len(), threads, |number| self.verify_piece(section, number, pieces[number]))
+    }
+
+    /// The file, and where a section begins in it, to be mapped.
+    pub fn place(&self, tag: u32) -> Option<(BorrowedFd<'_>, u64)> {
+        Some((self.file.descriptor()?, self.section(tag)?.offset))
+    }
+
+    fn verify_piece(&self, section: &Section, number: usize, piece: &[u8]) -> Result<(), SectionError> {
         let offset = section.offset + (number * PIECE_BYTES) as u64;
-        self.file.read_exact_at(piece, offset).map_err(SectionError::io("read", &self.path))?;
         let (expected, got) = (section.checksums[number], crc32c::crc32c(piece));
         if expected == got {
             return Ok(());
@@ -333,6 +332,34 @@ impl SectionFile {
     fn section(&self, tag: u32) -> Option<&Section> {
         self.sections.iter().find(|section| section.tag == tag)
     }
+}
+
+/// Does something with each piece, on several threads, until it fails.
+fn for_each_piece(
+    pieces: usize,
+    threads: usize,
+    of_piece: impl Fn(usize) -> Result<(), SectionError> + Sync,
+) -> Result<(), SectionError> {
+    let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let some = || {
+        while !has_failed.load(Ordering::Relaxed) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= pieces {
+                break;
+            }
+            of_piece(number).inspect_err(|_| has_failed.store(true, Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    let threads = threads.min(pieces);
+    if threads <= 1 {
+        return some();
+    }
+    std::thread::scope(|scope| {
+        let spawned: Vec<_> = (1..threads).map(|_| scope.spawn(some)).collect();
+        let own = some();
+        spawned.into_iter().fold(own, |all, thread| all.and(thread.join().expect("reading does not panic")))
+    })
 }
 
 fn read_table(mut table: &[u8], file_bytes: u64) -> Option<Vec<Section>> {

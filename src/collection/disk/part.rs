@@ -1,5 +1,6 @@
 //! The files of a part: a table, or a segment with its graph.
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use uuid::Uuid;
@@ -8,7 +9,7 @@ use super::rows::{self, RowsRead};
 use super::{DiskError, FileKind, path_of};
 use crate::collection::memtable::{Row, Table};
 use crate::collection::segment::Segment;
-use crate::index::graph::{Graph, Sections, VECTORS};
+use crate::index::graph::{Graph, Residence, Sections, VECTORS};
 use crate::storage::fs::Fs;
 use crate::storage::sections::{Kind, SectionError, SectionFile, SectionWriter};
 use crate::types::Space;
@@ -88,8 +89,9 @@ pub fn read_segment(
     row_count: usize,
     space: &Space,
     first_record: u32,
-    threads: usize,
+    residence: Residence,
 ) -> Result<Segment, DiskError> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let file = open_rows(fs, folder, number, id)?;
     let path = path_of(folder, number, FileKind::Graph);
     let graph_file = SectionFile::open(fs, &path, GRAPH)?;
@@ -101,7 +103,7 @@ pub fn read_segment(
     }
     let (graph, rows) = std::thread::scope(|scope| {
         let rows = scope.spawn(|| rows::read(&file, row_count));
-        let graph = Graph::read(space.metric, space.dimension.get(), &file, &graph_file, threads);
+        let graph = Graph::read(space.metric, space.dimension.get(), &file, &graph_file, residence, threads);
         (graph, rows.join().expect("reading does not panic"))
     });
     let (graph, rows) = (graph?, rows?);
@@ -112,6 +114,11 @@ pub fn read_segment(
     let RowsRead { ids, versions, contents } = rows;
     let records = (first_record..).take(row_count).collect();
     Ok(Segment::restored(graph, ids, versions, contents, records))
+}
+
+/// Has the vectors of a segment lie in its rows file, where they can.
+pub fn lie_in_file(fs: &dyn Fs, folder: &Path, number: u32, id: Uuid, segment: &Segment) -> bool {
+    open_rows(fs, folder, number, id).is_ok_and(|file| segment.graph().lie_in_file(&file))
 }
 
 fn open_rows(fs: &dyn Fs, folder: &Path, number: u32, expected: Uuid) -> Result<SectionFile, DiskError> {
@@ -132,6 +139,14 @@ impl Sections for SectionFile {
 
     fn read_into(&self, tag: u32, content: &mut [u8], threads: usize) -> Result<(), SectionError> {
         SectionFile::read_into(self, tag, content, threads)
+    }
+
+    fn place(&self, tag: u32) -> Option<(BorrowedFd<'_>, u64)> {
+        SectionFile::place(self, tag)
+    }
+
+    fn verify(&self, tag: u32, content: &[u8], threads: usize) -> Result<(), SectionError> {
+        SectionFile::verify(self, tag, content, threads)
     }
 
     fn nonsense(&self, tag: u32, reason: String) -> SectionError {

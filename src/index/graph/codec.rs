@@ -1,6 +1,7 @@
 //! A graph as sections of bytes, and back: its arrays as they lie in memory. `docs/data_format.md` describes them.
 
 use std::borrow::Cow;
+use std::os::fd::BorrowedFd;
 
 use super::calibrate::Calibration;
 use super::layout::{Blocks, MISSING};
@@ -38,8 +39,24 @@ pub trait Sections {
     /// Reads a section into a place of its length.
     fn read_into(&self, tag: u32, content: &mut [u8], threads: usize) -> Result<(), Self::Error>;
 
+    /// The file that a section lies in, and where: for sections that may be mapped. None where there is no file.
+    fn place(&self, tag: u32) -> Option<(BorrowedFd<'_>, u64)>;
+
+    /// Verifies a section that was read in another way.
+    fn verify(&self, tag: u32, content: &[u8], threads: usize) -> Result<(), Self::Error>;
+
     /// An error for a section that makes no sense.
     fn nonsense(&self, tag: u32, reason: String) -> Self::Error;
+}
+
+/// Where the vectors of a graph are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Residence {
+    /// In memory.
+    #[default]
+    Resident,
+    /// In the system's cache of their file, which it takes back where memory is short.
+    Mapped,
 }
 
 struct Head {
@@ -130,12 +147,20 @@ impl Graph {
         sections
     }
 
+    /// Has the vectors lie in the primary file, which holds the same, so that their memory goes back to the system. False where it
+    /// cannot be done.
+    pub fn lie_in_file(&self, primary: &impl Sections) -> bool {
+        let place = primary.place(VECTORS).filter(|_| self.node_count > 0);
+        place.is_some_and(|(file, offset)| self.vectors.lie_in_file(file, offset).unwrap_or(false))
+    }
+
     /// Reads a graph back: `primary` has the vectors of the rows, `derived` everything else.
     pub fn read<S: Sections>(
         metric: Metric,
         dimension: usize,
         primary: &S,
         derived: &S,
+        residence: Residence,
         threads: usize,
     ) -> Result<Self, S::Error> {
         let mut head = [0; HEAD_BYTES];
@@ -154,7 +179,10 @@ impl Graph {
         }
         let mean = read_array::<f32, S>(derived, MEAN, augmented, 1)?;
         let transform = Transform::restored(metric, dimension, head.seed, head.length, mean.to_vec(), head.scale);
-        let components = read_array(primary, VECTORS, nodes * dimension, threads)?;
+        let components = match residence {
+            Residence::Resident => read_array(primary, VECTORS, nodes * dimension, threads)?,
+            Residence::Mapped => map_array(primary, VECTORS, nodes * dimension, threads)?,
+        };
         let inverse_norms = read_array(derived, INVERSE_NORMS, nodes, 1)?;
         let vectors = Vectors::restored(dimension, components, inverse_norms);
         let points = if transform.is_coded() {
@@ -212,19 +240,33 @@ impl Twins {
     }
 }
 
-fn read_array<T: Plain, S: Sections>(from: &S, tag: u32, len: usize, threads: usize) -> Result<Array<T>, S::Error> {
-    // Before anything is allocated: what is asked for may be nonsense.
-    let expected = (len * size_of::<T>()) as u64;
-    match from.bytes(tag) {
-        Some(bytes) if bytes == expected => {}
-        found => {
-            let found = found.map_or("none".to_owned(), |bytes| bytes.to_string());
-            return Err(from.nonsense(tag, format!("expected {expected} bytes of section {tag}, got {found}")));
-        }
+/// An array that lies in its file, where it has one that can be mapped.
+fn map_array<T: Plain, S: Sections>(from: &S, tag: u32, len: usize, threads: usize) -> Result<Array<T>, S::Error> {
+    check_length::<T, S>(from, tag, len)?;
+    let place = from.place(tag).filter(|_| len > 0);
+    match place.and_then(|(file, offset)| Array::of_file(file, offset, len).ok()) {
+        Some(array) => from.verify(tag, bytes_of(&array[..]), threads).map(|()| array),
+        None => read_array(from, tag, len, threads),
     }
+}
+
+fn read_array<T: Plain, S: Sections>(from: &S, tag: u32, len: usize, threads: usize) -> Result<Array<T>, S::Error> {
+    check_length::<T, S>(from, tag, len)?;
     let mut array = Array::zeroed(len);
     read_numbers(from, tag, &mut array, threads)?;
     Ok(array)
+}
+
+/// Before anything is allocated: what is asked for may be nonsense.
+fn check_length<T: Plain, S: Sections>(from: &S, tag: u32, len: usize) -> Result<(), S::Error> {
+    let expected = (len * size_of::<T>()) as u64;
+    match from.bytes(tag) {
+        Some(bytes) if bytes == expected => Ok(()),
+        found => {
+            let found = found.map_or("none".to_owned(), |bytes| bytes.to_string());
+            Err(from.nonsense(tag, format!("expected {expected} bytes of section {tag}, got {found}")))
+        }
+    }
 }
 
 fn read_numbers<T: Plain, S: Sections>(

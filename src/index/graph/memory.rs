@@ -1,11 +1,13 @@
 //! Large arrays on large pages: a search jumps about in them, and with pages of 4 KiB most jumps would also miss the
 //! table of pages.
 
+use std::io;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mremap_fixed, munmap};
 
 /// An array of plain numbers, zero at first, at the beginning of a page.
 pub struct Array<T: Plain> {
@@ -35,6 +37,7 @@ unsafe impl<T: Plain> Sync for Array<T> {}
 
 /// Pages of this size are asked for; the system may have none.
 const LARGE_PAGE_BYTES: usize = 2 << 20;
+const PAGE_BYTES: usize = 4096;
 
 impl<T: Plain> Array<T> {
     /// So many zeros. Panics where the system gives no memory, as every allocation does.
@@ -50,6 +53,31 @@ impl<T: Plain> Array<T> {
             let _ = unsafe { madvise(start.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
         }
         Self { start, bytes, len, numbers: PhantomData }
+    }
+
+    /// The numbers of a file from `offset` on, a multiple of 4,096: the memory is the system's cache of the file, which it takes back
+    /// where it needs it. The file must not change or be cut as long as the array lives; files of ours never are.
+    pub fn of_file(file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<Self> {
+        let bytes = (len * size_of::<T>()).next_multiple_of(PAGE_BYTES).max(PAGE_BYTES);
+        // SAFETY: a new mapping at an address of the system's choice touches nobody's memory.
+        let mapped = unsafe { mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, file, offset) }?;
+        let start = NonNull::new(mapped.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, bytes, len, numbers: PhantomData })
+    }
+
+    /// Puts a file that holds the same numbers from `offset` on in the place of the memory, which goes back to the system. Readers
+    /// see the same numbers all the while. False, and nothing has changed, where the file holds others.
+    pub fn lie_in_file(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<bool> {
+        let other = Self::of_file(file, offset, self.len)?;
+        if bytes_of(&other[..]) != bytes_of(&self[..]) {
+            return Ok(false);
+        }
+        let (from, to) = (other.start.as_ptr().cast(), self.start.as_ptr().cast());
+        // SAFETY: the range is the beginning of this array's own mapping, which is as long as the other or longer, and holds the
+        // same bytes as what takes its place at once; from here on it is unmapped by this array alone.
+        unsafe { mremap_fixed(from, other.bytes, other.bytes, MremapFlags::MAYMOVE, to) }?;
+        std::mem::forget(other);
+        Ok(true)
     }
 
     /// The numbers as bytes, to be filled from a file.
@@ -68,7 +96,7 @@ impl<T: Plain> Array<T> {
 
 impl<T: Plain> Drop for Array<T> {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by `zeroed`, and nobody can hold a reference into it any more.
+        // SAFETY: the range was mapped when the array was made, and nobody can hold a reference into it any more.
         let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
         debug_assert!(unmapped.is_ok(), "a mapping of our own can be given back");
     }
@@ -111,4 +139,28 @@ pub fn prefetch<T: Plain>(numbers: &[T]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = numbers;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn an_array_lies_in_a_file_that_holds_the_same_and_in_no_other() {
+        let numbers: Vec<f32> = (0..700_000).map(|number| number as f32).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, &[&[0; 8192], bytes_of(&numbers)].concat()).unwrap();
+        let mut array = Array::<f32>::zeroed(numbers.len());
+        array.copy_from_slice(&numbers);
+        let held = &array[5..9];
+        assert!(!array.lie_in_file(file.as_fd(), 4096).unwrap(), "other numbers");
+        assert!(array.lie_in_file(file.as_fd(), 8192).unwrap());
+        assert_eq!(held, [5.0, 6.0, 7.0, 8.0]);
+        assert!(array[..] == numbers[..]);
+        drop(array);
+        let mapped = Array::<f32>::of_file(file.as_fd(), 8192, 1000).unwrap();
+        assert!(mapped[..] == numbers[..1000]);
+    }
 }

@@ -1,3 +1,6 @@
+use std::io;
+use std::os::fd::BorrowedFd;
+
 use super::memory::{Array, prefetch};
 use super::parallel;
 use crate::index::flat::Queries;
@@ -36,6 +39,11 @@ impl Vectors {
     pub fn restored(dimension: usize, components: Array<f32>, inverse_norms: Array<f32>) -> Self {
         assert_eq!(components.len(), inverse_norms.len() * dimension, "a length for each vector");
         Self { dimension, components, inverse_norms }
+    }
+
+    /// Has the components lie in a file that holds the same from `offset` on: see [`Array::lie_in_file`].
+    pub fn lie_in_file(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<bool> {
+        self.components.lie_in_file(file, offset)
     }
 
     /// Of all nodes, one after another.

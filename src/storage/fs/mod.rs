@@ -9,6 +9,7 @@ mod sim;
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,6 +52,10 @@ pub trait File: Send + Sync {
     /// Makes content and length durable. After a failure nothing is known about what was written before: the
     /// operating system may have dropped it, and a second call may report success nevertheless. Never retry.
     fn sync_data(&self) -> io::Result<()>;
+    /// What the operating system knows the file by, to map it; none where there is no such thing.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
     /// Length in bytes, with what was allocated.
     fn len(&self) -> io::Result<u64>;
     /// Whether the file holds no bytes.
