@@ -3,6 +3,7 @@
 //! - [`fs`]: the file system behind one trait: the real one, and a simulated one that loses power on demand.
 //! - [`log`]: the write-ahead log: opaque records with gap-free numbers and a stated promise for each.
 //! - [`lock`]: keeps a second process out of a folder.
+//! - [`space`]: keeps some of the disk free.
 //!
 //! Knows nothing about vectors: records are bytes, `collection::op` gives them meaning. The bytes on disk are described
 //! in `docs/data_format.md`.
@@ -10,3 +11,4 @@
 pub mod fs;
 pub mod lock;
 pub mod log;
+pub mod space;
