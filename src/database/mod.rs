@@ -14,6 +14,7 @@ pub mod benchmark;
 mod catalogue;
 mod legacy;
 mod raw_space;
+mod repair;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ pub use catalogue::CatalogueError;
 use catalogue::{Catalogue, CatalogueAnswer, CatalogueChange};
 pub use legacy::LegacyError;
 pub use raw_space::raw_space;
+pub use repair::{LogFound, LogState, Mending, Owner, RepairOptions, repair};
 
 /// An open data folder.
 pub struct Database {

@@ -1,5 +1,6 @@
 //! The data folder: creating, dropping, restarts, damage, and earlier Vectron's file.
 
+mod repair;
 
 use std::fs;
 use std::path::PathBuf;
