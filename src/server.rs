@@ -21,12 +21,16 @@ use vectron_embedding::{EmbeddingService, shutdown};
 
 use crate::api::{self, Handlers, SearchPool};
 use crate::config::Config;
-use crate::database::{Database, OpenReport};
+use crate::database::{CatalogueError, Database, DatabaseError, OpenReport};
 use crate::distance::kernels;
 use crate::embedding::{EmbeddingClient, InputType};
+use crate::storage::log::LogError;
 
 /// How soon readiness follows the state of the logs.
 const READINESS_PERIOD: Duration = Duration::from_millis(250);
+
+/// About a damaged log.
+const WHAT_TO_DO: &str = "restore a backup, or stop the server and see `vectron repair`";
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
@@ -143,7 +147,12 @@ async fn recover(
     health: HealthReporter,
 ) -> Result<Arc<Database>, AnyError> {
     let started = Instant::now();
-    let (mut database, report) = task::spawn_blocking(move || Database::open(&data)).await??;
+    let (mut database, report) = match task::spawn_blocking(move || Database::open(&data)).await? {
+        Err(error @ DatabaseError::Catalogue(CatalogueError::Log(LogError::Damaged { .. }))) => {
+            return Err(format!("{error}; {WHAT_TO_DO}").into());
+        }
+        opened => opened?,
+    };
     database.keep_free(disk_free_bytes_min);
     let database = Arc::new(database);
     tell(&report);
@@ -169,7 +178,7 @@ fn tell(report: &OpenReport) {
         );
     }
     for (name, reason) in &report.damaged {
-        tracing::error!("collection {name} is not served: {reason}");
+        tracing::error!("collection {name} is not served: {reason}; {WHAT_TO_DO}");
     }
     if let Some(count) = report.imported {
         tracing::info!("took in {count} vectors from index.json of earlier Vectron, as collection default");

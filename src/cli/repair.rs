@@ -83,15 +83,22 @@ fn describe(log: &LogFound) -> String {
         LogState::Damaged { records, damage, mending } => {
             let (file, offset, sequence) = (damage.file.display(), damage.offset, damage.sequence);
             let lost = match damage.records_lost() {
-                0 => "nobody can tell how many operations are lost".to_owned(),
-                lost => format!("at least {} from there on are lost", counted(lost, "operation")),
+                0 => "nobody can tell how many operations".to_owned(),
+                lost => format!("at least {}, from there on", counted(lost, "operation")),
             };
             let kept = counted(*records, "operation");
-            format!(
-                "DAMAGED\n  file      {file}\n  offset    {offset}\n  sequence  {sequence}\n  found     {}\n  loss      {lost}; {kept} before it can be read\n  {}",
-                damage.reason,
-                mended(mending, log)
-            )
+            let (reason, done) = (&damage.reason, mended(mending, log));
+            [
+                "DAMAGED".to_owned(),
+                format!("  file      {file}"),
+                format!("  offset    {offset}"),
+                format!("  sequence  {sequence}"),
+                format!("  found     {reason}"),
+                format!("  kept      {kept}, before it"),
+                format!("  lost      {lost}"),
+                format!("  {done}"),
+            ]
+            .join("\n")
         }
     };
     format!("{owner}: {says}")

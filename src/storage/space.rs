@@ -2,7 +2,8 @@
 //!
 //! A full disk breaks no promise (the log refuses the group that does not fit), but then nothing works that needs a little
 //! room, deleting among it. So some is kept free. The file system is asked at most once a second and before large writes;
-//! in between, what was admitted counts as used. Where it cannot be asked, everything is admitted.
+//! in between, what was admitted counts as used. Where it cannot be asked, everything is admitted. What is kept free is not
+//! exact: a log allocates up to 16 MiB ahead, which its next writes fill without asking the disk for more.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
