@@ -249,7 +249,7 @@ async fn on_a_disk_that_is_nearly_full_writes_are_refused_early_and_come_back_by
     const MIN: u64 = 24 << 20;
     // A log allocates so much ahead at the most, at any moment.
     const ALLOCATION_STEP_BYTES: u64 = 16 << 20;
-    let folder = data_folder();
+    let (folder, elsewhere) = (data_folder(), data_folder());
     let Some(disk) = SmallDisk::mount(folder.path(), 64 << 20) else {
         return skip("a small disk cannot be mounted here: it needs root");
     };
@@ -271,13 +271,23 @@ async fn on_a_disk_that_is_nearly_full_writes_are_refused_early_and_come_back_by
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let (status, body) = server.post("/vector?collection=new", json!({"id": "x", "vector": [1, 1]})).await;
     assert_eq!((status, &body["code"]), (507, &json!("DISK_LOW")), "a new collection: {body}");
+    // An import waits for room as long as it was told to, and says why.
+    let line = json!({"id": "imported", "vector": vec![1; 4_000]}).to_string();
+    fs::write(elsewhere.path().join("lines.jsonl"), line).unwrap();
+    let import =
+        |retry_s| ["import", "lines.jsonl", "-c", "default", "--server", &server.address, "--retry-s", retry_s];
+    let (status, _, said) = run(&import("0"), elsewhere.path());
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("DISK_LOW"), "{said}");
     reads_and_deletes_go_on(&server, acknowledged).await;
 
     disk.make_room();
+    let (status, _, said) = run(&import("10"), elsewhere.path());
+    assert_eq!(status, Some(0), "{said}");
     writes_work_again(&server).await;
     assert_eq!(server.post("/vector?collection=new", json!({"id": "x", "vector": [1, 1]})).await.0, 200);
     assert!(server.terminate().await.success());
-    assert_eq!(count(&serve(&data, "0"), "default").await, acknowledged as u64);
+    assert_eq!(count(&serve(&data, "0"), "default").await, acknowledged as u64 + 1);
 }
 
 #[tokio::test]
