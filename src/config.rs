@@ -14,6 +14,11 @@ pub struct Config {
     #[arg(long, env = "VECTRON_DATA", default_value = "data", value_name = "FOLDER")]
     pub data: PathBuf,
 
+    /// Bytes of the data's disk that are kept free: with less, upserts and new collections are refused (DISK_LOW), while
+    /// reads, searches and deletes go on; 0: none.
+    #[arg(long, env = "VECTRON_DISK_FREE_BYTES_MIN", default_value_t = 256 << 20, value_name = "BYTES")]
+    pub disk_free_bytes_min: u64,
+
     /// Searches that run at once on threads of their own; 0: one for each core.
     #[arg(long, env = "VECTRON_SEARCH_THREADS", default_value_t = 0, value_name = "COUNT")]
     pub search_threads: usize,

@@ -21,9 +21,16 @@ use vectron_embedding::{EmbeddingService, shutdown};
 
 use crate::api::{self, Handlers, SearchPool};
 use crate::config::Config;
-use crate::database::{Database, OpenReport};
+use crate::database::{CatalogueError, Database, DatabaseError, OpenReport};
 use crate::distance::kernels;
 use crate::embedding::{EmbeddingClient, InputType};
+use crate::storage::log::LogError;
+
+/// How soon readiness follows the state of the logs.
+const READINESS_PERIOD: Duration = Duration::from_millis(250);
+
+/// About a damaged log.
+const WHAT_TO_DO: &str = "restore a backup, or stop the server and see `vectron repair`";
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
@@ -68,7 +75,7 @@ pub async fn run(config: Config) -> Result<(), AnyError> {
         None => None,
     };
 
-    let recovery = recover(config.data, handlers.clone(), health.clone());
+    let recovery = recover(config.data, config.disk_free_bytes_min, handlers.clone(), health.clone());
     let database = tokio::select! {
         recovered = recovery => Some(recovered?),
         () = &mut signal => None,
@@ -77,6 +84,7 @@ pub async fn run(config: Config) -> Result<(), AnyError> {
         task::spawn(announce(address, client));
         tokio::select! {
             () = &mut signal => {}
+            () = watch_readiness(&handlers, &health) => {}
             ended = &mut store.task => return Err(format!("the port was given up: {ended:?}").into()),
         }
     }
@@ -132,9 +140,20 @@ fn embedding_client(config: &Config, embedded: Option<&Embedded>) -> Result<Embe
 }
 
 /// Opens the database on a thread that may wait, and says what was found.
-async fn recover(data: PathBuf, handlers: Handlers, health: HealthReporter) -> Result<Arc<Database>, AnyError> {
+async fn recover(
+    data: PathBuf,
+    disk_free_bytes_min: u64,
+    handlers: Handlers,
+    health: HealthReporter,
+) -> Result<Arc<Database>, AnyError> {
     let started = Instant::now();
-    let (database, report) = task::spawn_blocking(move || Database::open(&data)).await??;
+    let (mut database, report) = match task::spawn_blocking(move || Database::open(&data)).await? {
+        Err(error @ DatabaseError::Catalogue(CatalogueError::Log(LogError::Damaged { .. }))) => {
+            return Err(format!("{error}; {WHAT_TO_DO}").into());
+        }
+        opened => opened?,
+    };
+    database.keep_free(disk_free_bytes_min);
     let database = Arc::new(database);
     tell(&report);
     handlers.set_ready(database.clone());
@@ -159,7 +178,7 @@ fn tell(report: &OpenReport) {
         );
     }
     for (name, reason) in &report.damaged {
-        tracing::error!("collection {name} is not served: {reason}");
+        tracing::error!("collection {name} is not served: {reason}; {WHAT_TO_DO}");
     }
     if let Some(count) = report.imported {
         tracing::info!("took in {count} vectors from index.json of earlier Vectron, as collection default");
@@ -167,8 +186,31 @@ fn tell(report: &OpenReport) {
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in api::SERVICES.into_iter().chain([""]) {
+    for service in api::SERVICES.into_iter().chain([api::READY, ""]) {
         health.set_service_status(service, status).await;
+    }
+}
+
+/// Readiness follows the logs: one that cannot be written to turns it off, until it is opened anew or dropped. The services
+/// go on, because reads do; so does liveness, because the restart is for an operator to decide. Never returns.
+async fn watch_readiness(handlers: &Handlers, health: &HealthReporter) {
+    let mut looks = tokio::time::interval(READINESS_PERIOD);
+    let mut was_ready = true;
+    loop {
+        looks.tick().await;
+        let readiness = handlers.readiness();
+        if readiness.is_ok() == was_ready {
+            continue;
+        }
+        was_ready = readiness.is_ok();
+        let status = match readiness {
+            Ok(()) => ServingStatus::Serving,
+            Err(error) => {
+                tracing::error!("not ready: {}; reads go on; look at the disk, then restart", error.message);
+                ServingStatus::NotServing
+            }
+        };
+        health.set_service_status(api::READY, status).await;
     }
 }
 

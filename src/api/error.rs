@@ -16,6 +16,9 @@ use crate::database::DatabaseError;
 use crate::embedding::EmbedError;
 use crate::storage::log::LogError;
 
+/// Room on the disk is rarely made faster.
+const LOW_SPACE_RETRY: Duration = Duration::from_secs(5);
+
 /// Declares the reasons with their codes, so that none can lack them.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $code:ident, $status:ident;)*) => {
@@ -96,6 +99,8 @@ reasons! {
     Overloaded = "OVERLOADED", ResourceExhausted, TOO_MANY_REQUESTS;
     /// The disk is full.
     NoSpaceLeft = "NO_SPACE_LEFT", ResourceExhausted, INSUFFICIENT_STORAGE;
+    /// The disk is nearly full: what is left is kept for what makes room.
+    DiskLow = "DISK_LOW", ResourceExhausted, INSUFFICIENT_STORAGE;
     /// The collection's log is damaged.
     CollectionDamaged = "COLLECTION_DAMAGED", DataLoss, INTERNAL_SERVER_ERROR;
     /// Writing to disk has failed, so the collection takes no more writes.
@@ -205,6 +210,8 @@ impl From<DatabaseError> for ApiError {
                 new(Reason::CollectionExists).with_resource("collection", name.as_str())
             }
             DatabaseError::Damaged { name, .. } => new(Reason::CollectionDamaged).with_resource("collection", name),
+            DatabaseError::LowSpace(_) => new(Reason::DiskLow).with_retry_after(LOW_SPACE_RETRY),
+            DatabaseError::ReadOnly { .. } => new(Reason::CollectionReadOnly),
             DatabaseError::TooMany => new(Reason::LimitReached),
             DatabaseError::RequestIdReused { .. } => new(Reason::RequestIdReused),
             DatabaseError::Collection(crate::collection::RecoverError::Refused(refusal)) => refusal.into(),

@@ -19,13 +19,16 @@ pub use handlers::{Handlers, SearchPool};
 /// The gRPC services by name, as the health service knows them.
 pub const SERVICES: [&str; 3] = ["vectron.v1.AdminService", "vectron.v1.CollectionService", "vectron.v1.VectorService"];
 
+/// What the health service calls readiness: recovery is done, everything can be written to, and the server is not stopping.
+/// The other names say whether the service answers at all.
+pub const READY: &str = "vectron.ready";
+
 /// Everything that the store answers on its port. The reporter says to health checks when it is ready.
 pub async fn router(handlers: Handlers) -> (axum::Router, HealthReporter) {
     let (reporter, health) = tonic_health::server::health_reporter();
-    for service in SERVICES {
+    for service in SERVICES.into_iter().chain([READY, ""]) {
         reporter.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
     }
-    reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     let grpc = grpc::routes(handlers.clone()).add_service(health).into_axum_router();
     let routes = rest::routes(handlers).merge(grpc.reset_fallback()).fallback(rest::fallback);
     // Outermost, so that what is counted is what clients see.

@@ -12,7 +12,7 @@ Exit codes:
   0  done
   1  failed: the server refused it, or a file could not be read or written
   2  wrong usage
-  3  done, but some lines were bad, or some ids do not exist
+  3  done, but some lines were bad, some ids do not exist, or a log is damaged
   4  no server can be reached
   130  interrupted";
 
@@ -25,7 +25,7 @@ pub enum Exit {
     Failed,
     /// The arguments make no sense together; clap answers the same to those that make none alone.
     Usage,
-    /// Done but for some lines that were bad, or ids that do not exist.
+    /// Done but for some lines that were bad, ids that do not exist, or logs that do not open.
     Incomplete,
     /// Nobody answers at the server's address.
     Unreachable,

@@ -1,4 +1,5 @@
-//! The command line: `serve` runs the server, every other command is a client that speaks gRPC to one.
+//! The command line: `serve` runs the server, every other command is a client that speaks gRPC to one; but `repair`, which
+//! reads the data folder itself.
 //!
 //! Results go to standard output, everything else to standard error (`console`). How a command ends is one table (`exit`).
 
@@ -15,6 +16,7 @@ mod id_list;
 mod import;
 mod npy;
 mod record_json;
+mod repair;
 mod search;
 mod serve;
 mod server_options;
@@ -32,7 +34,7 @@ const ABOUT: &str = "\
 Vectron, a text-native vector database: text goes in, ranked text comes out.
 
 Without a command it serves: the store on port 3000 and the embedding service on port 8000, each gRPC and REST. The \
-other commands speak to a server that runs (--server, or VECTRON_SERVER). Every option with an [env: …] can be given as \
+other commands speak to a server that runs (--server, or VECTRON_SERVER); `repair` needs one that does not. Every option with an [env: …] can be given as \
 an environment variable, or in a file `.env`. `vectron help COMMAND` explains a command, with examples.";
 
 const EXAMPLES: &str = "\
@@ -42,7 +44,8 @@ Examples:
   vectron search -c notes \"a sleeping pet\"       the nearest records
   vectron get -c notes 17                        one record as JSON
   vectron export -c notes -o notes.jsonl.gz      everything, to be imported again
-  vectron collections list                       what there is";
+  vectron collections list                       what there is
+  vectron repair                                 whether the data on disk are whole, without a server";
 
 /// Vectron, a text-native vector database: text goes in, ranked text comes out.
 #[derive(Parser)]
@@ -69,6 +72,7 @@ enum Command {
     Get(get::Get),
     Delete(delete::Delete),
     Collections(collections::Collections),
+    Repair(repair::Repair),
     Completions(completions::Completions),
     /// Measure a server under load, beside the most that its transport can carry
     Bench(bench::BenchCommand),
@@ -136,6 +140,7 @@ async fn run(command: Command) -> Ended {
         Command::Get(options) => get::run(options).await,
         Command::Delete(options) => delete::run(options).await,
         Command::Collections(options) => collections::run(options).await,
+        Command::Repair(options) => repair::run(options),
         Command::Completions(options) => completions::run(&options),
         Command::Bench(options) => options.run().await.map(|()| Exit::Done).map_err(Failure::new),
     }

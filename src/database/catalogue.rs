@@ -10,12 +10,14 @@ use uuid::Uuid;
 use crate::collection::{REVISION, RequestKey, RequestTable, Seen};
 use crate::pb::storage as pb;
 use crate::storage::fs::Fs;
-use crate::storage::log::{Durability, FileLog, Log, LogError, LogOptions, LogRecord, OpenError, TornTail};
+use crate::storage::log::{
+    Durability, Examined, FileLog, Log, LogError, LogOptions, LogRecord, OpenError, TornTail, examine as examine_log,
+};
 use crate::types::{CollectionName, Sequence};
 
 /// Which collections there are.
 pub(super) struct Catalogue {
-    log: FileLog,
+    log: Arc<FileLog>,
     names: Names,
 }
 
@@ -91,7 +93,12 @@ impl Catalogue {
                 return Err(CatalogueError::Record { sequence, reason });
             }
         };
-        Ok((Self { log, names }, torn_tail))
+        Ok((Self { log: Arc::new(log), names }, torn_tail))
+    }
+
+    /// Its log, to ask after its health while a create or drop has the catalogue.
+    pub fn log(&self) -> Arc<FileLog> {
+        self.log.clone()
     }
 
     /// Whether nothing was ever created.
@@ -125,6 +132,40 @@ impl Catalogue {
     pub fn health(&self) -> Result<(), LogError> {
         self.log.health()
     }
+}
+
+/// The names in a catalogue that nobody has open, as far as it can be read. Changes nothing.
+pub(super) fn examine(
+    fs: &dyn Fs,
+    folder: &Path,
+) -> Result<(BTreeMap<CollectionName, Uuid>, Examined), CatalogueError> {
+    let mut names = Names::default();
+    let replay = |record: LogRecord<'_>| {
+        let (change, _) = decode(record.payload)?;
+        names.apply(change, None);
+        Ok::<(), String>(())
+    };
+    match examine_log(fs, folder, &LogOptions::default(), replay) {
+        Ok(examined) => Ok((names.ids, examined)),
+        Err(OpenError::Log(error)) => Err(error.into()),
+        Err(OpenError::Replay { sequence, error: reason }) => Err(CatalogueError::Record { sequence, reason }),
+    }
+}
+
+/// Makes a catalogue that names these collections, in a folder that does not exist yet; durable when this returns.
+pub(super) fn write_new(
+    fs: Arc<dyn Fs>,
+    folder: &Path,
+    names: &BTreeMap<CollectionName, Uuid>,
+) -> Result<(), CatalogueError> {
+    let log = FileLog::create(fs, folder, LogOptions::default())?;
+    // An empty catalogue would pass for that of a first start, which takes in earlier Vectron's file.
+    let not_the_first = CatalogueChange::Dropped { id: Uuid::nil(), record_count: 0 };
+    let created = names.iter().map(|(name, id)| CatalogueChange::Created { id: *id, name: name.clone() });
+    let payloads = [not_the_first].into_iter().chain(created).map(|change| encode(&change, None)).collect();
+    log.append(payloads, Durability::Durable)?.wait()?;
+    log.close();
+    Ok(log.health()?)
 }
 
 impl Names {

@@ -14,6 +14,7 @@ pub mod benchmark;
 mod catalogue;
 mod legacy;
 mod raw_space;
+mod repair;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,15 +23,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use uuid::Uuid;
 
 use crate::collection::{Applied, Collection, Created, Operation, RecoverError, RequestKey, Seen};
-use crate::storage::fs::{Fs, RealFs};
+use crate::storage::fs::{Fs, RealFs, create_dir_durably};
 use crate::storage::lock::{DirectoryLock, LockError};
-use crate::storage::log::{Durability, LogError, LogOptions, TornTail};
+use crate::storage::log::{Durability, FileLog, Log, LogError, LogOptions, TornTail};
+use crate::storage::space::{LowSpace, SpaceGuard};
 use crate::types::CollectionName;
 use crate::types::limits::COLLECTIONS_MAX;
 pub use catalogue::CatalogueError;
 use catalogue::{Catalogue, CatalogueAnswer, CatalogueChange};
 pub use legacy::LegacyError;
 pub use raw_space::raw_space;
+pub use repair::{LogFound, LogState, Mending, Owner, RepairOptions, repair};
 
 /// An open data folder.
 pub struct Database {
@@ -40,6 +43,8 @@ pub struct Database {
     catalogue: Mutex<Catalogue>,
     /// Held for a look-up or an exchange only.
     entries: RwLock<BTreeMap<CollectionName, Entry>>,
+    catalogue_log: Arc<FileLog>,
+    space: SpaceGuard,
     /// Released when the database is dropped, after the collections are closed.
     _lock: DirectoryLock,
 }
@@ -132,6 +137,17 @@ pub enum DatabaseError {
         /// What was refused.
         error: Box<RecoverError>,
     },
+    /// The disk is nearly full.
+    #[error(transparent)]
+    LowSpace(#[from] LowSpace),
+    /// A write or a sync has failed, so nothing more is written to it.
+    #[error("{what} takes no writes: {error}")]
+    ReadOnly {
+        /// What.
+        what: String,
+        /// The first failure.
+        error: LogError,
+    },
     /// There are as many collections as a server takes.
     #[error("a server has at most {COLLECTIONS_MAX} collections")]
     TooMany,
@@ -156,7 +172,9 @@ impl Database {
     /// As `open`, with the logs on another file system; the lock is on the real one.
     fn open_on(fs: Arc<dyn Fs>, folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
         let io = |error| DatabaseError::Io { path: folder.to_owned(), error };
-        fs.create_dir_all(&folder.join("collections")).map_err(io)?;
+        // First by itself: where it is there already, its own name may not be durable yet.
+        create_dir_durably(&*fs, folder).map_err(io)?;
+        create_dir_durably(&*fs, &folder.join("collections")).map_err(io)?;
         let lock = DirectoryLock::acquire(folder)?;
         benchmark::remove_leftovers(folder);
         let collection_count = collection_folders(&*fs, folder)?.len();
@@ -164,7 +182,9 @@ impl Database {
         let is_first_start = catalogue.is_new();
         let database = Self {
             folder: folder.to_owned(),
+            space: SpaceGuard::new(fs.clone(), folder, 0),
             fs,
+            catalogue_log: catalogue.log(),
             catalogue: Mutex::new(catalogue),
             entries: RwLock::default(),
             _lock: lock,
@@ -183,6 +203,29 @@ impl Database {
             }
         }
         Ok((database, report))
+    }
+
+    /// From now on keeps so many bytes of the disk free: what would leave less is refused. Nothing is kept free until then.
+    pub fn keep_free(&mut self, bytes: u64) {
+        self.space = SpaceGuard::new(self.fs.clone(), &self.folder, bytes);
+    }
+
+    /// Whether so many bytes may be written now. To be asked before an upsert; making a collection asks by itself, and
+    /// what makes room, or little, need not ask.
+    pub fn admit(&self, bytes: u64) -> Result<(), DatabaseError> {
+        Ok(self.space.admit(bytes)?)
+    }
+
+    /// Whether everything that is served can be written to; else the first log that cannot.
+    pub fn health(&self) -> Result<(), DatabaseError> {
+        let read_only = |what: String| move |error| DatabaseError::ReadOnly { what, error };
+        self.catalogue_log.health().map_err(read_only("the catalogue".to_owned()))?;
+        for (name, entry) in self.entries().iter() {
+            if let Entry::Open(collection) = entry {
+                collection.health().map_err(read_only(format!("collection {name}")))?;
+            }
+        }
+        Ok(())
     }
 
     /// An open collection.
@@ -265,6 +308,7 @@ impl Database {
         if self.entries().len() >= COLLECTIONS_MAX {
             return Err(DatabaseError::TooMany);
         }
+        self.admit(0)?;
         let id = Uuid::new_v4();
         let folder = self.collection_folder(id);
         let made = Collection::create(self.fs.clone(), &folder, LogOptions::default(), created)

@@ -5,6 +5,7 @@
 //! - [`sections`]: files that are written once, in sections that verify piece by piece.
 //! - [`manifest`]: one small message that is replaced as a whole.
 //! - [`lock`]: keeps a second process out of a folder.
+//! - [`space`]: keeps some of the disk free.
 //!
 //! Knows nothing about vectors: records are bytes, `collection::op` gives them meaning. The bytes on disk are described
 //! in `docs/data_format.md`.
@@ -14,3 +15,4 @@ pub mod lock;
 pub mod log;
 pub mod manifest;
 pub mod sections;
+pub mod space;

@@ -114,6 +114,8 @@ impl Handlers {
             search_count: params.search_count as usize,
             test_persistence: params.test_persistence,
         };
+        // As numbers of four bytes, in three collections.
+        self.admit(components as usize * 4 * 3)?;
         let folder = self.database()?.folder().to_owned();
         let turn = self.benchmark.clone().try_lock_owned().map_err(|_| {
             ApiError::new(Reason::Overloaded, "a benchmark is running; two would measure each other")

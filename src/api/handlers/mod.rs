@@ -85,6 +85,14 @@ impl Handlers {
         self.database.get().is_some()
     }
 
+    /// Whether this server is to be given requests: its logs are read, all of them can be written, and it is not stopping.
+    pub fn readiness(&self) -> Result<(), ApiError> {
+        if *self.stopping.borrow() {
+            return Err(ApiError::new(Reason::NotReady, "the server is stopping"));
+        }
+        Ok(self.database()?.health()?)
+    }
+
     /// What was counted so far.
     pub fn figures(&self) -> &PrometheusHandle {
         &self.figures
@@ -95,6 +103,11 @@ impl Handlers {
             ApiError::new(Reason::NotReady, "the server is starting: it still reads its logs")
                 .with_retry_after(Duration::from_secs(1))
         })
+    }
+
+    /// Refuses a write that would leave too little room on the disk.
+    fn admit(&self, bytes: usize) -> Result<(), ApiError> {
+        Ok(self.database()?.admit(bytes as u64)?)
     }
 
     fn collection(&self, name: &str) -> Result<Arc<Collection>, ApiError> {

@@ -1,5 +1,7 @@
 //! Upsert: read, embed, place, append.
 
+use prost::Message;
+
 use crate::api::convert::{read_durability, read_model_id, read_records, read_request_key, refuse};
 use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::place::{Placement, texts_to_embed};
@@ -15,6 +17,7 @@ impl Handlers {
     /// `VectorService.Upsert`. Nothing is written, and nothing created, unless the whole batch is right.
     pub async fn upsert(&self, request: pb::UpsertRequest) -> Result<pb::UpsertResponse, ApiError> {
         let request_key = read_request_key(&request.request_id, &request)?;
+        let bytes = request.encoded_len();
         let durability = read_durability(request.durability)?;
         let name = read_name("collection", &request.collection)?;
         let model_id = read_model_id("model_id", &request.model_id)?;
@@ -31,6 +34,7 @@ impl Handlers {
             }
             return Ok(answer);
         }
+        self.admit(bytes)?;
         let view = existing.as_ref().map(|collection| collection.view()).unwrap_or_default();
         let model_id = if model_id.is_empty() { view.default_model_id() } else { &model_id };
         let texts = texts_to_embed(&records);

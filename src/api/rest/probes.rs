@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 
-use crate::api::error::{ApiError, Reason};
 use crate::api::handlers::Handlers;
 use crate::api::metrics;
 
@@ -13,11 +12,11 @@ pub async fn livez() -> (StatusCode, &'static str) {
     (StatusCode::OK, "ok\n")
 }
 
-/// Recovery is done.
+/// Recovery is done, everything can be written to, and the server is not about to stop.
 pub async fn readyz(State(handlers): State<Handlers>) -> Response {
-    match handlers.is_ready() {
-        true => (StatusCode::OK, "ok\n").into_response(),
-        false => ApiError::new(Reason::NotReady, "the server is starting: it still reads its logs").into_response(),
+    match handlers.readiness() {
+        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
+        Err(error) => error.into_response(),
     }
 }
 

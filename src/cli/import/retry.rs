@@ -77,6 +77,13 @@ mod tests {
         assert!(is_temporary(&status(Code::Unavailable, "NOT_READY")));
         assert!(is_temporary(&status(Code::ResourceExhausted, "OVERLOADED")));
         assert!(is_temporary(&status(Code::ResourceExhausted, "CREDIT_EXCEEDED")));
+        let pause = ErrorDetails::with_retry_info(Some(Duration::from_secs(5)));
+        let low = Status::with_error_details(Code::ResourceExhausted, "x", {
+            let mut details = pause;
+            details.set_error_info("DISK_LOW", "vectron", HashMap::<String, String>::new());
+            details
+        });
+        assert!(is_temporary(&low), "an import goes on when there is room again");
         assert!(!is_temporary(&status(Code::ResourceExhausted, "NO_SPACE_LEFT")));
         assert!(!is_temporary(&status(Code::Aborted, "STREAM_TAKEN_OVER")));
         assert!(!is_temporary(&status(Code::NotFound, "COLLECTION_NOT_FOUND")));

@@ -36,6 +36,36 @@ pub trait Fs: Send + Sync {
     fn create_dir_all(&self, folder: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable: without it, a power cut can forget that a synced file exists.
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
+    /// What an ordinary process may still write to the disk of a folder.
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
+}
+
+/// Creates a folder, and the parents it needs, so that their names survive a power cut.
+pub fn create_dir_durably(fs: &dyn Fs, folder: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for ancestor in folder.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        if fs.exists(ancestor)? {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    fs.create_dir_all(folder)?;
+    let was_there = missing.is_empty();
+    // The folder itself may be there already without being durable, left by a creation that did not finish.
+    missing.extend(was_there.then_some(folder));
+    for created in missing.iter().rev() {
+        let parent = match created.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => continue,
+        };
+        match fs.sync_dir(parent) {
+            // A folder that was made for us, in one that we may not read.
+            Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// An open file. All positions are explicit; there is no cursor to share.

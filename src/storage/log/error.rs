@@ -119,6 +119,11 @@ impl LogError {
         Self::Damaged { file: file.to_owned(), offset, sequence, reason }
     }
 
+    /// Whether it is damage in this file.
+    pub(super) fn is_in(&self, path: &Path) -> bool {
+        matches!(self, Self::Damaged { file, .. } if file == path)
+    }
+
     /// For `map_err`: says what was tried, and on what.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Io { action, path: path.to_owned(), error: Arc::new(error) }

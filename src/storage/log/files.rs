@@ -66,16 +66,19 @@ pub(super) fn remove_temporary(fs: &dyn Fs, folder: &Path, temporary: &[PathBuf]
 /// A file and what it says of itself.
 pub(super) type Header = (PathBuf, FileHeader);
 
-/// Reads all headers and checks what no power cut can break.
-pub(super) fn read_headers(fs: &dyn Fs, paths: Vec<PathBuf>) -> Result<Vec<Header>, LogError> {
+/// Reads headers and checks what no power cut can break: all of them, or those before the first that does not hold, and
+/// what is wrong with it.
+pub(super) fn read_headers(fs: &dyn Fs, paths: &[PathBuf]) -> Result<(Vec<Header>, Option<LogError>), LogError> {
     let mut headers: Vec<Header> = Vec::with_capacity(paths.len());
     for path in paths {
         let named = path.file_name().and_then(|name| first_of(name.to_str()?)).unwrap_or_default();
-        let file = fs.open(&path).map_err(LogError::io("open", &path))?;
-        let header = match read_file_header(file.as_ref(), &path)? {
+        let file = fs.open(path).map_err(LogError::io("open", path))?;
+        let header = match read_file_header(file.as_ref(), path)? {
             Ok(header) => header,
-            Err(Defect::NewerFormat(found)) => return Err(newer_format(&path, found)),
-            Err(Defect::Broken(reason)) => return Err(LogError::damaged(&path, 0, named, reason)),
+            Err(Defect::NewerFormat(found)) => return Err(newer_format(path, found)),
+            Err(Defect::Broken(reason)) => {
+                return Ok((headers, Some(LogError::damaged(path, 0, named, reason))));
+            }
         };
         let mut reason = None;
         if header.first != named || named == Sequence::ZERO {
@@ -90,11 +93,11 @@ pub(super) fn read_headers(fs: &dyn Fs, paths: Vec<PathBuf>) -> Result<Vec<Heade
             }
         }
         if let Some(reason) = reason {
-            return Err(LogError::damaged(&path, 0, named, reason));
+            return Ok((headers, Some(LogError::damaged(path, 0, named, reason))));
         }
-        headers.push((path, header));
+        headers.push((path.clone(), header));
     }
-    Ok(headers)
+    Ok((headers, None))
 }
 
 /// Puts files to use.

@@ -10,8 +10,9 @@
 //! - After a failed write or sync the log is poisoned: it acknowledges nothing any more and never syncs again.
 //!
 //! How it is built: `format` has the bytes, `reader` verifies the groups of one file, `recover` puts the files of a
-//! folder together, `torn` judges a break, `writer` owns the file that grows, `state` and `commit` have the queue and
-//! the two threads, `tail` follows what is written. Knows nothing about what is in a record: see `collection::op`.
+//! folder together, `torn` judges a break, `repair` cuts a damaged log where its owner accepts the loss, `writer` owns
+//! the file that grows, `state` and `commit` have the queue and the two threads, `tail` follows what is written. Knows
+//! nothing about what is in a record: see `collection::op`.
 
 mod commit;
 mod completion;
@@ -22,6 +23,7 @@ mod format;
 mod options;
 mod reader;
 mod recover;
+mod repair;
 mod state;
 mod tail;
 #[cfg(test)]
@@ -34,6 +36,7 @@ pub use error::{LogError, OpenError};
 pub use file_log::FileLog;
 pub use options::LogOptions;
 pub use recover::OpenReport;
+pub use repair::{Damage, End, Examined, examine};
 pub use torn::TornTail;
 
 use crate::types::Sequence;

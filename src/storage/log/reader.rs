@@ -25,6 +25,15 @@ pub(super) enum Found {
     Break(String),
 }
 
+/// What the group headers behind a break say, those that verify at their place.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ahead {
+    /// The highest durable mark.
+    pub durable: Sequence,
+    /// The last record of any group.
+    pub last: Sequence,
+}
+
 /// The header of a file alone.
 pub(super) fn read_file_header(file: &dyn File, path: &Path) -> Result<Result<FileHeader, Defect>, LogError> {
     let bytes = file.len().map_err(LogError::io("read the length of", path))?.min(BLOCK_BYTES);
@@ -153,22 +162,25 @@ impl GroupReader {
         }
     }
 
-    /// The highest durable mark behind a break: of any group header that verifies at its place.
-    pub(super) fn highest_mark_ahead(&mut self) -> Result<Sequence, LogError> {
-        let mut highest = Sequence::ZERO;
+    /// Looks at every place behind a break where a group may begin.
+    pub(super) fn look_ahead(&mut self) -> Result<Ahead, LogError> {
+        let mut ahead = Ahead::default();
         let mut offset = self.offset;
         while offset + GROUP_HEADER_BYTES as u64 <= self.window.file_bytes {
             let header = self.window.get(offset..offset + GROUP_HEADER_BYTES as u64);
             let header = header.map_err(LogError::io("read", &self.path))?;
             let place = Place { log_id: self.log_id, file_number: self.file_number, offset };
             match GroupHeader::decode(header, place) {
-                Ok(group) => highest = highest.max(group.durable),
+                Ok(group) => {
+                    ahead.durable = ahead.durable.max(group.durable);
+                    ahead.last = ahead.last.max(Sequence(group.end().0.saturating_sub(1)));
+                }
                 Err(Defect::NewerFormat(found)) => return Err(newer_format(&self.path, found)),
                 Err(Defect::Broken(_)) => {}
             }
             offset += BLOCK_BYTES;
         }
-        Ok(highest)
+        Ok(ahead)
     }
 
     /// Where the last byte that is not zero ends, from the next group on; at least where the next group starts.

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{self, LogFile};
+use super::files::{self, Header, LogFile};
 use super::format::{BLOCK_BYTES, FileHeader, LogId};
 use super::reader::{Found, GroupReader};
 use super::torn::{Break, TornTail};
@@ -58,43 +58,23 @@ pub(super) fn recover<E>(
     if paths.is_empty() {
         return Err(LogError::Missing { folder: folder.to_owned() }.into());
     }
-    let headers = files::read_headers(fs, paths)?;
+    let (headers, broken_header) = files::read_headers(fs, &paths)?;
+    if let Some(error) = broken_header {
+        return Err(error.into());
+    }
     let (first_path, first) = &headers[0];
     if options.first_needed != Sequence::ZERO && options.first_needed < first.first {
         let reason = format!("the log begins at sequence {}, earlier files are missing", first.first);
         return Err(LogError::damaged(first_path, 0, options.first_needed, reason).into());
     }
 
-    let mut scan = Scan {
-        next: first.first,
-        chain: Some(first.chain),
-        marked: Sequence::ZERO,
-        fence: 0,
-        records: 0,
-        unsynced: Vec::new(),
-        replay,
-    };
-    let mut offset = BLOCK_BYTES;
-    let mut broken_at = None;
-    for (index, (path, header)) in headers.iter().enumerate() {
-        if let Some(reason) = scan.begin_file(path, header)? {
-            // The file before ended too early, at an end that looked like the end of the log.
-            broken_at = Some((index - 1, reason));
-            break;
-        }
-        let mut reader = GroupReader::open(fs, path, header.log_id, header.number)?;
-        let broken = scan.read_file(&mut reader)?;
-        offset = reader.offset();
-        if let Some(reason) = broken {
-            broken_at = Some((index, reason));
-            break;
-        }
-    }
+    let mut scan = Scan::new(first, replay);
+    let (offset, broken_at) = scan.read_files(fs, &headers)?;
 
     let mut kept = headers.len();
     let mut torn_tail = None;
     match broken_at {
-        Some((index, reason)) => {
+        Some(Stop { index, reason }) => {
             let torn = Break { folder, headers: &headers, index, offset, sequence: scan.next };
             torn.judge(fs, options, reason)?;
             torn_tail = Some(torn.cut_off(fs)?);
@@ -125,20 +105,61 @@ pub(super) fn recover<E>(
     })
 }
 
+/// Where reading ended before the end of the log.
+pub(super) struct Stop {
+    /// The file.
+    pub index: usize,
+    /// What was found.
+    pub reason: String,
+}
+
 /// The state of reading: what should come next, and what was learnt.
-struct Scan<R> {
-    next: Sequence,
+pub(super) struct Scan<R> {
+    pub next: Sequence,
     chain: Option<u32>,
     marked: Sequence,
     fence: u64,
-    records: u64,
+    pub records: u64,
     /// Files with the last sequence each of them holds.
     unsynced: Vec<(PathBuf, Sequence)>,
     replay: R,
 }
 
 impl<R> Scan<R> {
-    fn last(&self) -> Sequence {
+    pub(super) fn new(first: &FileHeader, replay: R) -> Self {
+        Self {
+            next: first.first,
+            chain: Some(first.chain),
+            marked: Sequence::ZERO,
+            fence: 0,
+            records: 0,
+            unsynced: Vec::new(),
+            replay,
+        }
+    }
+
+    /// Replays files that follow each other; also returns where the next group would be in the last one that was read.
+    pub(super) fn read_files<E>(&mut self, fs: &dyn Fs, headers: &[Header]) -> Result<(u64, Option<Stop>), OpenError<E>>
+    where
+        R: FnMut(LogRecord<'_>) -> Result<(), E>,
+    {
+        let mut offset = BLOCK_BYTES;
+        for (index, (path, header)) in headers.iter().enumerate() {
+            if let Some(reason) = self.begin_file(path, header)? {
+                // The file before ended too early, at an end that looked like the end of the log.
+                return Ok((offset, Some(Stop { index: index - 1, reason })));
+            }
+            let mut reader = GroupReader::open(fs, path, header.log_id, header.number)?;
+            let broken = self.read_file(&mut reader)?;
+            offset = reader.offset();
+            if let Some(reason) = broken {
+                return Ok((offset, Some(Stop { index, reason })));
+            }
+        }
+        Ok((offset, None))
+    }
+
+    pub(super) fn last(&self) -> Sequence {
         Sequence(self.next.0 - 1) // sequences begin at 1, which read_headers has checked
     }
 

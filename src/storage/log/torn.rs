@@ -40,10 +40,10 @@ impl Break<'_> {
 
     /// It is damage if anybody knows that the sequence was durable: a mark behind the break, or the caller.
     pub(super) fn judge(&self, fs: &dyn Fs, options: &LogOptions, found: String) -> Result<(), LogError> {
-        let mut durable = options.known_durable.max(self.reader(fs)?.highest_mark_ahead()?);
+        let mut durable = options.known_durable.max(self.reader(fs)?.look_ahead()?.durable);
         for (path, header) in &self.headers[self.index + 1..] {
             let mut reader = GroupReader::open(fs, path, header.log_id, header.number)?;
-            durable = durable.max(header.durable).max(reader.highest_mark_ahead()?);
+            durable = durable.max(header.durable).max(reader.look_ahead()?.durable);
         }
         if durable < self.sequence {
             return Ok(());

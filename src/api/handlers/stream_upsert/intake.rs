@@ -119,6 +119,7 @@ impl Session {
         }
         let bytes = frame.encoded_len();
         self.check_credit(bytes)?;
+        self.handlers.admit(bytes)?;
         // Waited for in turn with all other streams; meanwhile nothing more is read of this one.
         let budget = tokio::select! {
             budget = self.handlers.streams.budget.clone().acquire_many_owned(bytes as u32) => budget,

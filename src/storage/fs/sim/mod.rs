@@ -51,6 +51,8 @@ struct State {
     stop_at: Option<u64>,
     stopped: bool,
     failures: Vec<(Call, io::ErrorKind)>,
+    /// What the disk says is free; more than anybody writes where nobody has set it.
+    free_bytes: Option<u64>,
 }
 
 /// What a call that has begun should do.
@@ -75,6 +77,11 @@ impl SimFs {
     /// Lets the next call of a kind fail without any effect. Several failures of one kind are taken one by one.
     pub fn fail_next(&self, call: Call, error: io::ErrorKind) {
         self.lock().failures.push((call, error));
+    }
+
+    /// What the disk says is free from now on. It stores more all the same: see [`SimFs::fail_next`] for one that is full.
+    pub fn set_free_bytes(&self, bytes: u64) {
+        self.lock().free_bytes = Some(bytes);
     }
 
     /// How many calls of a kind were made, failed ones included.
@@ -188,6 +195,11 @@ impl Fs for SimFs {
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {
         self.change(Call::SyncDir, |disk| disk.sync_folder(folder))
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        self.read(|_| Ok(()))?;
+        Ok(self.lock().free_bytes.unwrap_or(1 << 50))
     }
 }
 

@@ -74,6 +74,9 @@ impl Fs for SlowSyncs {
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {
         self.disk.sync_dir(folder)
     }
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
+        self.disk.free_bytes(folder)
+    }
 }
 
 impl File for SlowFile {

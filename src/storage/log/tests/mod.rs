@@ -8,6 +8,7 @@ mod damage;
 mod faults;
 mod gate;
 mod model;
+mod repair;
 mod torn;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The data folder: creating, dropping, restarts, damage, and earlier Vectron's file.
 
+mod repair;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -7,7 +9,7 @@ use super::*;
 use crate::collection::{Change, Content, Operation, RecordWritten, Upserted};
 use crate::storage::fs::{Call, SimFs};
 use crate::storage::log::Durability;
-use crate::types::{Dimension, RecordId, Vector};
+use crate::types::{Dimension, RecordId, Sequence, Vector};
 
 fn name(name: &str) -> CollectionName {
     CollectionName::new(name).unwrap()
@@ -234,4 +236,36 @@ fn after_a_create_that_failed_the_folder_is_left_to_the_next_start() {
     assert_eq!(count(&fs), 1);
     assert!(matches!(database.get("new"), Err(DatabaseError::NotFound { .. })));
     assert!(database.close(), "the logs that are served are whole");
+}
+
+#[test]
+fn with_little_room_on_the_disk_no_collection_is_made_and_a_retry_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let fs = SimFs::new();
+    let (mut database, _) = Database::open_on(Arc::new(fs.clone()), folder.path()).unwrap();
+    database.create(&name("before"), Created::default(), key("r", 1)).unwrap();
+    fs.set_free_bytes(999);
+    database.keep_free(1_000);
+    let refused = database.create(&name("new"), Created::default(), None);
+    assert!(matches!(refused, Err(DatabaseError::LowSpace(LowSpace { free_bytes: 999, .. }))));
+    database.create(&name("before"), Created::default(), key("r", 1)).unwrap();
+    fill(&database.get("before").unwrap(), 1);
+    database.drop_collection("before", None).unwrap();
+}
+
+#[test]
+fn a_log_that_takes_no_writes_is_named_until_its_collection_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let fs = SimFs::new();
+    let (database, _) = Database::open_on(Arc::new(fs.clone()), folder.path()).unwrap();
+    database.create(&name("good"), Created::default(), None).unwrap();
+    let bad = database.create(&name("bad"), Created::default(), None).unwrap();
+    database.health().unwrap();
+    fs.fail_next(Call::Write, std::io::ErrorKind::Other);
+    let answer = bad.submit(Operation::new(Change::Deleted(Vec::new())), Durability::Durable).unwrap();
+    answer.blocking_recv().unwrap().unwrap_err();
+    let error = database.health().unwrap_err().to_string();
+    assert!(error.starts_with("collection bad takes no writes: ") && error.contains("cannot write"), "{error}");
+    database.drop_collection("bad", None).unwrap();
+    database.health().unwrap();
 }

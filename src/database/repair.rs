@@ -1,0 +1,299 @@
+//! Examines every log of a data folder that no server uses, and mends what is damaged where the loss is accepted.
+//!
+//! The log of a collection is cut at its break (`storage::log::Damage`). The catalogue is not cut but written anew from what
+//! can be read of it: a collection that nothing would name any more would be removed at the next start, so it gets
+//! a name of its own, `recovered-…`. The damaged catalogue is kept aside. Two renames put the new one in place; where the power
+//! goes between them, the next repair finishes it, and a start refuses to begin an empty catalogue.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{CatalogueError, DatabaseError, catalogue, collection_folders};
+use crate::collection::{DecodeError, Operation};
+use crate::storage::fs::{Fs, RealFs};
+use crate::storage::lock::DirectoryLock;
+use crate::storage::log::{Damage, End, Examined, LogError, LogOptions, OpenError, examine};
+use crate::types::CollectionName;
+
+/// The new catalogue, until it is in place.
+const CATALOGUE_NEW: &str = "catalogue-repaired";
+
+/// What to repair, and how far to go.
+#[derive(Debug, Clone)]
+pub struct RepairOptions {
+    /// This collection alone; else every collection and the catalogue.
+    pub collection: Option<CollectionName>,
+    /// Mend what is damaged, and lose what cannot be read. Without it nothing is changed.
+    pub accept_loss: bool,
+    /// For the names of folders: seconds since the Unix epoch.
+    pub now_unix_s: u64,
+}
+
+/// A log and how it was found.
+#[derive(Debug)]
+pub struct LogFound {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// How it was found.
+    pub state: LogState,
+}
+
+/// Whose a log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// The database's.
+    Catalogue,
+    /// A collection's.
+    Collection(CollectionName),
+    /// A collection's whose name cannot be read.
+    Unnamed(Uuid),
+}
+
+/// How a log was found.
+#[derive(Debug)]
+pub enum LogState {
+    /// Whole.
+    Whole {
+        /// Operations in it.
+        records: u64,
+    },
+    /// Torn by a power cut; the next start cuts off what was never known to be durable.
+    Torn {
+        /// The file.
+        file: PathBuf,
+        /// Where the torn part begins.
+        offset: u64,
+    },
+    /// Damaged.
+    Damaged {
+        /// Operations before the break.
+        records: u64,
+        /// The break.
+        damage: Damage,
+        /// What was done about it.
+        mending: Mending,
+    },
+    /// It cannot be read, or not be understood; nothing can be said about what is in it.
+    Unreadable {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What was done about a damaged log.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Mending {
+    /// Nothing, because nobody has accepted the loss.
+    NotAsked,
+    /// Nothing, because nothing would be left to open.
+    Hopeless,
+    /// It opens again.
+    Done {
+        /// Where what was damaged is kept.
+        aside: PathBuf,
+        /// Collections that nothing named any more, under the names that they have now.
+        named_anew: Vec<CollectionName>,
+    },
+}
+
+impl LogState {
+    /// Whether the log opens now.
+    pub fn opens(&self) -> bool {
+        match self {
+            Self::Whole { .. } | Self::Torn { .. } => true,
+            Self::Damaged { mending, .. } => matches!(mending, Mending::Done { .. }),
+            Self::Unreadable { .. } => false,
+        }
+    }
+}
+
+/// Examines the logs of a folder, and mends them if that is asked for. The catalogue comes first. A server that uses the folder
+/// keeps this out, and this keeps servers out.
+pub fn repair(folder: &Path, options: &RepairOptions) -> Result<Vec<LogFound>, DatabaseError> {
+    let collections = folder.join("collections");
+    // A folder that was named wrongly must not become a data folder.
+    if !collections.is_dir() {
+        let error = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no data of Vectron here");
+        return Err(DatabaseError::Io { path: folder.to_owned(), error });
+    }
+    let _lock = DirectoryLock::acquire(folder)?;
+    repair_on(Arc::new(RealFs), folder, options)
+}
+
+pub(super) fn repair_on(
+    fs: Arc<dyn Fs>,
+    folder: &Path,
+    options: &RepairOptions,
+) -> Result<Vec<LogFound>, DatabaseError> {
+    let place = Place { fs, folder };
+    if options.accept_loss {
+        place.finish_catalogue()?;
+    }
+    let (names, found) = place.catalogue(options)?;
+    if let Some(name) = &options.collection {
+        let Some(&id) = names.get(name) else {
+            let existing = names.keys().take(10).map(CollectionName::to_string).collect();
+            return Err(DatabaseError::NotFound { name: name.to_string(), existing });
+        };
+        let log = place.collection(Owner::Collection(name.clone()), id, options)?;
+        // A catalogue that does not open is told, though it is not what was asked for.
+        return Ok(found.into_iter().filter(|found| !found.state.opens()).chain([log]).collect());
+    }
+    let mut all = Vec::from_iter(found);
+    let named = names.iter().map(|(name, id)| (Owner::Collection(name.clone()), *id));
+    let catalogue_opens = all.iter().all(|found| found.state.opens());
+    // What a whole catalogue does not name was never finished, or was dropped.
+    let unnamed = place.ids()?.into_iter().filter(|id| !catalogue_opens && !names.values().any(|named| named == id));
+    for (owner, id) in named.chain(unnamed.map(|id| (Owner::Unnamed(id), id))) {
+        all.push(place.collection(owner, id, options)?);
+    }
+    Ok(all)
+}
+
+struct Place<'a> {
+    fs: Arc<dyn Fs>,
+    folder: &'a Path,
+}
+
+impl Place<'_> {
+    /// The names that can be read and, where there is one, the state of the catalogue.
+    fn catalogue(
+        &self,
+        options: &RepairOptions,
+    ) -> Result<(BTreeMap<CollectionName, Uuid>, Option<LogFound>), DatabaseError> {
+        let folder = self.folder.join("catalogue");
+        let mut names = BTreeMap::new();
+        let state = match catalogue::examine(&*self.fs, &folder) {
+            Ok((mut readable, examined)) => {
+                let state = match examined.end {
+                    End::Damaged(damage) => {
+                        let mending = if options.accept_loss && options.collection.is_none() {
+                            self.write_catalogue_anew(&mut readable, options.now_unix_s)?
+                        } else {
+                            Mending::NotAsked
+                        };
+                        LogState::Damaged { records: examined.records, damage, mending }
+                    }
+                    _ => not_damaged(examined),
+                };
+                names = readable;
+                state
+            }
+            // The very first start was cut short.
+            Err(CatalogueError::Log(LogError::Missing { .. })) if self.ids()?.is_empty() => return Ok((names, None)),
+            Err(error) if self.exists(&self.folder.join(CATALOGUE_NEW))? => {
+                let reason = format!("{error}: a repair was cut short, run it again with --accept-loss");
+                LogState::Unreadable { reason }
+            }
+            Err(error) => LogState::Unreadable { reason: error.to_string() },
+        };
+        Ok((names, Some(LogFound { owner: Owner::Catalogue, folder, state })))
+    }
+
+    fn collection(&self, owner: Owner, id: Uuid, options: &RepairOptions) -> Result<LogFound, DatabaseError> {
+        let collection = self.folder.join("collections").join(id.to_string());
+        let folder = collection.join("log");
+        let understood = |record: crate::storage::log::LogRecord<'_>| {
+            let _: Operation = Operation::decode(record.payload.to_vec().into())?;
+            Ok::<(), DecodeError>(())
+        };
+        let state = match examine(&*self.fs, &folder, &LogOptions::default(), understood) {
+            Ok(Examined { records, end: End::Damaged(damage), .. }) => {
+                // Without its first record, which creates it, no collection opens.
+                let mending = if records == 0 || !damage.can_be_cut() {
+                    Mending::Hopeless
+                } else if options.accept_loss {
+                    let aside = self.free_name(&collection, options.now_unix_s)?;
+                    damage.cut_off(&*self.fs, &folder, &aside)?;
+                    Mending::Done { aside, named_anew: Vec::new() }
+                } else {
+                    Mending::NotAsked
+                };
+                LogState::Damaged { records, damage, mending }
+            }
+            Ok(examined) => not_damaged(examined),
+            Err(OpenError::Log(error)) => LogState::Unreadable { reason: error.to_string() },
+            Err(OpenError::Replay { sequence, error }) => {
+                LogState::Unreadable { reason: format!("record {sequence}: {error}") }
+            }
+        };
+        Ok(LogFound { owner, folder, state })
+    }
+
+    /// Adds names for the folders that have none, leaves out names without a folder, and puts a catalogue of what is
+    /// left in the place of the damaged one.
+    fn write_catalogue_anew(
+        &self,
+        names: &mut BTreeMap<CollectionName, Uuid>,
+        now_unix_s: u64,
+    ) -> Result<Mending, DatabaseError> {
+        let ids = self.ids()?;
+        // What was dropped behind the break.
+        names.retain(|_, id| ids.contains(id));
+        let mut named_anew = Vec::new();
+        for id in ids {
+            if names.values().any(|named| *named == id) {
+                continue;
+            }
+            let name =
+                CollectionName::new(&format!("recovered-{}", id.simple())).expect("a UUID has no odd characters");
+            names.insert(name.clone(), id);
+            named_anew.push(name);
+        }
+        let new = self.folder.join(CATALOGUE_NEW);
+        if self.exists(&new)? {
+            self.fs.remove_dir_all(&new).map_err(|error| self.io(&new, error))?;
+        }
+        catalogue::write_new(self.fs.clone(), &new, names)?;
+        let aside = self.free_name(self.folder, now_unix_s)?;
+        self.rename(&self.folder.join("catalogue"), &aside)?;
+        self.finish_catalogue()?;
+        Ok(Mending::Done { aside, named_anew })
+    }
+
+    /// Puts a new catalogue in place where there is no other. The old one goes only after the new one is whole.
+    fn finish_catalogue(&self) -> Result<(), DatabaseError> {
+        let (new, catalogue) = (self.folder.join(CATALOGUE_NEW), self.folder.join("catalogue"));
+        if self.exists(&new)? && !self.exists(&catalogue)? { self.rename(&new, &catalogue) } else { Ok(()) }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DatabaseError> {
+        self.fs.rename(from, to).map_err(|error| self.io(from, error))?;
+        self.fs.sync_dir(self.folder).map_err(|error| self.io(self.folder, error))
+    }
+
+    fn free_name(&self, folder: &Path, now_unix_s: u64) -> Result<PathBuf, DatabaseError> {
+        let mut number = now_unix_s;
+        loop {
+            let path = folder.join(format!("damaged-{number}"));
+            if !self.exists(&path)? {
+                return Ok(path);
+            }
+            number += 1;
+        }
+    }
+
+    fn ids(&self) -> Result<Vec<Uuid>, DatabaseError> {
+        collection_folders(&*self.fs, self.folder)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool, DatabaseError> {
+        self.fs.exists(path).map_err(|error| self.io(path, error))
+    }
+
+    fn io(&self, path: &Path, error: std::io::Error) -> DatabaseError {
+        DatabaseError::Io { path: path.to_owned(), error }
+    }
+}
+
+fn not_damaged(examined: Examined) -> LogState {
+    match examined.end {
+        End::Torn { file, offset } => LogState::Torn { file, offset },
+        _ => LogState::Whole { records: examined.records },
+    }
+}

@@ -1,0 +1,187 @@
+//! Repair of a data folder with damaged logs.
+
+use super::*;
+use crate::database::repair::repair_on;
+
+const BLOCK: usize = 4096;
+
+fn options(accept_loss: bool) -> RepairOptions {
+    RepairOptions { collection: None, accept_loss, now_unix_s: 7 }
+}
+
+fn flip(file: &Path, at: usize) {
+    let mut bytes = fs::read(file).unwrap();
+    bytes[at] ^= 0x10;
+    fs::write(file, bytes).unwrap();
+}
+
+/// Every file below a folder, with its bytes.
+fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(tree(&path));
+        } else if !path.ends_with("LOCK") {
+            files.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+/// Collections `a` with 20 records and `b` with 1, closed; and the folder of `a`.
+fn two_collections(folder: &Path) -> PathBuf {
+    let (database, _) = open(folder);
+    fill(&database.create(&name("a"), Created::default(), None).unwrap(), 20);
+    let a = log_files(folder).remove(0);
+    fill(&database.create(&name("b"), Created::default(), None).unwrap(), 1);
+    a
+}
+
+fn state<'a>(found: &'a [LogFound], owner: &Owner) -> &'a LogState {
+    &found.iter().find(|log| log.owner == *owner).unwrap().state
+}
+
+fn mending<'a>(found: &'a [LogFound], owner: &Owner) -> &'a Mending {
+    match state(found, owner) {
+        LogState::Damaged { mending, .. } => mending,
+        other => panic!("not damaged: {other:?}"),
+    }
+}
+
+#[test]
+fn a_damaged_collection_is_told_and_nothing_is_changed_until_the_loss_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = two_collections(folder.path());
+    flip(&log, 12 * BLOCK + 60); // the eleventh record after the one that creates it
+    let before = tree(folder.path());
+    let a = Owner::Collection(name("a"));
+
+    let found = repair(folder.path(), &options(false)).unwrap();
+    assert_eq!(tree(folder.path()), before);
+    assert_eq!(found.len(), 3);
+    assert_eq!(found.iter().filter(|log| !log.state.opens()).count(), 1);
+    let LogState::Damaged { records: 11, damage, mending: Mending::NotAsked } = state(&found, &a) else {
+        panic!("{:?}", state(&found, &a))
+    };
+    assert_eq!((&damage.file, damage.offset, damage.sequence), (&log, 12 * BLOCK as u64, Sequence(12)));
+    assert_eq!(damage.records_lost(), 10);
+
+    // Of one collection alone.
+    let one = |name| RepairOptions { collection: Some(name), ..options(true) };
+    let found = repair(folder.path(), &one(name("b"))).unwrap();
+    assert!(found.len() == 1 && found[0].state.opens());
+    assert_eq!(tree(folder.path()), before);
+    let missing = repair(folder.path(), &one(name("nothing"))).unwrap_err();
+    assert!(missing.to_string().contains("there are: a, b"), "{missing}");
+
+    let found = repair(folder.path(), &options(true)).unwrap();
+    let Mending::Done { aside, .. } = mending(&found, &a) else { panic!("not mended") };
+    assert_eq!(aside, &log.parent().unwrap().parent().unwrap().join("damaged-7"));
+    assert_eq!(fs::read(aside.join(log.file_name().unwrap())).unwrap(), before[&log]);
+    assert!(repair(folder.path(), &options(true)).unwrap().iter().all(|log| log.state.opens()));
+
+    let (database, report) = open(folder.path());
+    assert_eq!((report.damaged.len(), report.torn.len()), (0, 0));
+    assert_eq!(database.get("b").unwrap().view().record_count(), 1);
+    let collection = database.get("a").unwrap();
+    assert_eq!(collection.view().record_count(), 10);
+    fill(&collection, 20);
+    assert!(matches!(repair(folder.path(), &options(true)), Err(DatabaseError::Locked(_))), "while it is served");
+    drop((collection, database));
+    assert_eq!(open(folder.path()).1.records, 21);
+}
+
+#[test]
+fn a_collection_whose_first_record_is_lost_is_left_as_it_is() {
+    for at in [20, BLOCK + 60] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = two_collections(folder.path());
+        flip(&log, at);
+        let before = tree(folder.path());
+        let found = repair(folder.path(), &options(true)).unwrap();
+        assert_eq!(mending(&found, &Owner::Collection(name("a"))), &Mending::Hopeless, "byte {at}");
+        assert_eq!(tree(folder.path()), before);
+        let (database, _) = open(folder.path());
+        database.drop_collection("a", None).unwrap();
+    }
+}
+
+#[test]
+fn a_collection_is_empty_where_only_the_record_that_creates_it_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = two_collections(folder.path());
+    flip(&log, 2 * BLOCK + 60);
+    repair(folder.path(), &options(true)).unwrap();
+    let (database, report) = open(folder.path());
+    assert!(report.damaged.is_empty());
+    assert_eq!(database.get("a").unwrap().view().record_count(), 0);
+}
+
+#[test]
+fn a_damaged_catalogue_is_written_anew_and_no_collection_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    two_collections(folder.path());
+    let catalogue = folder.path().join("catalogue").join("00000000000000000001.log");
+    flip(&catalogue, 2 * BLOCK + 60); // the creation of `b`
+    let before = tree(folder.path());
+    assert!(matches!(Database::open(folder.path()), Err(DatabaseError::Catalogue(_))));
+
+    let found = repair(folder.path(), &options(false)).unwrap();
+    assert_eq!(tree(folder.path()), before);
+    assert!(matches!(found[0].state, LogState::Damaged { records: 1, .. }), "{:?}", found[0]);
+    assert!(found.iter().any(|log| matches!(log.owner, Owner::Unnamed(_)) && log.state.opens()));
+
+    let found = repair(folder.path(), &options(true)).unwrap();
+    let Mending::Done { aside, named_anew } = mending(&found, &Owner::Catalogue) else { panic!("not mended") };
+    assert_eq!(fs::read(aside.join("00000000000000000001.log")).unwrap(), before[&catalogue]);
+    let [recovered] = &named_anew[..] else { panic!("{named_anew:?}") };
+    let (database, report) = open(folder.path());
+    assert_eq!((report.collections, report.records), (2, 21));
+    assert_eq!(database.get("a").unwrap().view().record_count(), 20);
+    assert_eq!(database.get(recovered.as_str()).unwrap().view().record_count(), 1);
+}
+
+/// The power goes during each call of the repair; nothing that was there may be missing after the next one.
+#[test]
+fn a_repair_of_the_catalogue_can_be_cut_short_at_every_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalogue = folder.path().join("catalogue").join("00000000000000000001.log");
+    let damaged = || {
+        let fs = SimFs::new();
+        let (database, _) = Database::open_on(Arc::new(fs.clone()), folder.path()).unwrap();
+        for collection in ["a", "b", "c"] {
+            fill(&database.create(&name(collection), Created::default(), None).unwrap(), 2);
+        }
+        drop(database);
+        let file = fs.open(&catalogue).unwrap();
+        file.write_all_at(&[0xff; 8], 2 * BLOCK as u64 + 60).unwrap();
+        file.sync_data().unwrap();
+        fs
+    };
+    let fs = damaged();
+    let before = fs.calls_total();
+    repair_on(Arc::new(fs.clone()), folder.path(), &options(true)).unwrap();
+    let calls = fs.calls_total() - before;
+    assert!(calls > 5);
+    for call in 1..=calls {
+        let fs = damaged();
+        fs.stop_at(fs.calls_total() + call);
+        let _ = repair_on(Arc::new(fs.clone()), folder.path(), &options(true));
+        for seed in 0..4 {
+            let fs = fs.crash(seed);
+            repair_on(Arc::new(fs.clone()), folder.path(), &options(true)).unwrap();
+            let (database, report) = Database::open_on(Arc::new(fs), folder.path()).unwrap();
+            assert_eq!((report.collections, report.records), (3, 6), "call {call}, seed {seed}");
+            assert_eq!(database.get("a").unwrap().view().record_count(), 2);
+        }
+    }
+}
+
+#[test]
+fn a_folder_without_data_is_refused_and_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = repair(folder.path(), &options(true)).unwrap_err();
+    assert!(refused.to_string().contains("no data of Vectron"), "{refused}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
