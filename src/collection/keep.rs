@@ -24,6 +24,7 @@ use crate::collection::request::Remembered;
 use crate::collection::stream::StreamMark;
 use crate::collection::view::{SpaceNumber, View};
 use crate::collection::write::lock;
+use crate::index::graph::Residence;
 use crate::storage::fs::Fs;
 use crate::storage::log::Log;
 use crate::types::limits::REQUEST_IDS_MAX;
@@ -74,6 +75,7 @@ pub(super) struct Keeper {
     fs: Arc<dyn Fs>,
     folder: PathBuf,
     log: Arc<dyn Log>,
+    vectors: Residence,
     state: Mutex<State>,
     /// Told when a checkpoint was written, or could not be.
     changed: Condvar,
@@ -96,10 +98,10 @@ struct State {
 }
 
 impl Keeper {
-    pub fn new(fs: Arc<dyn Fs>, folder: &Path, log: Arc<dyn Log>, kept: Kept) -> Arc<Self> {
+    pub fn new(fs: Arc<dyn Fs>, folder: &Path, log: Arc<dyn Log>, kept: Kept, vectors: Residence) -> Arc<Self> {
         let state = State { kept_sequence: kept.sequence, ..State::default() };
         let (state, kept) = (Mutex::new(state), Mutex::new(kept));
-        Arc::new(Self { fs, folder: folder.to_owned(), log, state, changed: Condvar::new(), kept })
+        Arc::new(Self { fs, folder: folder.to_owned(), log, vectors, state, changed: Condvar::new(), kept })
     }
 
     /// Has a checkpoint written, in place of one that waits.
@@ -250,6 +252,11 @@ impl Keeper {
         for held in parts.segments().iter().filter(|held| held.live_count() > 0) {
             let files = self.files_of(kept, held.number, || {
                 let (rows_id, graph_id) = disk::write_segment(&*self.fs, &self.folder, held.number, &held.segment)?;
+                if self.vectors == Residence::Mapped
+                    && !disk::lie_in_file(&*self.fs, &self.folder, held.number, rows_id, &held.segment)
+                {
+                    tracing::warn!(folder = %self.folder.display(), "the vectors of a segment stay in memory: its file could not be mapped");
+                }
                 Ok(PartFiles { rows_id, graph_id: Some(graph_id) })
             })?;
             entries.push(entry(held.number, space, files, held.segment.row_count(), held.dead.iter().collect()));

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use crate::index::graph::Residence;
 pub use apply::{Applied, Outcome, Refusal};
 pub use memtable::Row;
 pub use op::{
@@ -37,7 +38,7 @@ pub use op::{
     RequestKey, StreamFrame, Updated, Upserted,
 };
 pub use plan::Plan;
-pub use recover::RecoverError;
+pub use recover::{CollectionOptions, RecoverError};
 pub use request::{RequestTable, Seen};
 pub use search::{Effort, Found, Search, SearchStats, has_direction};
 pub use statistics::Statistics;

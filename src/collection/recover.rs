@@ -68,11 +68,32 @@ impl RecoverError {
     }
 }
 
+/// How a collection is kept.
+#[derive(Clone, Debug, Default)]
+pub struct CollectionOptions {
+    /// Its log.
+    pub log: LogOptions,
+    /// Where the vectors of segments are.
+    pub vectors: Residence,
+}
+
+impl From<LogOptions> for CollectionOptions {
+    fn from(log: LogOptions) -> Self {
+        Self { log, ..Self::default() }
+    }
+}
+
 impl Collection {
     /// Makes a collection in a folder that does not exist yet, durably.
-    pub fn create(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions, created: Created) -> Result<Self, RecoverError> {
-        let log = FileLog::create(fs.clone(), &log_folder(folder), options)?;
-        let collection = start(fs, folder, log, Loaded::default())?;
+    pub fn create(
+        fs: Arc<dyn Fs>,
+        folder: &Path,
+        options: impl Into<CollectionOptions>,
+        created: Created,
+    ) -> Result<Self, RecoverError> {
+        let CollectionOptions { log, vectors } = options.into();
+        let log = FileLog::create(fs.clone(), &log_folder(folder), log)?;
+        let collection = start(fs, folder, log, Loaded::default(), vectors)?;
         let operation = Operation::new(Change::Created(created));
         let answer = collection.submit(operation, Durability::Durable)?;
         answer.blocking_recv().map_err(|_| LogError::Closed)???;
@@ -81,9 +102,14 @@ impl Collection {
 
     /// Opens a collection: as it stood at its latest checkpoint, and every later record of its log is applied again. Also
     /// returns what was cut off the end, if a crash had torn it.
-    pub fn open(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions) -> Result<(Self, Option<TornTail>), RecoverError> {
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        folder: &Path,
+        options: impl Into<CollectionOptions>,
+    ) -> Result<(Self, Option<TornTail>), RecoverError> {
+        let CollectionOptions { log: options, vectors } = options.into();
         let log_folder = log_folder(folder);
-        let mut loaded = load(&*fs, folder, Residence::default())?;
+        let mut loaded = load(&*fs, folder, vectors)?;
         let Loaded { view, ledger, kept } = &mut loaded;
         let options = if kept.sequence > Sequence::ZERO {
             LogOptions { first_needed: kept.sequence.next(), known_durable: kept.sequence, ..options }
@@ -110,7 +136,7 @@ impl Collection {
         if loaded.view.sequence() == Sequence::ZERO {
             return Err(RecoverError::Empty { folder: log_folder });
         }
-        Ok((start(fs, folder, log, loaded)?, report.torn_tail))
+        Ok((start(fs, folder, log, loaded, vectors)?, report.torn_tail))
     }
 }
 
@@ -118,7 +144,13 @@ fn log_folder(folder: &Path) -> PathBuf {
     folder.join("log")
 }
 
-fn start(fs: Arc<dyn Fs>, folder: &Path, log: FileLog, loaded: Loaded) -> Result<Collection, RecoverError> {
+fn start(
+    fs: Arc<dyn Fs>,
+    folder: &Path,
+    log: FileLog,
+    loaded: Loaded,
+    vectors: Residence,
+) -> Result<Collection, RecoverError> {
     let Loaded { view, ledger, kept } = loaded;
     let has_unkept =
         view.parts.iter().flat_map(|parts| parts.sealed()).any(|one| !kept.files.contains_key(&one.number));
@@ -129,7 +161,7 @@ fn start(fs: Arc<dyn Fs>, folder: &Path, log: FileLog, loaded: Loaded) -> Result
         unapplied_bytes: AtomicU64::new(0),
     });
     let log: Arc<dyn Log> = Arc::new(log);
-    let keeper = Keeper::new(fs, folder, log.clone(), kept);
+    let keeper = Keeper::new(fs, folder, log.clone(), kept, vectors);
     let (writer, queue) = Writer::new(log, shared.clone());
     let writer = Arc::new(writer);
     let compactor = Compactor::new(writer.clone());

@@ -146,6 +146,36 @@ fn deletes_during_a_build_and_after_it_survive_a_restart() {
 }
 
 #[test]
+fn vectors_that_lie_in_their_file_are_the_same_vectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let options = |vectors| CollectionOptions { vectors, ..CollectionOptions::default() };
+    let created = Created { spaces: vec![space("a", DIMENSION, Metric::Cosine)], ..Created::default() };
+    let mapped = options(Residence::Mapped);
+    let collection = Collection::create(Arc::new(RealFs), &path, mapped.clone(), created).unwrap();
+    write(&collection, 0..3000);
+    collection.compact(&mut |_, _| {});
+    let before = collection.view();
+    let components = before.get("r00017").unwrap().0.components.to_vec();
+    collection.checkpoint().unwrap();
+    let (all, found) = (everything(&collection), answers(&collection));
+    // A view of before sees the same through what has taken the place of its memory.
+    assert_eq!(before.get("r00017").unwrap().0.components, components);
+    drop((collection, before));
+    for vectors in [Residence::Resident, Residence::Mapped] {
+        let (collection, _) = Collection::open(Arc::new(RealFs), &path, options(vectors)).unwrap();
+        assert_eq!((everything(&collection), answers(&collection)), (all.clone(), found.clone()), "{vectors:?}");
+    }
+    let rows = std::fs::read_dir(parts_folder(&path)).unwrap().map(|entry| entry.unwrap().path());
+    let rows = rows.filter(|file| file.extension().is_some_and(|extension| extension == "rows")).max().unwrap();
+    let mut bytes = std::fs::read(&rows).unwrap();
+    bytes[4096 + 100] ^= 1;
+    std::fs::write(&rows, bytes).unwrap();
+    let error = Collection::open(Arc::new(RealFs), &path, mapped).err().unwrap().to_string();
+    assert!(error.contains("is damaged at offset 4096"), "{error}");
+}
+
+#[test]
 fn files_that_no_manifest_names_are_removed_and_foreign_ones_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c");

@@ -17,6 +17,8 @@ const WALKED_SHARE: usize = 30;
 const HOPS_MIN: usize = 1000;
 /// What is good enough to stop measuring.
 const RECALL_MAX: f64 = 0.9995;
+/// So far it is measured at least: `reach_min` asks for no more, but for the highest targets.
+const REACH_MEASURED_MIN: f32 = 0.175;
 /// Where nothing could be measured: a graph of a few hundred nodes.
 const REACH_DEFAULT: f32 = 0.3;
 const HOPS_DEFAULT: f64 = 50.0;
@@ -98,12 +100,13 @@ impl Calibration {
         }
         let aim = (target_recall + (1.0 - target_recall) * MARGIN).min(RECALL_MAX.max(target_recall));
         let of = |curve: &Curve| {
+            let least = reach_min(curve.k, target_recall);
             let reached = curve.points.iter().position(|point| point.recall >= aim);
             let Some(place) = reached else { return f32::INFINITY };
-            let Some(before) = place.checked_sub(1).map(|before| curve.points[before]) else { return 0.0 };
+            let Some(before) = place.checked_sub(1).map(|before| curve.points[before]) else { return least };
             let point = curve.points[place];
             let share = (aim - before.recall) / (point.recall - before.recall).max(f64::MIN_POSITIVE);
-            before.reach + (point.reach - before.reach) * share as f32
+            least.max(before.reach + (point.reach - before.reach) * share as f32)
         };
         self.between(k, |curve| f64::from(of(curve))).map(|reach| reach as f32).filter(|reach| reach.is_finite())
     }
@@ -131,6 +134,15 @@ impl Calibration {
         let share = (k as f64 / low.k as f64).ln() / (high.k as f64 / low.k as f64).ln();
         Some(of(low) + (of(high) - of(low)) * share)
     }
+}
+
+/// The least reach for a recall. Rows that are all but copies of each other are found by the shortest walks, and say nothing of queries that
+/// are none: measured with texts that were searched for among a million rows, most of them made of others with some noise. Who wants
+/// many comes by more, and needs to reach less far.
+fn reach_min(k: usize, target_recall: f64) -> f32 {
+    let missing = (1.0 - target_recall).max(1e-4);
+    let least = (0.13 * (-missing.log10() - 0.75)).max(0.0) as f32;
+    if k > 10 { least / 2.0 } else { least }
 }
 
 /// Those that lie farthest from their neighbours first.
@@ -213,7 +225,7 @@ fn curve(
             break;
         }
         points.push(Measured { reach, recall, hops: hops as f64 / left_out.len() as f64 });
-        if recall >= RECALL_MAX {
+        if recall >= RECALL_MAX && reach >= REACH_MEASURED_MIN {
             break;
         }
     }
