@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use uuid::Uuid;
 
 use crate::collection::{Applied, Collection, Created, Operation, RecoverError, RequestKey, Seen};
-use crate::storage::fs::{Fs, RealFs};
+use crate::storage::fs::{Fs, RealFs, create_folder};
 use crate::storage::lock::{DirectoryLock, LockError};
 use crate::storage::log::{Durability, LogError, LogOptions, TornTail};
 use crate::types::CollectionName;
@@ -154,9 +154,11 @@ impl Database {
     }
 
     /// As `open`, with the logs on another file system; the lock is on the real one.
-    fn open_on(fs: Arc<dyn Fs>, folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
+    pub fn open_on(fs: Arc<dyn Fs>, folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
         let io = |error| DatabaseError::Io { path: folder.to_owned(), error };
-        fs.create_dir_all(&folder.join("collections")).map_err(io)?;
+        // Each by itself: an earlier start may have ended between making one and syncing its name.
+        create_folder(&*fs, folder).map_err(io)?;
+        create_folder(&*fs, &folder.join("collections")).map_err(io)?;
         let lock = DirectoryLock::acquire(folder)?;
         benchmark::remove_leftovers(folder);
         let collection_count = collection_folders(&*fs, folder)?.len();

@@ -58,3 +58,31 @@ pub trait File: Send + Sync {
         Ok(self.len()? == 0)
     }
 }
+
+/// Creates a folder whose name survives a power cut, and those of the parents it needed. The folder itself may be there
+/// already without being durable, left by a creation that did not finish.
+pub fn create_folder(fs: &dyn Fs, folder: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for ancestor in folder.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        if fs.exists(ancestor)? {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    fs.create_dir_all(folder)?;
+    let was_there = missing.is_empty();
+    missing.extend(was_there.then_some(folder));
+    for created in missing.iter().rev() {
+        let parent = match created.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => continue,
+        };
+        match fs.sync_dir(parent) {
+            // Who may not read a folder has not made this one in it.
+            Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}

@@ -11,7 +11,7 @@ use super::recover::{OpenReport, recover};
 use super::tail::FileTail;
 use super::writer::{Writer, create_first_file};
 use super::{Completion, Durability, Log, LogError, LogOptions, LogRecord, OpenError, Tail};
-use crate::storage::fs::Fs;
+use crate::storage::fs::{Fs, create_folder};
 use crate::types::Sequence;
 
 /// A log in a folder of its own, written by this process alone: see `storage::lock`. Dropping it closes it.
@@ -29,7 +29,7 @@ pub struct FileLog {
 impl FileLog {
     /// Creates a log in a folder that is absent or holds none, durably: folder, file and their names are synced.
     pub fn create(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions) -> Result<Self, LogError> {
-        create_folder(fs.as_ref(), folder)?;
+        create_folder(fs.as_ref(), folder).map_err(LogError::io("create", folder))?;
         let (present, temporary) = files::list(fs.as_ref(), folder)?;
         if !present.is_empty() {
             return Err(LogError::Exists { folder: folder.to_owned() });
@@ -85,29 +85,6 @@ impl FileLog {
             _ => None,
         }
     }
-}
-
-/// Creates a folder whose name survives a power cut, and those of the parents it needed.
-fn create_folder(fs: &dyn Fs, folder: &Path) -> Result<(), LogError> {
-    let mut missing = Vec::new();
-    for ancestor in folder.ancestors().filter(|path| !path.as_os_str().is_empty()) {
-        if fs.exists(ancestor).map_err(LogError::io("find", ancestor))? {
-            break;
-        }
-        missing.push(ancestor);
-    }
-    fs.create_dir_all(folder).map_err(LogError::io("create", folder))?;
-    // The folder itself may be there already without being durable, left by a creation that did not finish.
-    missing.extend(missing.is_empty().then_some(folder));
-    for created in missing.iter().rev() {
-        let parent = match created.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-            Some(parent) => parent,
-            None => continue,
-        };
-        fs.sync_dir(parent).map_err(LogError::io("sync", parent))?;
-    }
-    Ok(())
 }
 
 impl Log for FileLog {
