@@ -107,13 +107,13 @@ impl Writer {
 /// Applies until the queue is closed and empty. `after` is called after each time that the view has changed.
 pub(super) fn apply_all(queue: &mpsc::Receiver<Work>, shared: &Shared, after: impl Fn(&View)) {
     let mut view = View::clone(&shared.view.load());
-    let mut held = None;
+    let (mut held, mut failure) = (None, None);
     while let Some(first) = held.take().or_else(|| queue.recv().ok()) {
         let (mut answers, mut arranged) = (Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(work) = next.take() {
             match work {
-                Work::Apply(submitted) => answers.push(apply_one(submitted, &mut view, shared)),
+                Work::Apply(submitted) => answers.push(apply_one(submitted, &mut view, shared, &mut failure)),
                 Work::Install(installed, done) => {
                     view.install(*installed);
                     arranged.push(done);
@@ -144,12 +144,20 @@ pub(super) fn apply_all(queue: &mpsc::Receiver<Work>, shared: &Shared, after: im
 
 type Answered = (oneshot::Sender<Result<Outcome, LogError>>, Result<Outcome, LogError>);
 
-fn apply_one(submitted: Submitted, view: &mut View, shared: &Shared) -> Answered {
+fn apply_one(submitted: Submitted, view: &mut View, shared: &Shared, failure: &mut Option<LogError>) -> Answered {
     let Submitted { operation, bytes, completion, answer } = submitted;
-    let outcome = completion.wait().map(|committed| {
-        assert_eq!(committed.first, committed.last, "one operation is one record");
-        view.apply(committed.first, operation, &mut lock(&shared.ledger))
-    });
+    let outcome = match completion.wait() {
+        Ok(committed) if committed.first == view.sequence().next() => {
+            assert_eq!(committed.first, committed.last, "one operation is one record");
+            Ok(view.apply(committed.first, operation, &mut lock(&shared.ledger)))
+        }
+        // A buffered one was written, and the sync of one before it has failed. Without that one it means something else.
+        Ok(_) => Err(failure.clone().expect("the log has no gaps, but for operations that failed")),
+        Err(error) => {
+            *failure = Some(error.clone());
+            Err(error)
+        }
+    };
     shared.unapplied_bytes.fetch_sub(bytes, Ordering::Relaxed);
     (answer, outcome)
 }
