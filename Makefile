@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test lint breaking fmt build weights tools examples python-client bench bench-wordnet bench-peers clean
+.PHONY: help run test torture lint breaking fmt build weights tools examples python-client bench bench-wordnet bench-peers clean
 
 BUF := tools/node_modules/.bin/buf
 VENV := .venv
@@ -24,6 +24,9 @@ weights: build ## fetch and verify the weights of the default model
 test: weights ## run every test, with the real model, and the clients of examples/
 	$(CARGO) test --release --locked --workspace
 	$(MAKE) examples
+
+torture: build ## accidents without end: kills, power cuts, flipped bits; TORTURE_MINUTES=30, TORTURE_SEED
+	$(CARGO) test --release --locked --test torture -- --ignored --nocapture torture
 
 examples: build tools $(VENV)/ready $(TYPESCRIPT)/dist/client.js ## run the clients of examples/ against a server
 	$(VENV)/bin/python tests/examples/run.py

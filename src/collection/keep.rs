@@ -174,7 +174,7 @@ impl Keeper {
                 checkpoint.answers = answers;
                 checkpoint
             };
-            let kept = self.keep(&checkpoint, &mut lock(&self.kept));
+            let kept = self.try_to_keep(&checkpoint);
             let mut state = lock(&self.state);
             match kept {
                 Ok(()) => {
@@ -192,6 +192,14 @@ impl Keeper {
             drop(state);
             self.changed.notify_all();
         }
+    }
+
+    /// After a failure what was written on the way counts for nothing: a sync that is tried again may succeed for bytes that were
+    /// dropped the first time.
+    fn try_to_keep(&self, checkpoint: &Checkpoint) -> Result<(), DiskError> {
+        let mut kept = lock(&self.kept);
+        let before = kept.files.clone();
+        self.keep(checkpoint, &mut kept).inspect_err(|_| kept.files = before)
     }
 
     fn keep(&self, checkpoint: &Checkpoint, kept: &mut Kept) -> Result<(), DiskError> {

@@ -13,6 +13,7 @@ use crate::collection::disk::DiskError;
 use crate::collection::keep::Keeper;
 use crate::collection::load::{Loaded, load};
 use crate::collection::op::{Created, DecodeError, Operation};
+use crate::collection::view::View;
 use crate::collection::write::{self, Shared, Work, Writer};
 use crate::collection::{Change, Collection, Outcome, Refusal};
 use crate::index::graph::Residence;
@@ -121,6 +122,7 @@ impl Collection {
                 return Ok(());
             }
             let operation = Operation::decode(record.payload.to_vec().into())?;
+            check_places(view, &operation)?;
             let _: Outcome = view.apply(record.sequence, operation, ledger);
             if view.is_due() {
                 view.seal();
@@ -138,6 +140,22 @@ impl Collection {
         }
         Ok((start(fs, folder, log, loaded, vectors)?, report.torn_tail))
     }
+}
+
+/// A write names spaces that exist, or brings them, and its vectors fit. One that does not was not written by us, though
+/// its checksum holds; it may still contradict a space, and is refused then.
+fn check_places(view: &View, operation: &Operation) -> Result<(), DecodeError> {
+    let Change::Upserted(upserted) = &operation.change else { return Ok(()) };
+    for record in &upserted.records {
+        let existing = view.space_named(record.space.as_str()).map(|number| view.space(number));
+        let brought = upserted.spaces.iter().filter(|space| space.name == record.space);
+        let dimension = record.vector.dimension();
+        if !existing.into_iter().chain(brought).any(|space| space.dimension == dimension) {
+            let (id, space) = (&record.id, &record.space);
+            return Err(DecodeError::Invalid(format!("record {id:?}: no space {space} of dimension {dimension}")));
+        }
+    }
+    Ok(())
 }
 
 fn log_folder(folder: &Path) -> PathBuf {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::storage::fs::{RealFs, SimFs};
+use crate::storage::fs::{Call, RealFs, SimFs};
 use crate::storage::log::LogOptions;
 use crate::types::{Dimension, Metadata, Metric, RecordId, Space, SpaceName, TextModel, Value, Vector};
 
@@ -440,5 +440,25 @@ proptest! {
             prop_assert_eq!(view.sequence().0, naive.sequence);
             prop_assert_eq!(search(&collection, "a", &[0.5], 10), naive.nearest(0.5));
         }
+    }
+}
+
+#[test]
+fn a_buffered_write_behind_a_sync_that_failed_is_refused_too() {
+    for _ in 0..50 {
+        let fs = SimFs::new();
+        let created = Created { spaces: vec![space("a", 1, Metric::DotProduct)], ..Created::default() };
+        let collection =
+            Collection::create(Arc::new(fs.clone()), Path::new("/c"), LogOptions::default(), created).unwrap();
+        fs.fail_next(Call::SyncData, std::io::ErrorKind::Other);
+        let write = |id: &str, durability| collection.submit(upsert(vec![record(id, "a", &[1.0], None)]), durability);
+        let durable = write("x", Durability::Durable).unwrap();
+        // They reach the operating system, or find that the log takes no more.
+        let behind: Vec<_> = (0..5).filter_map(|_| write("y", Durability::Buffered).ok()).collect();
+        durable.blocking_recv().unwrap().unwrap_err();
+        for answer in behind {
+            answer.blocking_recv().expect("the thread that applies goes on").unwrap_err();
+        }
+        assert_eq!(collection.view().record_count(), 0);
     }
 }

@@ -123,7 +123,7 @@ pub(super) fn apply_all(
     };
     let mut applied_bytes = 0;
     let mut view = View::clone(&shared.view.load());
-    let mut held = None;
+    let (mut held, mut failure) = (None, None);
     while let Some(first) = held.take().or_else(|| queue.recv().ok()) {
         let (mut answers, mut arranged) = (Vec::new(), Vec::new());
         let mut next = Some(first);
@@ -131,7 +131,7 @@ pub(super) fn apply_all(
             match work {
                 Work::Apply(submitted) => {
                     applied_bytes += submitted.bytes;
-                    answers.push(apply_one(submitted, &mut view, shared));
+                    answers.push(apply_one(submitted, &mut view, shared, &mut failure));
                     if view.is_due() || applied_bytes > CHECKPOINT_BYTES {
                         seal(&mut view);
                         applied_bytes = 0;
@@ -167,12 +167,20 @@ pub(super) fn apply_all(
 
 type Answered = (oneshot::Sender<Result<Outcome, LogError>>, Result<Outcome, LogError>);
 
-fn apply_one(submitted: Submitted, view: &mut View, shared: &Shared) -> Answered {
+fn apply_one(submitted: Submitted, view: &mut View, shared: &Shared, failure: &mut Option<LogError>) -> Answered {
     let Submitted { operation, bytes, completion, answer } = submitted;
-    let outcome = completion.wait().map(|committed| {
-        assert_eq!(committed.first, committed.last, "one operation is one record");
-        view.apply(committed.first, operation, &mut lock(&shared.ledger))
-    });
+    let outcome = match completion.wait() {
+        Ok(committed) if committed.first == view.sequence().next() => {
+            assert_eq!(committed.first, committed.last, "one operation is one record");
+            Ok(view.apply(committed.first, operation, &mut lock(&shared.ledger)))
+        }
+        // A buffered one was written, and the sync of one before it has failed. Without that one it means something else.
+        Ok(_) => Err(failure.clone().expect("the log has no gaps, but for operations that failed")),
+        Err(error) => {
+            *failure = Some(error.clone());
+            Err(error)
+        }
+    };
     shared.unapplied_bytes.fetch_sub(bytes, Ordering::Relaxed);
     (answer, outcome)
 }

@@ -170,7 +170,7 @@ impl Database {
     }
 
     /// As `open`, with the logs on another file system; the lock is on the real one.
-    fn open_on(fs: Arc<dyn Fs>, folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
+    pub fn open_on(fs: Arc<dyn Fs>, folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
         let io = |error| DatabaseError::Io { path: folder.to_owned(), error };
         // First by itself: where it is there already, its own name may not be durable yet.
         create_dir_durably(&*fs, folder).map_err(io)?;

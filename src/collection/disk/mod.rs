@@ -19,7 +19,7 @@ pub use manifest::{AnswersFile, Manifest, PartEntry, read_manifest, write_manife
 pub use part::{lie_in_file, read_segment, read_table, write_segment, write_table};
 
 use crate::collection::op::DecodeError;
-use crate::storage::fs::Fs;
+use crate::storage::fs::{Fs, create_dir_durably};
 use crate::storage::manifest::ManifestError;
 use crate::storage::sections::{SectionError, TEMPORARY_SUFFIX};
 
@@ -115,15 +115,7 @@ fn read_name(name: &str) -> Option<(u32, FileKind)> {
 /// Makes the folder where it is missing, durably.
 pub fn create_folder(fs: &dyn Fs, collection_folder: &Path) -> Result<(), DiskError> {
     let folder = parts_folder(collection_folder);
-    let io = |action| {
-        let folder = folder.clone();
-        move |error| DiskError::Folder { action, folder, error }
-    };
-    if !fs.exists(&folder).map_err(io("find"))? {
-        fs.create_dir_all(&folder).map_err(io("create"))?;
-        fs.sync_dir(collection_folder).map_err(io("sync the folder of"))?;
-    }
-    Ok(())
+    create_dir_durably(fs, &folder).map_err(|error| DiskError::Folder { action: "create", folder, error })
 }
 
 /// Makes the names of files durable.

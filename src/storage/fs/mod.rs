@@ -40,7 +40,8 @@ pub trait Fs: Send + Sync {
     fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
 }
 
-/// Creates a folder, and the parents it needs, so that their names survive a power cut.
+/// Creates a folder whose name survives a power cut, and those of the parents it needed. The folder itself may be there
+/// already without being durable, left by a creation that did not finish.
 pub fn create_dir_durably(fs: &dyn Fs, folder: &Path) -> io::Result<()> {
     let mut missing = Vec::new();
     for ancestor in folder.ancestors().filter(|path| !path.as_os_str().is_empty()) {
@@ -51,7 +52,6 @@ pub fn create_dir_durably(fs: &dyn Fs, folder: &Path) -> io::Result<()> {
     }
     fs.create_dir_all(folder)?;
     let was_there = missing.is_empty();
-    // The folder itself may be there already without being durable, left by a creation that did not finish.
     missing.extend(was_there.then_some(folder));
     for created in missing.iter().rev() {
         let parent = match created.parent() {
@@ -60,7 +60,7 @@ pub fn create_dir_durably(fs: &dyn Fs, folder: &Path) -> io::Result<()> {
             None => continue,
         };
         match fs.sync_dir(parent) {
-            // A folder that was made for us, in one that we may not read.
+            // Who may not read a folder has not made this one in it.
             Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => {}
             synced => synced?,
         }
