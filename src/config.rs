@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::collection::Residence;
+
 /// How the store and the embedding service beside it run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
@@ -18,6 +20,11 @@ pub struct Config {
     /// reads, searches and deletes go on; 0: none.
     #[arg(long, env = "VECTRON_DISK_FREE_BYTES_MIN", default_value_t = 256 << 20, value_name = "BYTES")]
     pub disk_free_bytes_min: u64,
+
+    /// Where the vectors of segments are. In memory they cost 4 bytes a component; from their file they are read when a search has
+    /// chosen its few best records, through the system's cache, which gives way where memory is short.
+    #[arg(long, env = "VECTRON_VECTORS", value_enum, default_value_t, value_name = "WHERE")]
+    pub vectors: Vectors,
 
     /// Searches that run at once on threads of their own; 0: one for each core.
     #[arg(long, env = "VECTRON_SEARCH_THREADS", default_value_t = 0, value_name = "COUNT")]
@@ -38,4 +45,23 @@ pub struct Config {
     /// The embedding service in this process.
     #[command(flatten, next_help_heading = "Embedding service in this process")]
     pub embedding: vectron_embedding::Options,
+}
+
+/// Where vectors are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Vectors {
+    /// In memory.
+    #[default]
+    Resident,
+    /// In their file.
+    Mapped,
+}
+
+impl From<Vectors> for Residence {
+    fn from(vectors: Vectors) -> Self {
+        match vectors {
+            Vectors::Resident => Self::Resident,
+            Vectors::Mapped => Self::Mapped,
+        }
+    }
 }

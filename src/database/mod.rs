@@ -22,10 +22,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use uuid::Uuid;
 
-use crate::collection::{Applied, Collection, Created, Operation, RecoverError, RequestKey, Seen};
+use crate::collection::{
+    Applied, Collection, CollectionOptions, Created, Operation, RecoverError, RequestKey, Residence, Seen,
+};
 use crate::storage::fs::{Fs, RealFs, create_dir_durably};
 use crate::storage::lock::{DirectoryLock, LockError};
-use crate::storage::log::{Durability, FileLog, Log, LogError, LogOptions, TornTail};
+use crate::storage::log::{Durability, FileLog, Log, LogError, TornTail};
 use crate::storage::space::{LowSpace, SpaceGuard};
 use crate::types::CollectionName;
 use crate::types::limits::COLLECTIONS_MAX;
@@ -39,6 +41,7 @@ pub use repair::{LogFound, LogState, Mending, Owner, RepairOptions, repair};
 pub struct Database {
     folder: PathBuf,
     fs: Arc<dyn Fs>,
+    vectors: Residence,
     /// Held for a whole create or drop, which wait for the disk; so they happen one after the other.
     catalogue: Mutex<Catalogue>,
     /// Held for a look-up or an exchange only.
@@ -166,11 +169,20 @@ fn existing_collections(existing: &[String]) -> String {
 impl Database {
     /// Opens the folder, or makes it. Every log is replayed before this returns.
     pub fn open(folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
-        Self::open_on(Arc::new(RealFs), folder)
+        Self::open_with(folder, Residence::default())
+    }
+
+    /// As `open`, with the vectors of segments there.
+    pub fn open_with(folder: &Path, vectors: Residence) -> Result<(Self, OpenReport), DatabaseError> {
+        Self::open_all(Arc::new(RealFs), folder, vectors)
     }
 
     /// As `open`, with the logs on another file system; the lock is on the real one.
     pub fn open_on(fs: Arc<dyn Fs>, folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
+        Self::open_all(fs, folder, Residence::default())
+    }
+
+    fn open_all(fs: Arc<dyn Fs>, folder: &Path, vectors: Residence) -> Result<(Self, OpenReport), DatabaseError> {
         let io = |error| DatabaseError::Io { path: folder.to_owned(), error };
         // First by itself: where it is there already, its own name may not be durable yet.
         create_dir_durably(&*fs, folder).map_err(io)?;
@@ -184,6 +196,7 @@ impl Database {
             folder: folder.to_owned(),
             space: SpaceGuard::new(fs.clone(), folder, 0),
             fs,
+            vectors,
             catalogue_log: catalogue.log(),
             catalogue: Mutex::new(catalogue),
             entries: RwLock::default(),
@@ -311,7 +324,7 @@ impl Database {
         self.admit(0)?;
         let id = Uuid::new_v4();
         let folder = self.collection_folder(id);
-        let made = Collection::create(self.fs.clone(), &folder, LogOptions::default(), created)
+        let made = Collection::create(self.fs.clone(), &folder, self.options(), created)
             .and_then(|collection| fill(&collection).map(|filled| (collection, filled)))
             .map_err(DatabaseError::from)
             .and_then(|made| self.sync_folder(&self.folder.join("collections")).map(|()| made));
@@ -402,11 +415,15 @@ impl Database {
         &self.folder
     }
 
+    fn options(&self) -> CollectionOptions {
+        CollectionOptions { vectors: self.vectors, ..CollectionOptions::default() }
+    }
+
     /// A collection with a damaged log is set aside; where the machine cannot open any more, nothing is served.
     fn open_collections(&self, report: &mut OpenReport) -> Result<(), DatabaseError> {
         let known = self.catalogue().collections();
         for (name, id) in known {
-            let opened = Collection::open(self.fs.clone(), &self.collection_folder(id), LogOptions::default());
+            let opened = Collection::open(self.fs.clone(), &self.collection_folder(id), self.options());
             let entry = match opened {
                 Ok((collection, torn)) => {
                     report.torn.extend(torn.map(|torn| (format!("collection {name}"), torn)));

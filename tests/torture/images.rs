@@ -16,7 +16,7 @@ use proptest::prelude::RngExt;
 use tempfile::TempDir;
 use vectron::pb::v1 as pb;
 
-use crate::common::data_folder;
+use crate::common::{self, Texts, data_folder};
 use crate::effort::{Effort, dice};
 use crate::figures;
 use crate::process::{Client, Process, Records, Written, compare, record};
@@ -209,7 +209,13 @@ pub fn full_disks(effort: &Effort) {
 async fn fill(image: &Image, round: u32) {
     let ballast = image.folder.path().join("mounted/ballast");
     fs::write(&ballast, vec![1; 3 << 20]).expect("there is space yet");
-    let server = Process::healthy(&image.data());
+    // Else little would be written to so small a disk.
+    let start = || {
+        let mut command = common::command(&image.data(), Texts::Away);
+        command.args(["--disk-free-bytes-min", "0"]);
+        Process::run(command).unwrap_or_else(|(status, log)| panic!("the server ended with {status}:\n{log}"))
+    };
+    let server = start();
     let mut client = server.client().await.expect("the server is ready");
     // Buffered writes, in every third round, meet the full disk with nothing in between.
     let durability = if round % 3 == 2 { pb::Durability::Buffered } else { pb::Durability::Durable };
@@ -253,7 +259,7 @@ async fn fill(image: &Image, round: u32) {
     figures::add(if goes_on { "full disks after which writes went on" } else { "full disks that took a restart" }, 1);
     drop(client);
     server.take().expect("it was not taken yet").kill();
-    let server = Process::healthy(&image.data());
+    let server = start();
     let mut client = server.client().await.expect("the server is ready");
     let found = client.all("c").await;
     let is_any = compare(&found, "", &state).is_ok() || doubtful.iter().any(|state| compare(&found, "", state).is_ok());
