@@ -150,7 +150,7 @@ async fn recover(
     health: HealthReporter,
 ) -> Result<Arc<Database>, AnyError> {
     let started = Instant::now();
-    let (mut database, report) = match task::spawn_blocking(move || Database::open_with(&data, vectors)).await? {
+    let (database, report) = match task::spawn_blocking(move || Database::open_with(&data, vectors)).await? {
         Err(error @ DatabaseError::Catalogue(CatalogueError::Log(LogError::Damaged { .. }))) => {
             return Err(format!("{error}; {WHAT_TO_DO}").into());
         }

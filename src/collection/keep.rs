@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::collection::apply::Outcome;
 use crate::collection::disk::{self, AnswersFile, DiskError, Manifest, PartEntry};
 use crate::collection::ledger::Ledger;
+use crate::collection::recover::CollectionOptions;
 use crate::collection::request::Remembered;
 use crate::collection::stream::StreamMark;
 use crate::collection::view::{SpaceNumber, View};
@@ -27,6 +28,7 @@ use crate::collection::write::lock;
 use crate::index::graph::Residence;
 use crate::storage::fs::Fs;
 use crate::storage::log::Log;
+use crate::storage::space::SpaceGuard;
 use crate::types::limits::REQUEST_IDS_MAX;
 use crate::types::{Sequence, StreamId};
 
@@ -76,6 +78,7 @@ pub(super) struct Keeper {
     folder: PathBuf,
     log: Arc<dyn Log>,
     vectors: Residence,
+    space: Option<Arc<SpaceGuard>>,
     state: Mutex<State>,
     /// Told when a checkpoint was written, or could not be.
     changed: Condvar,
@@ -98,10 +101,11 @@ struct State {
 }
 
 impl Keeper {
-    pub fn new(fs: Arc<dyn Fs>, folder: &Path, log: Arc<dyn Log>, kept: Kept, vectors: Residence) -> Arc<Self> {
+    pub fn new(fs: Arc<dyn Fs>, folder: &Path, log: Arc<dyn Log>, kept: Kept, options: CollectionOptions) -> Arc<Self> {
+        let CollectionOptions { vectors, space, .. } = options;
         let state = State { kept_sequence: kept.sequence, ..State::default() };
         let (state, kept) = (Mutex::new(state), Mutex::new(kept));
-        Arc::new(Self { fs, folder: folder.to_owned(), log, vectors, state, changed: Condvar::new(), kept })
+        Arc::new(Self { fs, folder: folder.to_owned(), log, vectors, space, state, changed: Condvar::new(), kept })
     }
 
     /// Has a checkpoint written, in place of one that waits.
@@ -251,14 +255,17 @@ impl Keeper {
         assert_eq!(parts.memtable().row_count(), 0, "a checkpoint has everything in parts");
         for sealed in parts.sealed().iter().filter(|sealed| sealed.table.live_count() > 0) {
             let dead = sealed.table.dead().collect();
-            let files = self.files_of(kept, sealed.number, || {
+            let (code_bytes, vector_bytes) = sealed.table.bytes();
+            let files = self.files_of(kept, sealed.number, code_bytes + vector_bytes, || {
                 let rows_id = disk::write_table(&*self.fs, &self.folder, sealed.number, &sealed.table)?;
                 Ok(PartFiles { rows_id, graph_id: None })
             })?;
             entries.push(entry(sealed.number, space, files, sealed.table.row_count(), dead));
         }
         for held in parts.segments().iter().filter(|held| held.live_count() > 0) {
-            let files = self.files_of(kept, held.number, || {
+            let bytes = held.segment.graph().bytes();
+            let bytes = bytes.blocks + bytes.codes + bytes.vectors + held.segment.record_bytes();
+            let files = self.files_of(kept, held.number, bytes, || {
                 let (rows_id, graph_id) = disk::write_segment(&*self.fs, &self.folder, held.number, &held.segment)?;
                 if self.vectors == Residence::Mapped
                     && !disk::lie_in_file(&*self.fs, &self.folder, held.number, rows_id, &held.segment)
@@ -276,6 +283,7 @@ impl Keeper {
         &self,
         kept: &mut Kept,
         number: u32,
+        bytes: usize,
         write: impl FnOnce() -> Result<PartFiles, DiskError>,
     ) -> Result<PartFiles, DiskError> {
         if lock(&self.state).is_closed {
@@ -284,6 +292,7 @@ impl Keeper {
         if let Some(&files) = kept.files.get(&number) {
             return Ok(files);
         }
+        self.space.as_ref().map_or(Ok(()), |space| space.admit(bytes as u64))?;
         let files = write()?;
         kept.files.insert(number, files);
         Ok(files)

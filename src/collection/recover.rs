@@ -19,6 +19,7 @@ use crate::collection::{Change, Collection, Outcome, Refusal};
 use crate::index::graph::Residence;
 use crate::storage::fs::Fs;
 use crate::storage::log::{Durability, FileLog, Log, LogError, LogOptions, LogRecord, OpenError, TornTail};
+use crate::storage::space::SpaceGuard;
 use crate::types::Sequence;
 
 /// Why a collection could not be made or opened.
@@ -70,12 +71,14 @@ impl RecoverError {
 }
 
 /// How a collection is kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct CollectionOptions {
     /// Its log.
     pub log: LogOptions,
     /// Where the vectors of segments are.
     pub vectors: Residence,
+    /// What is asked before a part is written; none: nothing is kept free.
+    pub space: Option<Arc<SpaceGuard>>,
 }
 
 impl From<LogOptions> for CollectionOptions {
@@ -92,9 +95,9 @@ impl Collection {
         options: impl Into<CollectionOptions>,
         created: Created,
     ) -> Result<Self, RecoverError> {
-        let CollectionOptions { log, vectors } = options.into();
-        let log = FileLog::create(fs.clone(), &log_folder(folder), log)?;
-        let collection = start(fs, folder, log, Loaded::default(), vectors)?;
+        let options = options.into();
+        let log = FileLog::create(fs.clone(), &log_folder(folder), options.log.clone())?;
+        let collection = start(fs, folder, log, Loaded::default(), options)?;
         let operation = Operation::new(Change::Created(created));
         let answer = collection.submit(operation, Durability::Durable)?;
         answer.blocking_recv().map_err(|_| LogError::Closed)???;
@@ -108,15 +111,14 @@ impl Collection {
         folder: &Path,
         options: impl Into<CollectionOptions>,
     ) -> Result<(Self, Option<TornTail>), RecoverError> {
-        let CollectionOptions { log: options, vectors } = options.into();
+        let options = options.into();
         let log_folder = log_folder(folder);
-        let mut loaded = load(&*fs, folder, vectors)?;
+        let mut loaded = load(&*fs, folder, options.vectors)?;
         let Loaded { view, ledger, kept } = &mut loaded;
-        let options = if kept.sequence > Sequence::ZERO {
-            LogOptions { first_needed: kept.sequence.next(), known_durable: kept.sequence, ..options }
-        } else {
-            options
-        };
+        let mut log_options = options.log.clone();
+        if kept.sequence > Sequence::ZERO {
+            (log_options.first_needed, log_options.known_durable) = (kept.sequence.next(), kept.sequence);
+        }
         let replay = |record: LogRecord<'_>| {
             if record.sequence <= kept.sequence {
                 return Ok(());
@@ -129,16 +131,17 @@ impl Collection {
             }
             Ok::<(), DecodeError>(())
         };
-        let (log, report) = FileLog::open(fs.clone(), &log_folder, options, replay).map_err(|error| match error {
-            OpenError::Log(error) => RecoverError::Log(error),
-            OpenError::Replay { sequence, error } => {
-                RecoverError::Operation { folder: log_folder.clone(), sequence, error }
-            }
-        })?;
+        let (log, report) =
+            FileLog::open(fs.clone(), &log_folder, log_options, replay).map_err(|error| match error {
+                OpenError::Log(error) => RecoverError::Log(error),
+                OpenError::Replay { sequence, error } => {
+                    RecoverError::Operation { folder: log_folder.clone(), sequence, error }
+                }
+            })?;
         if loaded.view.sequence() == Sequence::ZERO {
             return Err(RecoverError::Empty { folder: log_folder });
         }
-        Ok((start(fs, folder, log, loaded, vectors)?, report.torn_tail))
+        Ok((start(fs, folder, log, loaded, options)?, report.torn_tail))
     }
 }
 
@@ -167,7 +170,7 @@ fn start(
     folder: &Path,
     log: FileLog,
     loaded: Loaded,
-    vectors: Residence,
+    options: CollectionOptions,
 ) -> Result<Collection, RecoverError> {
     let Loaded { view, ledger, kept } = loaded;
     let has_unkept =
@@ -179,7 +182,7 @@ fn start(
         unapplied_bytes: AtomicU64::new(0),
     });
     let log: Arc<dyn Log> = Arc::new(log);
-    let keeper = Keeper::new(fs, folder, log.clone(), kept, vectors);
+    let keeper = Keeper::new(fs, folder, log.clone(), kept, options);
     let (writer, queue) = Writer::new(log, shared.clone());
     let writer = Arc::new(writer);
     let compactor = Compactor::new(writer.clone());

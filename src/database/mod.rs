@@ -47,7 +47,7 @@ pub struct Database {
     /// Held for a look-up or an exchange only.
     entries: RwLock<BTreeMap<CollectionName, Entry>>,
     catalogue_log: Arc<FileLog>,
-    space: SpaceGuard,
+    space: Arc<SpaceGuard>,
     /// Released when the database is dropped, after the collections are closed.
     _lock: DirectoryLock,
 }
@@ -194,7 +194,7 @@ impl Database {
         let is_first_start = catalogue.is_new();
         let database = Self {
             folder: folder.to_owned(),
-            space: SpaceGuard::new(fs.clone(), folder, 0),
+            space: Arc::new(SpaceGuard::new(fs.clone(), folder, 0)),
             fs,
             vectors,
             catalogue_log: catalogue.log(),
@@ -219,8 +219,8 @@ impl Database {
     }
 
     /// From now on keeps so many bytes of the disk free: what would leave less is refused. Nothing is kept free until then.
-    pub fn keep_free(&mut self, bytes: u64) {
-        self.space = SpaceGuard::new(self.fs.clone(), &self.folder, bytes);
+    pub fn keep_free(&self, bytes: u64) {
+        self.space.keep_free(bytes);
     }
 
     /// Whether so many bytes may be written now. To be asked before an upsert; making a collection asks by itself, and
@@ -416,7 +416,7 @@ impl Database {
     }
 
     fn options(&self) -> CollectionOptions {
-        CollectionOptions { vectors: self.vectors, ..CollectionOptions::default() }
+        CollectionOptions { vectors: self.vectors, space: Some(self.space.clone()), ..CollectionOptions::default() }
     }
 
     /// A collection with a damaged log is set aside; where the machine cannot open any more, nothing is served.

@@ -6,6 +6,7 @@
 //! exact: a log allocates up to 16 MiB ahead, which its next writes fill without asking the disk for more.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ pub struct SpaceGuard {
     fs: Arc<dyn Fs>,
     folder: PathBuf,
     /// Zero: nothing is kept free, and nobody looks.
-    free_bytes_min: u64,
+    free_bytes_min: AtomicU64,
     /// Held for a system call once a second; whoever waits for it would have had to ask as well.
     look: Mutex<Option<Look>>,
 }
@@ -53,19 +54,25 @@ pub struct LowSpace {
 impl SpaceGuard {
     /// Keeps `free_bytes_min` of the disk of `folder` free.
     pub fn new(fs: Arc<dyn Fs>, folder: &Path, free_bytes_min: u64) -> Self {
-        Self { fs, folder: folder.to_owned(), free_bytes_min, look: Mutex::default() }
+        Self { fs, folder: folder.to_owned(), free_bytes_min: free_bytes_min.into(), look: Mutex::default() }
+    }
+
+    /// From now on keeps so much free.
+    pub fn keep_free(&self, bytes: u64) {
+        self.free_bytes_min.store(bytes, Ordering::Relaxed);
     }
 
     /// Whether so much may be written now.
     pub fn admit(&self, bytes: u64) -> Result<(), LowSpace> {
-        if self.free_bytes_min == 0 {
+        let free_bytes_min = self.free_bytes_min.load(Ordering::Relaxed);
+        if free_bytes_min == 0 {
             return Ok(());
         }
         let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
         let believed = look.filter(|look| bytes < LARGE_BYTES && look.at.elapsed() < LOOK_PERIOD);
         let present = believed.unwrap_or_else(|| Look { at: Instant::now(), free_bytes: self.ask() });
         let left = present.free_bytes.saturating_sub(bytes);
-        let is_admitted = left >= self.free_bytes_min;
+        let is_admitted = left >= free_bytes_min;
         *look = Some(Look { free_bytes: if is_admitted { left } else { present.free_bytes }, ..present });
         if is_admitted {
             return Ok(());
@@ -74,7 +81,7 @@ impl SpaceGuard {
             folder: self.folder.clone(),
             free_bytes: present.free_bytes,
             asked_bytes: bytes,
-            free_bytes_min: self.free_bytes_min,
+            free_bytes_min,
         })
     }
 

@@ -22,6 +22,7 @@ use crate::collection::op::DecodeError;
 use crate::storage::fs::{Fs, create_dir_durably};
 use crate::storage::manifest::ManifestError;
 use crate::storage::sections::{SectionError, TEMPORARY_SUFFIX};
+use crate::storage::space::LowSpace;
 
 /// Why a file cannot be used or written.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,9 @@ pub enum DiskError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// The disk is nearly full.
+    #[error(transparent)]
+    LowSpace(#[from] LowSpace),
     /// The collection is closing.
     #[error("stopped, since the collection is closing")]
     Stopped,

@@ -242,7 +242,7 @@ fn after_a_create_that_failed_the_folder_is_left_to_the_next_start() {
 fn with_little_room_on_the_disk_no_collection_is_made_and_a_retry_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let fs = SimFs::new();
-    let (mut database, _) = Database::open_on(Arc::new(fs.clone()), folder.path()).unwrap();
+    let (database, _) = Database::open_on(Arc::new(fs.clone()), folder.path()).unwrap();
     database.create(&name("before"), Created::default(), key("r", 1)).unwrap();
     fs.set_free_bytes(999);
     database.keep_free(1_000);
