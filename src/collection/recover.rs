@@ -113,7 +113,7 @@ impl Collection {
     }
 }
 
-fn log_folder(folder: &Path) -> PathBuf {
+pub(super) fn log_folder(folder: &Path) -> PathBuf {
     folder.join("log")
 }
 
@@ -128,7 +128,7 @@ fn start(fs: Arc<dyn Fs>, folder: &Path, log: FileLog, loaded: Loaded) -> Result
         unapplied_bytes: AtomicU64::new(0),
     });
     let log: Arc<dyn Log> = Arc::new(log);
-    let keeper = Keeper::new(fs, folder, log.clone(), kept);
+    let keeper = Keeper::new(fs.clone(), folder, log.clone(), kept);
     let (writer, queue) = Writer::new(log, shared.clone());
     let writer = Arc::new(writer);
     let compactor = Compactor::new(writer.clone());
@@ -142,5 +142,6 @@ fn start(fs: Arc<dyn Fs>, folder: &Path, log: FileLog, loaded: Loaded) -> Result
     }
     // Once somebody can put segments in place.
     compactor.look(&shared.view.load());
-    Ok(Collection { folder: folder.to_owned(), shared, writer, applier: Mutex::new(Some(applier)), compactor, keeper })
+    let (folder, applier) = (folder.to_owned(), Mutex::new(Some(applier)));
+    Ok(Collection { fs, folder, shared, writer, applier, compactor, keeper })
 }

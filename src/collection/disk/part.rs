@@ -13,7 +13,7 @@ use crate::storage::fs::Fs;
 use crate::storage::sections::{Kind, SectionError, SectionFile, SectionWriter};
 use crate::types::Space;
 
-const GRAPH: Kind = Kind { number: 2, name: "graph", format: 1 };
+pub const GRAPH: Kind = Kind { number: 2, name: "graph", format: 1 };
 /// The id of the rows file that a graph was built over.
 const ROWS_ID: u32 = 100;
 
