@@ -5,6 +5,7 @@
 pub mod bench;
 mod collections;
 mod completions;
+mod confirm;
 mod console;
 mod delete;
 mod exit;
@@ -18,6 +19,7 @@ mod record_json;
 mod search;
 mod serve;
 mod server_options;
+mod snapshot;
 
 use std::process::ExitCode;
 
@@ -42,7 +44,8 @@ Examples:
   vectron search -c notes \"a sleeping pet\"       the nearest records
   vectron get -c notes 17                        one record as JSON
   vectron export -c notes -o notes.jsonl.gz      everything, to be imported again
-  vectron collections list                       what there is";
+  vectron collections list                       what there is
+  vectron snapshot create notes                  a copy of a collection, made while it is written to";
 
 /// Vectron, a text-native vector database: text goes in, ranked text comes out.
 #[derive(Parser)]
@@ -69,6 +72,7 @@ enum Command {
     Get(get::Get),
     Delete(delete::Delete),
     Collections(collections::Collections),
+    Snapshot(snapshot::Snapshot),
     Completions(completions::Completions),
     /// Measure a server under load, beside the most that its transport can carry
     Bench(bench::BenchCommand),
@@ -136,6 +140,7 @@ async fn run(command: Command) -> Ended {
         Command::Get(options) => get::run(options).await,
         Command::Delete(options) => delete::run(options).await,
         Command::Collections(options) => collections::run(options).await,
+        Command::Snapshot(options) => snapshot::run(options).await,
         Command::Completions(options) => completions::run(&options),
         Command::Bench(options) => options.run().await.map(|()| Exit::Done).map_err(Failure::new),
     }

@@ -31,7 +31,10 @@ impl Collection {
     /// Copies what is visible now, or a little later, into a folder that holds nothing, durably. Writes go on meanwhile.
     pub fn copy_to(&self, folder: &Path) -> Result<Figures, CopyError> {
         self.health()?;
-        self.checkpoint()?;
+        self.checkpoint().map_err(|error| match error.reason() {
+            DiskError::Stopped => self.health().err().unwrap_or(LogError::Closed).into(),
+            _ => CopyError::from(error),
+        })?;
         let fs = &*self.fs;
         {
             // No manifest is switched and no file removed while this is held.

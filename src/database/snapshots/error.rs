@@ -116,12 +116,7 @@ impl SnapshotError {
     pub(super) fn of_copy(name: &SnapshotName, error: CopyError) -> Self {
         match error {
             CopyError::Log(error) => Self::Database(RecoverError::Log(error).into()),
-            CopyError::Checkpoint(error) => match error.reason() {
-                DiskError::Stopped => {
-                    Self::Io { reason: "the collection is closing: it was dropped meanwhile".to_owned() }
-                }
-                error => Self::of_files(name, error),
-            },
+            CopyError::Checkpoint(error) => Self::of_files(name, error.reason()),
             CopyError::Disk(error) => Self::of_files(name, &error),
         }
     }
