@@ -151,11 +151,6 @@ impl ApiError {
         Self { field: Some(field.clone()), ..Self::new(reason, format_args!("{field}: {message}")) }
     }
 
-    /// A part of the contract that is not built yet, by its name.
-    pub fn not_implemented(what: &str) -> Self {
-        Self::new(Reason::NotImplemented, format_args!("{what} is part of the contract, but not built yet"))
-    }
-
     fn with_resource(self, kind: &'static str, name: impl Into<String>) -> Self {
         Self { resource: Some((kind, name.into())), ..self }
     }

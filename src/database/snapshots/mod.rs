@@ -19,6 +19,7 @@ mod restore;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -29,6 +30,7 @@ pub use info::SnapshotInfo;
 use crate::collection::{Figures, RequestKey, verify_copy};
 use crate::database::Database;
 use crate::storage::fs::Fs;
+use crate::storage::manifest::ManifestError;
 use crate::storage::sections::TEMPORARY_SUFFIX;
 use crate::types::limits::SNAPSHOTS_MAX;
 use crate::types::{CollectionName, SnapshotName};
@@ -106,8 +108,12 @@ impl Database {
         let folder = self.snapshot_folder(name);
         let info = match info::read(&*self.fs, &folder) {
             Ok(info) => info,
-            // It was deleted between two looks.
-            Err(_) if self.fs.exists(&folder.join(info::FILE_NAME)).is_ok_and(|is_there| !is_there) => None,
+            // A file of that name, or it was deleted between two looks.
+            Err(ManifestError::Io { error, .. })
+                if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) =>
+            {
+                None
+            }
             Err(error) => return Err(SnapshotError::of_info(name, error)),
         };
         match info {

@@ -129,7 +129,7 @@ fn a_restored_collection_is_equal_and_goes_on_by_itself() {
     let sequence = restored.view().sequence();
     number(&restored, 5, 7.0, None).unwrap().unwrap();
     number(&original, 3, 8.0, None).unwrap().unwrap();
-    let removed = RecordRemoved { id: RecordId::new("r019").unwrap(), if_version: None };
+    let removed = RecordRemoved { id: RecordId::new("r019").unwrap(), if_version: None, observed_version: None };
     let operation = Operation::new(Change::Deleted(vec![removed]));
     restored.submit(operation, Durability::Durable).unwrap().blocking_recv().unwrap().unwrap().unwrap();
     assert_eq!(restored.view().sequence().0, sequence.0 + 2, "its log goes on after the snapshot");
@@ -433,6 +433,8 @@ fn a_power_cut_at_any_call_leaves_the_old_state_or_the_new_one_whole() {
     let mut nth = 1;
     loop {
         let fs = SimFs::new();
+        fs.create_dir_all(folder.path()).unwrap();
+        folder.path().ancestors().for_each(|ancestor| fs.sync_dir(ancestor).unwrap());
         let (database, _) = Database::open_on(Arc::new(fs.clone()), folder.path()).unwrap();
         let collection = database.create(&to("c"), Created::default(), None).unwrap();
         number(&collection, 20, 1.0, None).unwrap().unwrap();
