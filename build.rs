@@ -5,7 +5,8 @@ use std::{env, error::Error, fs};
 
 const SERVICES: [&str; 3] =
     ["vectron/v1/admin_service.proto", "vectron/v1/collection_service.proto", "vectron/v1/vector_service.proto"];
-const STORAGE: [&str; 2] = ["vectron/storage/v1/manifest.proto", "vectron/storage/v1/operation.proto"];
+const STORAGE: [&str; 3] =
+    ["vectron/storage/v1/manifest.proto", "vectron/storage/v1/operation.proto", "vectron/storage/v1/snapshot.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -28,7 +28,16 @@ const SAME_LAYER: [(&str, &str); 2] = [("cli", "config"), ("server", "config")];
 /// Who may use the generated messages of which package.
 const PB: [(&str, &[&str]); 2] = [
     ("pb::v1", &["src/api/", "src/cli/"]),
-    ("pb::storage", &["src/collection/op.rs", "src/collection/tests.rs", "src/database/catalogue.rs"]),
+    (
+        "pb::storage",
+        &[
+            "src/collection/disk/",
+            "src/collection/op.rs",
+            "src/collection/tests.rs",
+            "src/database/catalogue.rs",
+            "src/database/snapshots/info.rs",
+        ],
+    ),
 ];
 /// Crates of the edge, which the engine must not know.
 const EDGE_CRATES: [(&str, &[&str]); 4] = [

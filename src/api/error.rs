@@ -13,8 +13,10 @@ use vectron_embedding::port::Failure;
 
 use crate::collection::{NoPlace, Refusal};
 use crate::database::DatabaseError;
+use crate::database::snapshots::SnapshotError;
 use crate::embedding::EmbedError;
 use crate::storage::log::LogError;
+use crate::types::SnapshotName;
 
 /// Room on the disk is rarely made faster.
 const LOW_SPACE_RETRY: Duration = Duration::from_secs(5);
@@ -81,10 +83,18 @@ reasons! {
     ModelNotFound = "MODEL_NOT_FOUND", NotFound, NOT_FOUND;
     /// There is no such record.
     RecordNotFound = "RECORD_NOT_FOUND", NotFound, NOT_FOUND;
+    /// There is no such snapshot.
+    SnapshotNotFound = "SNAPSHOT_NOT_FOUND", NotFound, NOT_FOUND;
     /// A part of the contract that is not built yet.
     NotImplemented = "NOT_IMPLEMENTED", Unimplemented, NOT_IMPLEMENTED;
     /// The name is taken.
     CollectionExists = "COLLECTION_EXISTS", AlreadyExists, CONFLICT;
+    /// There is a snapshot of this name.
+    SnapshotExists = "SNAPSHOT_EXISTS", AlreadyExists, CONFLICT;
+    /// Something else is being done with the snapshot.
+    SnapshotBusy = "SNAPSHOT_BUSY", Aborted, CONFLICT;
+    /// What was sent is no archive of a snapshot.
+    InvalidArchive = "INVALID_ARCHIVE", InvalidArgument, BAD_REQUEST;
     /// Another space has this name.
     SpaceExists = "SPACE_EXISTS", AlreadyExists, CONFLICT;
     /// A record has another version than asked for.
@@ -103,6 +113,8 @@ reasons! {
     DiskLow = "DISK_LOW", ResourceExhausted, INSUFFICIENT_STORAGE;
     /// The collection's log is damaged.
     CollectionDamaged = "COLLECTION_DAMAGED", DataLoss, INTERNAL_SERVER_ERROR;
+    /// A snapshot does not verify.
+    SnapshotDamaged = "SNAPSHOT_DAMAGED", DataLoss, INTERNAL_SERVER_ERROR;
     /// Writing to disk has failed, so the collection takes no more writes.
     CollectionReadOnly = "COLLECTION_READ_ONLY", Unavailable, SERVICE_UNAVAILABLE;
     /// The sequence was not reached in time.
@@ -142,11 +154,6 @@ impl ApiError {
     pub fn field(reason: Reason, field: impl Into<String>, message: impl Display) -> Self {
         let field = field.into();
         Self { field: Some(field.clone()), ..Self::new(reason, format_args!("{field}: {message}")) }
-    }
-
-    /// A part of the contract that is not built yet, by its name.
-    pub fn not_implemented(what: &str) -> Self {
-        Self::new(Reason::NotImplemented, format_args!("{what} is part of the contract, but not built yet"))
     }
 
     fn with_resource(self, kind: &'static str, name: impl Into<String>) -> Self {
@@ -218,6 +225,26 @@ impl From<DatabaseError> for ApiError {
             DatabaseError::Collection(crate::collection::RecoverError::Log(error)) => error.into(),
             DatabaseError::Catalogue(crate::database::CatalogueError::Log(error)) => error.into(),
             _ => new(Reason::Internal),
+        }
+    }
+}
+
+impl From<SnapshotError> for ApiError {
+    fn from(error: SnapshotError) -> Self {
+        let message = error.to_string();
+        let new = |reason| ApiError::new(reason, &message);
+        let of = |reason, name: SnapshotName| new(reason).with_resource("snapshot", name.as_str());
+        match error {
+            SnapshotError::NotFound { name, .. } => of(Reason::SnapshotNotFound, name),
+            SnapshotError::AlreadyExists { name } => of(Reason::SnapshotExists, name),
+            SnapshotError::Busy { name } => of(Reason::SnapshotBusy, name).with_retry_after(Duration::from_secs(1)),
+            SnapshotError::Damaged { name, .. } => of(Reason::SnapshotDamaged, name),
+            SnapshotError::TooMany => new(Reason::LimitReached),
+            SnapshotError::Archive { .. } | SnapshotError::BrokenOff { .. } => new(Reason::InvalidArchive),
+            SnapshotError::NoSpace { .. } => new(Reason::NoSpaceLeft),
+            SnapshotError::RequestIdReused { .. } => new(Reason::RequestIdReused),
+            SnapshotError::Io { .. } => new(Reason::Internal),
+            SnapshotError::Database(error) => error.into(),
         }
     }
 }

@@ -2,11 +2,10 @@
 
 use std::pin::Pin;
 
-use tokio_stream::{Empty, Stream};
+use tokio_stream::Stream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::api::error::ApiError;
 use crate::api::handlers::{Handlers, SearchAnswers};
 use crate::pb::{self, v1};
 use crate::types::limits::MESSAGE_BYTES_MAX;
@@ -30,10 +29,6 @@ pub fn routes(handlers: Handlers) -> Routes {
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-fn not_implemented<T>(what: &str) -> Result<Response<T>, Status> {
-    Err(ApiError::not_implemented(what).into())
-}
 
 #[tonic::async_trait]
 impl VectorService for Handlers {
@@ -119,7 +114,7 @@ impl CollectionService for Handlers {
 
 #[tonic::async_trait]
 impl AdminService for Handlers {
-    type DownloadSnapshotStream = Empty<Result<v1::DownloadSnapshotResponse, Status>>;
+    type DownloadSnapshotStream = Answers<v1::DownloadSnapshotResponse>;
 
     async fn get_server_info(
         &self,
@@ -144,43 +139,43 @@ impl AdminService for Handlers {
 
     async fn create_snapshot(
         &self,
-        _: Request<v1::CreateSnapshotRequest>,
+        request: Request<v1::CreateSnapshotRequest>,
     ) -> Result<Response<v1::CreateSnapshotResponse>, Status> {
-        not_implemented("AdminService.CreateSnapshot")
+        Ok(Response::new(self.create_snapshot(request.into_inner()).await?))
     }
 
     async fn list_snapshots(
         &self,
-        _: Request<v1::ListSnapshotsRequest>,
+        request: Request<v1::ListSnapshotsRequest>,
     ) -> Result<Response<v1::ListSnapshotsResponse>, Status> {
-        not_implemented("AdminService.ListSnapshots")
+        Ok(Response::new(self.list_snapshots(request.into_inner()).await?))
     }
 
     async fn delete_snapshot(
         &self,
-        _: Request<v1::DeleteSnapshotRequest>,
+        request: Request<v1::DeleteSnapshotRequest>,
     ) -> Result<Response<v1::DeleteSnapshotResponse>, Status> {
-        not_implemented("AdminService.DeleteSnapshot")
+        Ok(Response::new(self.delete_snapshot(request.into_inner()).await?))
     }
 
     async fn restore_snapshot(
         &self,
-        _: Request<v1::RestoreSnapshotRequest>,
+        request: Request<v1::RestoreSnapshotRequest>,
     ) -> Result<Response<v1::RestoreSnapshotResponse>, Status> {
-        not_implemented("AdminService.RestoreSnapshot")
+        Ok(Response::new(self.restore_snapshot(request.into_inner()).await?))
     }
 
     async fn download_snapshot(
         &self,
-        _: Request<v1::DownloadSnapshotRequest>,
+        request: Request<v1::DownloadSnapshotRequest>,
     ) -> Result<Response<Self::DownloadSnapshotStream>, Status> {
-        not_implemented("AdminService.DownloadSnapshot")
+        Ok(Response::new(Box::pin(self.download_snapshot(request.into_inner()).await?)))
     }
 
     async fn upload_snapshot(
         &self,
-        _: Request<Streaming<v1::UploadSnapshotRequest>>,
+        requests: Request<Streaming<v1::UploadSnapshotRequest>>,
     ) -> Result<Response<v1::UploadSnapshotResponse>, Status> {
-        not_implemented("AdminService.UploadSnapshot")
+        Ok(Response::new(self.upload_snapshot(requests.into_inner()).await?))
     }
 }

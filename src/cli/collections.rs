@@ -1,10 +1,11 @@
 //! `vectron collections`.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::Write;
 
 use serde::Serialize;
 use tonic::transport::Channel;
 
+use crate::cli::confirm::confirm;
 use crate::cli::console::{counted, grouped, results};
 use crate::cli::exit::{Ended, Exit, Failure};
 use crate::cli::record_json::read_mask;
@@ -260,17 +261,7 @@ async fn delete(options: Delete) -> Ended {
     let name = options.name;
     if !options.yes {
         let count = get(&mut client, &name).await?.record_count;
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            let count = counted(count, "record");
-            return Err(Failure::usage(format_args!("collection {name} has {count}: to delete it, say --yes")));
-        }
-        console
-            .complain(format_args!("collection {name} has {}; type its name to delete it:", counted(count, "record")));
-        let mut typed = String::new();
-        io::stdin().lock().read_line(&mut typed).map_err(|error| Failure::file("read", "standard input", &error))?;
-        if typed.trim() != name {
-            return Err(Failure::new("nothing was deleted"));
-        }
+        confirm(&console, format_args!("collection {name} has {}", counted(count, "record")), &name)?;
     }
     let request = pb::DeleteCollectionRequest { name: name.clone(), request_id: uuid::Uuid::new_v4().to_string() };
     let deleted = client.delete_collection(request).await?.into_inner().record_count;

@@ -6,6 +6,7 @@
 pub mod bench;
 mod collections;
 mod completions;
+mod confirm;
 mod console;
 mod delete;
 mod exit;
@@ -20,6 +21,7 @@ mod repair;
 mod search;
 mod serve;
 mod server_options;
+mod snapshot;
 
 use std::process::ExitCode;
 
@@ -45,6 +47,7 @@ Examples:
   vectron get -c notes 17                        one record as JSON
   vectron export -c notes -o notes.jsonl.gz      everything, to be imported again
   vectron collections list                       what there is
+  vectron snapshot create notes                  a copy of a collection, made while it is written to
   vectron repair                                 whether the data on disk are whole, without a server";
 
 /// Vectron, a text-native vector database: text goes in, ranked text comes out.
@@ -72,6 +75,7 @@ enum Command {
     Get(get::Get),
     Delete(delete::Delete),
     Collections(collections::Collections),
+    Snapshot(snapshot::Snapshot),
     Repair(repair::Repair),
     Completions(completions::Completions),
     /// Measure a server under load, beside the most that its transport can carry
@@ -141,6 +145,7 @@ async fn run(command: Command) -> Ended {
         Command::Delete(options) => delete::run(options).await,
         Command::Collections(options) => collections::run(options).await,
         Command::Repair(options) => repair::run(options),
+        Command::Snapshot(options) => snapshot::run(options).await,
         Command::Completions(options) => completions::run(&options),
         Command::Bench(options) => options.run().await.map(|()| Exit::Done).map_err(Failure::new),
     }

@@ -148,6 +148,16 @@ impl Keeper {
         Ok(())
     }
 
+    /// Waits until no checkpoint is being written, and lets none be written until the guard goes.
+    pub fn hold(&self) -> MutexGuard<'_, Kept> {
+        lock(&self.kept)
+    }
+
+    /// Whether the collection was closed.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.state).is_closed
+    }
+
     /// Stops what goes on, and waits for it.
     pub fn close(&self) {
         let thread = {

@@ -20,6 +20,7 @@ mod scan;
 mod search;
 mod segment;
 mod selections;
+mod snapshot;
 mod statistics;
 mod stream;
 mod view;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 pub use crate::index::graph::Residence;
 pub use apply::{Applied, Outcome, Refusal};
+pub use disk::{DiskError, Figures};
 pub use memtable::Row;
 pub use op::{
     Change, Content, Created, DecodeError, FrameFault, Operation, REVISION, RecordFault, RecordRemoved, RecordWritten,
@@ -41,15 +43,16 @@ pub use plan::Plan;
 pub use recover::{CollectionOptions, RecoverError};
 pub use request::{RequestTable, Seen};
 pub use search::{Effort, Found, Search, SearchStats, has_direction};
+pub use snapshot::{CopyError, copied_files, create_copy_folder, sync_copy, verify_copy};
 pub use statistics::Statistics;
 pub use stream::{FrameRefusal, StreamMark};
 pub use view::{NoPlace, SpaceNumber, View, describe};
 pub use write::Answer;
 
+use crate::storage::fs::Fs;
 use crate::storage::log::{Durability, LogError};
 use crate::types::{Sequence, StreamId};
 use compact::Compactor;
-use disk::DiskError;
 use keep::Keeper;
 use write::{Shared, Work, Writer, lock};
 
@@ -60,12 +63,20 @@ pub struct CheckpointError(Arc<DiskError>);
 
 /// An open collection. Dropping it closes it.
 pub struct Collection {
+    fs: Arc<dyn Fs>,
     folder: PathBuf,
     shared: Arc<Shared>,
     writer: Arc<Writer>,
     applier: Mutex<Option<JoinHandle<()>>>,
     compactor: Compactor,
     keeper: Arc<Keeper>,
+}
+
+impl CheckpointError {
+    /// What was refused.
+    pub fn reason(&self) -> &DiskError {
+        &self.0
+    }
 }
 
 impl Collection {

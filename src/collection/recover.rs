@@ -161,7 +161,7 @@ fn check_places(view: &View, operation: &Operation) -> Result<(), DecodeError> {
     Ok(())
 }
 
-fn log_folder(folder: &Path) -> PathBuf {
+pub(super) fn log_folder(folder: &Path) -> PathBuf {
     folder.join("log")
 }
 
@@ -182,7 +182,7 @@ fn start(
         unapplied_bytes: AtomicU64::new(0),
     });
     let log: Arc<dyn Log> = Arc::new(log);
-    let keeper = Keeper::new(fs, folder, log.clone(), kept, options);
+    let keeper = Keeper::new(fs.clone(), folder, log.clone(), kept, options);
     let (writer, queue) = Writer::new(log, shared.clone());
     let writer = Arc::new(writer);
     let compactor = Compactor::new(writer.clone());
@@ -196,5 +196,6 @@ fn start(
     }
     // Once somebody can put segments in place.
     compactor.look(&shared.view.load());
-    Ok(Collection { folder: folder.to_owned(), shared, writer, applier: Mutex::new(Some(applier)), compactor, keeper })
+    let (folder, applier) = (folder.to_owned(), Mutex::new(Some(applier)));
+    Ok(Collection { fs, folder, shared, writer, applier, compactor, keeper })
 }

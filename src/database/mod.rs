@@ -3,7 +3,8 @@
 //! ```text
 //! data/LOCK                     held while a process uses the folder
 //! data/catalogue/               the log of create and drop
-//! data/collections/<uuid>/log/  the log of one collection
+//! data/collections/<uuid>/      one collection: its log, and what is beside it
+//! data/snapshots/<name>/        a copy of one (`snapshots`)
 //! ```
 //!
 //! Invariants: a collection exists if the catalogue says so; its folder is made, durably, before the catalogue's
@@ -15,6 +16,7 @@ mod catalogue;
 mod legacy;
 mod raw_space;
 mod repair;
+pub mod snapshots;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,6 +50,7 @@ pub struct Database {
     entries: RwLock<BTreeMap<CollectionName, Entry>>,
     catalogue_log: Arc<FileLog>,
     space: Arc<SpaceGuard>,
+    snapshots_busy: snapshots::Busy,
     /// Released when the database is dropped, after the collections are closed.
     _lock: DirectoryLock,
 }
@@ -200,11 +203,15 @@ impl Database {
             catalogue_log: catalogue.log(),
             catalogue: Mutex::new(catalogue),
             entries: RwLock::default(),
+            snapshots_busy: snapshots::Busy::default(),
             _lock: lock,
         };
         let mut report = OpenReport::default();
         report.torn.extend(torn.map(|torn| ("the catalogue".to_owned(), torn)));
         database.remove_leftovers()?;
+        if let Err(error) = database.remove_unfinished_snapshots() {
+            tracing::warn!("{error}");
+        }
         database.open_collections(&mut report)?;
         if is_first_start {
             report.imported = legacy::import(&database)?;
@@ -310,16 +317,8 @@ impl Database {
         fill: impl FnOnce(&Collection) -> Result<T, RecoverError>,
     ) -> Result<Made<T>, DatabaseError> {
         let mut catalogue = self.catalogue();
-        match key.as_ref().map(|key| catalogue.seen(key)) {
-            Some(Seen::Answered(_)) => return self.get(name.as_str()).map(Made::Before),
-            Some(Seen::Reused) => return Err(reused(key)),
-            Some(Seen::Never) | None => {}
-        }
-        if self.entries().contains_key(name) {
-            return Err(DatabaseError::AlreadyExists { name: name.clone() });
-        }
-        if self.entries().len() >= COLLECTIONS_MAX {
-            return Err(DatabaseError::TooMany);
+        if let Some(made) = self.made_before(&catalogue, name, key.as_ref())? {
+            return Ok(Made::Before(made));
         }
         self.admit(0)?;
         let id = Uuid::new_v4();
@@ -335,6 +334,39 @@ impl Database {
                 return Err(error);
             }
         };
+        Ok(Made::New(self.publish(&mut catalogue, id, name, key, collection)?, filled))
+    }
+
+    /// The collection that an earlier call with the same key has made; none where one of that name can be made now.
+    fn made_before(
+        &self,
+        catalogue: &Catalogue,
+        name: &CollectionName,
+        key: Option<&RequestKey>,
+    ) -> Result<Option<Arc<Collection>>, DatabaseError> {
+        match key.map(|key| catalogue.seen(key)) {
+            Some(Seen::Answered(_)) => return self.get(name.as_str()).map(Some),
+            Some(Seen::Reused) => return Err(reused(key.cloned())),
+            Some(Seen::Never) | None => {}
+        }
+        if self.entries().contains_key(name) {
+            return Err(DatabaseError::AlreadyExists { name: name.clone() });
+        }
+        if self.entries().len() >= COLLECTIONS_MAX {
+            return Err(DatabaseError::TooMany);
+        }
+        Ok(None)
+    }
+
+    /// Puts a collection whose folder is durable into the catalogue, and then where others find it.
+    fn publish(
+        &self,
+        catalogue: &mut Catalogue,
+        id: Uuid,
+        name: &CollectionName,
+        key: Option<RequestKey>,
+        collection: Collection,
+    ) -> Result<Arc<Collection>, DatabaseError> {
         if let Err(error) = catalogue.append(CatalogueChange::Created { id, name: name.clone() }, key) {
             // Unless it surely is not in the catalogue, the next start decides: an unnamed folder is removed then.
             if was_not_written(&error) {
@@ -345,7 +377,7 @@ impl Database {
         }
         let collection = Arc::new(collection);
         self.entries_mut().insert(name.clone(), Entry::Open(collection.clone()));
-        Ok(Made::New(collection, filled))
+        Ok(collection)
     }
 
     /// Drops a collection with everything in it, and returns how many records that were. A damaged one can be dropped.

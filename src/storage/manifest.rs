@@ -1,4 +1,4 @@
-//! One small message, replaced as a whole: after an accident the old one is there, or the new one.
+//! One small message in a file of its own, replaced as a whole: after an accident the old one is there, or the new one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub enum ManifestError {
         error: io::Error,
     },
     /// It does not verify.
-    #[error("manifest {} is damaged: {reason}", file.display())]
+    #[error("file {} is damaged: {reason}", file.display())]
     Damaged {
         /// The file.
         file: PathBuf,
@@ -36,7 +36,7 @@ pub enum ManifestError {
         reason: String,
     },
     /// A later version of this program has written it.
-    #[error("manifest {} has format {found}, this version reads up to {FORMAT}", file.display())]
+    #[error("file {} has format {found}, this version reads up to {FORMAT}", file.display())]
     NewerFormat {
         /// The file.
         file: PathBuf,
@@ -47,7 +47,12 @@ pub enum ManifestError {
 
 /// Reads the message of a folder's manifest; none if it has none.
 pub fn read(fs: &dyn Fs, folder: &Path) -> Result<Option<Vec<u8>>, ManifestError> {
-    let path = folder.join(FILE_NAME);
+    read_named(fs, folder, FILE_NAME)
+}
+
+/// Reads the message in a file; none if it is not there.
+pub fn read_named(fs: &dyn Fs, folder: &Path, name: &str) -> Result<Option<Vec<u8>>, ManifestError> {
+    let path = folder.join(name);
     let io = |action| {
         let file = path.clone();
         move |error| ManifestError::Io { action, file, error }
@@ -78,15 +83,27 @@ pub fn read(fs: &dyn Fs, folder: &Path) -> Result<Option<Vec<u8>>, ManifestError
     Ok(Some(content))
 }
 
-/// Replaces the message, durably: of the old one nothing is left when this returns.
+/// Bytes of a file.
+pub fn file_bytes(fs: &dyn Fs, folder: &Path, name: &str) -> Result<u64, ManifestError> {
+    let path = folder.join(name);
+    let bytes = fs.open(&path).and_then(|file| file.len());
+    bytes.map_err(|error| ManifestError::Io { action: "read the length of", file: path, error })
+}
+
+/// Replaces the message of a folder's manifest, durably: of the old one nothing is left when this returns.
 pub fn write(fs: &dyn Fs, folder: &Path, message: &[u8]) -> Result<(), ManifestError> {
-    let path = folder.join(FILE_NAME);
-    let temporary = folder.join(format!("{FILE_NAME}{TEMPORARY_SUFFIX}"));
+    write_named(fs, folder, FILE_NAME, message)
+}
+
+/// Replaces the message in a file, durably.
+pub fn write_named(fs: &dyn Fs, folder: &Path, name: &str, message: &[u8]) -> Result<(), ManifestError> {
+    let path = folder.join(name);
+    let temporary = folder.join(format!("{name}{TEMPORARY_SUFFIX}"));
     let io = |action| {
         let file = temporary.clone();
         move |error| ManifestError::Io { action, file, error }
     };
-    remove_leftover(fs, folder)?;
+    remove_leftover_named(fs, folder, name)?;
     let file = fs.create_new(&temporary).map_err(io("create"))?;
     let mut content = Vec::with_capacity(HEADER_BYTES + message.len());
     content.extend_from_slice(MAGIC);
@@ -102,7 +119,11 @@ pub fn write(fs: &dyn Fs, folder: &Path, message: &[u8]) -> Result<(), ManifestE
 
 /// Removes what a crash has left of a manifest that was being written.
 pub fn remove_leftover(fs: &dyn Fs, folder: &Path) -> Result<(), ManifestError> {
-    let temporary = folder.join(format!("{FILE_NAME}{TEMPORARY_SUFFIX}"));
+    remove_leftover_named(fs, folder, FILE_NAME)
+}
+
+fn remove_leftover_named(fs: &dyn Fs, folder: &Path, name: &str) -> Result<(), ManifestError> {
+    let temporary = folder.join(format!("{name}{TEMPORARY_SUFFIX}"));
     let io = |action| {
         let file = temporary.clone();
         move |error| ManifestError::Io { action, file, error }

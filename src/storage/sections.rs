@@ -306,8 +306,30 @@ impl SectionFile {
         })
     }
 
+    /// Reads everything that has a checksum, and keeps none of it.
+    pub fn verify(&self) -> Result<(), SectionError> {
+        let mut piece = vec![0; PIECE_BYTES];
+        for section in &self.sections {
+            let mut left = section.bytes;
+            for number in 0..section.checksums.len() {
+                let bytes = left.min(PIECE_BYTES as u64);
+                let piece = &mut piece[..bytes as usize];
+                let offset = section.offset + (number * PIECE_BYTES) as u64;
+                self.file.read_exact_at(piece, offset).map_err(SectionError::io("read", &self.path))?;
+                self.verify_piece(section, number, piece)?;
+                left -= bytes;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the file.
+    pub fn file_bytes(&self) -> Result<u64, SectionError> {
+        self.file.len().map_err(SectionError::io("read the length of", &self.path))
+    }
+
     /// Verifies a whole section that was mapped.
-    pub fn verify(&self, tag: u32, content: &[u8], threads: usize) -> Result<(), SectionError> {
+    pub fn verify_mapped(&self, tag: u32, content: &[u8], threads: usize) -> Result<(), SectionError> {
         let section = self.section(tag).filter(|section| section.bytes == content.len() as u64);
         let section = section.ok_or_else(|| self.nonsense(tag, format!("section {tag} has another length")))?;
         let pieces: Vec<_> = content.chunks(PIECE_BYTES).collect();
@@ -433,7 +455,10 @@ mod tests {
             let mut flipped = whole.clone();
             flipped[at] ^= 1 << (at % 8);
             std::fs::write(&path, &flipped).unwrap();
-            let read = SectionFile::open(&RealFs, &path, KIND).and_then(|file| Ok((file.read(1)?, file.read(2)?)));
+            let opened = SectionFile::open(&RealFs, &path, KIND);
+            let verified = opened.as_ref().is_ok_and(|file| file.verify().is_ok());
+            let read = opened.and_then(|file| Ok((file.read(1)?, file.read(2)?)));
+            assert_eq!(verified, read.is_ok(), "byte {at}");
             match read {
                 Ok(read) => assert!(read == (content(5000), content(100)), "byte {at}"),
                 Err(SectionError::Damaged { .. } | SectionError::NewerFormat { .. }) => found += 1,

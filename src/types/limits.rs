@@ -37,6 +37,10 @@ pub const REFUSED_FRAMES_MAX: usize = 64;
 pub const SPACES_MAX: usize = 64;
 /// Collections of a server: each has a log with threads of its own.
 pub const COLLECTIONS_MAX: usize = 1_000;
+/// Snapshots of a server: each is looked at to list them.
+pub const SNAPSHOTS_MAX: usize = 10_000;
+/// Bytes of a snapshot's archive that is sent to the server.
+pub const ARCHIVE_BYTES_MAX: u64 = 1 << 44;
 /// Request ids that a collection remembers.
 pub const REQUEST_IDS_MAX: usize = 1_000_000;
 /// Bytes of the records that a filter chooses for one delete, 16 beside each id: a record of the log holds them all.

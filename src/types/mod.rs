@@ -14,7 +14,7 @@ mod vector;
 
 pub use id::{InvalidId, RecordId};
 pub use metric::Metric;
-pub use name::{CollectionName, InvalidName, SpaceName};
+pub use name::{CollectionName, InvalidName, SnapshotName, SpaceName};
 pub use sequence::Sequence;
 pub use space::{Space, TextModel};
 pub use stream_id::{InvalidStreamId, StreamId};

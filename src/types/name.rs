@@ -11,6 +11,10 @@ pub struct CollectionName(Box<str>);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpaceName(Box<str>);
 
+/// The name of a snapshot: 1 to 128 of `A-Z a-z 0-9 _ -`. It is the name of a folder.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotName(Box<str>);
+
 /// Why a text is no name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the name of a {what} has 1 to {NAME_BYTES_MAX} of the characters {allowed}, but this one is {name:?}")]
@@ -25,6 +29,19 @@ impl CollectionName {
     pub fn new(name: &str) -> Result<Self, InvalidName> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         check(name, "collection", "A-Z a-z 0-9 _ -", allowed).map(Self)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl SnapshotName {
+    /// Checks the characters and the length.
+    pub fn new(name: &str) -> Result<Self, InvalidName> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        check(name, "snapshot", "A-Z a-z 0-9 _ -", allowed).map(Self)
     }
 
     /// The text.
@@ -71,6 +88,18 @@ impl fmt::Display for CollectionName {
     }
 }
 
+impl fmt::Display for SnapshotName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for SnapshotName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
 impl fmt::Display for SpaceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -98,7 +127,9 @@ mod tests {
         assert!(CollectionName::new("my-docs_2").is_ok());
         for name in ["", "..", "a/b", "a b", "ä", "a\0", &"x".repeat(129)] {
             assert!(CollectionName::new(name).is_err(), "{name:?}");
+            assert!(SnapshotName::new(name).is_err(), "{name:?}");
         }
+        assert!(SnapshotName::new("notes-20261120T202546Z").is_ok() && SnapshotName::new("a.tmp").is_err());
         assert!(SpaceName::new("text-embedding-3.small").is_ok());
         assert!(SpaceName::new("a/b").is_err());
     }

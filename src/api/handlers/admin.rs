@@ -12,10 +12,16 @@ use crate::types::Dimension;
 use crate::types::limits;
 
 /// What is built; the rest of the contract answers UNIMPLEMENTED.
-const CAPABILITIES: [&str; 20] = [
+const CAPABILITIES: [&str; 26] = [
+    "AdminService.CreateSnapshot",
+    "AdminService.DeleteSnapshot",
+    "AdminService.DownloadSnapshot",
     "AdminService.GetServerInfo",
     "AdminService.GetStatistics",
+    "AdminService.ListSnapshots",
+    "AdminService.RestoreSnapshot",
     "AdminService.RunBenchmark",
+    "AdminService.UploadSnapshot",
     "CollectionService.CreateCollection",
     "CollectionService.DeleteCollection",
     "CollectionService.GetCollection",

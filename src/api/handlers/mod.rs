@@ -8,6 +8,7 @@ mod read;
 mod search;
 mod search_batch;
 mod search_pool;
+mod snapshots;
 mod stream_search;
 mod stream_upsert;
 mod upsert;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use prost::Message;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task;
 use tokio::time::timeout;
 
@@ -50,6 +51,8 @@ pub struct Handlers {
     /// One benchmark at a time: two would measure each other.
     benchmark: Arc<tokio::sync::Mutex<()>>,
     streams: Streams,
+    /// Turns to send snapshots or to take them in.
+    transfers: Arc<Semaphore>,
     /// Told to streams, which would go on for ever.
     stopping: watch::Sender<bool>,
 }
@@ -66,6 +69,7 @@ impl Handlers {
             figures,
             benchmark: Arc::default(),
             streams: Streams::default(),
+            transfers: Arc::new(Semaphore::new(snapshots::TRANSFERS_MAX)),
             stopping,
         }
     }

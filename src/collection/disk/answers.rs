@@ -15,7 +15,7 @@ use crate::storage::fs::Fs;
 use crate::storage::sections::{Kind, SectionFile, SectionWriter};
 use crate::types::{Dimension, Sequence, SpaceName};
 
-const KIND: Kind = Kind { number: 3, name: "answers", format: 1 };
+pub const KIND: Kind = Kind { number: 3, name: "answers", format: 1 };
 /// Messages, each with its length before it.
 const ANSWERS: u32 = 1;
 

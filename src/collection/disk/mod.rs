@@ -11,12 +11,14 @@ mod answers;
 mod manifest;
 mod part;
 mod rows;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
 pub use answers::{read_answers, write_answers};
 pub use manifest::{AnswersFile, Manifest, PartEntry, read_manifest, write_manifest};
 pub use part::{lie_in_file, read_segment, read_table, write_segment, write_table};
+pub use verify::{Figures, files, verify};
 
 use crate::collection::op::DecodeError;
 use crate::storage::fs::{Fs, create_dir_durably};
@@ -59,6 +61,14 @@ pub enum DiskError {
         /// The record.
         id: String,
     },
+    /// The manifest is whole, but no program of ours has written it.
+    #[error("{}: {reason}", file.display())]
+    Contradiction {
+        /// The file.
+        file: PathBuf,
+        /// What cannot be.
+        reason: String,
+    },
     /// The folder of the files.
     #[error("cannot {action} {}: {error}", folder.display())]
     Folder {
@@ -75,6 +85,18 @@ pub enum DiskError {
     /// The collection is closing.
     #[error("stopped, since the collection is closing")]
     Stopped,
+}
+
+impl DiskError {
+    /// What the system says, where it refuses.
+    pub fn io(&self) -> Option<&std::io::Error> {
+        match self {
+            DiskError::Section(SectionError::Io { error, .. })
+            | DiskError::Manifest(ManifestError::Io { error, .. })
+            | DiskError::Folder { error, .. } => Some(error),
+            _ => None,
+        }
+    }
 }
 
 /// Which file of a number.

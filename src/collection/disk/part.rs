@@ -14,7 +14,7 @@ use crate::storage::fs::Fs;
 use crate::storage::sections::{Kind, SectionError, SectionFile, SectionWriter};
 use crate::types::Space;
 
-const GRAPH: Kind = Kind { number: 2, name: "graph", format: 1 };
+pub const GRAPH: Kind = Kind { number: 2, name: "graph", format: 1 };
 /// The id of the rows file that a graph was built over.
 const ROWS_ID: u32 = 100;
 
@@ -146,7 +146,7 @@ impl Sections for SectionFile {
     }
 
     fn verify(&self, tag: u32, content: &[u8], threads: usize) -> Result<(), SectionError> {
-        SectionFile::verify(self, tag, content, threads)
+        self.verify_mapped(tag, content, threads)
     }
 
     fn nonsense(&self, tag: u32, reason: String) -> SectionError {

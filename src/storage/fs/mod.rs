@@ -28,6 +28,12 @@ pub trait Fs: Send + Sync {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Gives a file or folder a new name in the same folder, replacing a file of that name; all or nothing.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file another name, in whatever folder of the same disk; there must be none of that name. Both names are equal
+    /// from then on: the content goes with the last of them. `Unsupported` where there are no links.
+    fn link(&self, file: &Path, name: &Path) -> io::Result<()> {
+        let _ = (file, name);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Removes a file. Who has it open can still read it.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a folder and all it holds.
@@ -67,6 +73,35 @@ pub fn create_dir_durably(fs: &dyn Fs, folder: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Gives a file another name, or copies it, durably, where no other name can be given: to another disk, or on one that knows
+/// no links.
+pub fn link_or_copy(fs: &dyn Fs, file: &Path, name: &Path) -> io::Result<()> {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    match fs.link(file, name) {
+        // Some file systems say that it is not permitted where they mean that they cannot.
+        Err(error) if matches!(error.kind(), CrossesDevices | PermissionDenied | TooManyLinks | Unsupported) => {
+            copy(fs, file, name)
+        }
+        linked => linked,
+    }
+}
+
+fn copy(fs: &dyn Fs, from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (fs.open(from)?, fs.create_new(to)?);
+    let bytes = from.len()?;
+    let mut piece = vec![0; COPY_PIECE_BYTES];
+    let mut offset = 0;
+    while offset < bytes {
+        let piece = &mut piece[..COPY_PIECE_BYTES.min((bytes - offset) as usize)];
+        from.read_exact_at(piece, offset)?;
+        to.write_all_at(piece, offset)?;
+        offset += piece.len() as u64;
+    }
+    to.sync_data()
+}
+
+const COPY_PIECE_BYTES: usize = 1 << 20;
 
 /// An open file. All positions are explicit; there is no cursor to share.
 pub trait File: Send + Sync {

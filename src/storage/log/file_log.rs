@@ -29,18 +29,23 @@ pub struct FileLog {
 impl FileLog {
     /// Creates a log in a folder that is absent or holds none, durably: folder, file and their names are synced.
     pub fn create(fs: Arc<dyn Fs>, folder: &Path, options: LogOptions) -> Result<Self, LogError> {
+        Self::begin(fs.clone(), folder, Sequence::ZERO.next())?;
+        let opened = Self::open(fs, folder, options, |_| Ok::<(), std::convert::Infallible>(()));
+        opened.map(|(log, _)| log).map_err(|error| match error {
+            OpenError::Log(error) => error,
+            OpenError::Replay { error, .. } => match error {},
+        })
+    }
+
+    /// As `create`, for records from `first` on, and without opening it: what came before lies elsewhere, in a snapshot.
+    pub fn begin(fs: Arc<dyn Fs>, folder: &Path, first: Sequence) -> Result<(), LogError> {
         create_dir_durably(fs.as_ref(), folder).map_err(LogError::io("create", folder))?;
         let (present, temporary) = files::list(fs.as_ref(), folder)?;
         if !present.is_empty() {
             return Err(LogError::Exists { folder: folder.to_owned() });
         }
         files::remove_temporary(fs.as_ref(), folder, &temporary)?;
-        create_first_file(fs.as_ref(), folder)?;
-        let opened = Self::open(fs, folder, options, |_| Ok::<(), std::convert::Infallible>(()));
-        opened.map(|(log, _)| log).map_err(|error| match error {
-            OpenError::Log(error) => error,
-            OpenError::Replay { error, .. } => match error {},
-        })
+        create_first_file(fs.as_ref(), folder, first)
     }
 
     /// Opens a log, verifies it, and replays all records in order. A torn tail is cut off and reported.

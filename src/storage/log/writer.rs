@@ -87,16 +87,15 @@ struct Current {
     bytes: u64,
 }
 
-/// Begins a log: its first file, durable when this returns.
-pub(super) fn create_first_file(fs: &dyn Fs, folder: &Path) -> Result<(LogId, LogFile), LogError> {
+/// Begins a log: its first file, durable when this returns. What came before `first` is durable elsewhere.
+pub(super) fn create_first_file(fs: &dyn Fs, folder: &Path, first: Sequence) -> Result<(), LogError> {
+    assert!(first > Sequence::ZERO, "sequences begin at 1");
     let log_id = LogId::random();
-    let first = Sequence::ZERO.next();
-    let header =
-        FileHeader { log_id, number: 1, first, durable: Sequence::ZERO, fence: 0, chain: log_id.first_chain() };
-    let (_, file) = create_file(fs, folder, &header).map_err(|error| match error {
+    let durable = Sequence(first.0 - 1);
+    let header = FileHeader { log_id, number: 1, first, durable, fence: 0, chain: log_id.first_chain() };
+    create_file(fs, folder, &header).map(|_| ()).map_err(|error| match error {
         WriteError::Refused(error) | WriteError::Failed(error) => error,
-    })?;
-    Ok((log_id, file))
+    })
 }
 
 /// Creates a file that has its header from the moment it is visible.

@@ -97,6 +97,16 @@ impl Disk {
         Ok(())
     }
 
+    pub(super) fn link(&mut self, file: &Path, name: &Path) -> io::Result<()> {
+        let node = self.file_at(file)?;
+        if self.exists(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let (folder, name) = self.parent(name)?;
+        self.folder(folder)?.change(NameChange::Add(name, node));
+        Ok(())
+    }
+
     pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
         self.file_at(path)?;
         let (folder, name) = self.parent(path)?;

@@ -4,7 +4,7 @@
 //! may be found after a power cut: of everything that was not synced each part survived or did not, as a seed decides;
 //! writes are torn at 512 bytes, names survive in order or out of order. The same seed gives the same disk.
 //!
-//! Deliberately absent: links, permissions, times, renaming from one folder to another.
+//! Deliberately absent: permissions, times, renaming from one folder to another.
 
 mod disk;
 #[cfg(test)]
@@ -26,6 +26,7 @@ use super::{File, Fs};
 pub enum Call {
     CreateNew,
     Rename,
+    Link,
     RemoveFile,
     RemoveDirAll,
     CreateDirAll,
@@ -179,6 +180,10 @@ impl Fs for SimFs {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change(Call::Rename, |disk| disk.rename(from, to))
+    }
+
+    fn link(&self, file: &Path, name: &Path) -> io::Result<()> {
+        self.change(Call::Link, |disk| disk.link(file, name))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

@@ -99,3 +99,28 @@ fn an_injected_failure_happens_once() {
     file.allocate(10).unwrap();
     assert_eq!(file.len().unwrap(), 10);
 }
+
+#[test]
+fn a_linked_file_outlives_its_first_name_and_a_copy_stands_in_where_links_are_refused() {
+    use super::super::link_or_copy;
+    let (fs, file) = disk_with_synced_file(b"kept");
+    let (first, second) = (Path::new("/d/f"), Path::new("/d/g"));
+    link_or_copy(&fs, first, second).unwrap();
+    assert_eq!(fs.link(first, second).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    file.write_all_at(b"K", 0).unwrap();
+    assert_eq!(content(&fs, "/d/g").unwrap(), b"Kept", "one file, two names");
+    file.sync_data().unwrap();
+    fs.remove_file(first).unwrap();
+    assert!((0..50).any(|seed| content(&fs.crash(seed), "/d/g").is_none()), "a name is not durable by itself");
+    fs.sync_dir(Path::new("/d")).unwrap();
+    assert!((0..50).all(|seed| content(&fs.crash(seed), "/d/g").unwrap() == b"Kept"));
+
+    fs.fail_next(Call::Link, ErrorKind::CrossesDevices);
+    link_or_copy(&fs, second, first).unwrap();
+    file.write_all_at(b"W", 0).unwrap();
+    assert_eq!(content(&fs, "/d/f").unwrap(), b"Kept", "a file of its own");
+    fs.sync_dir(Path::new("/d")).unwrap();
+    assert!((0..50).all(|seed| content(&fs.crash(seed), "/d/f").unwrap() == b"Kept"));
+    fs.fail_next(Call::Link, ErrorKind::StorageFull);
+    assert_eq!(link_or_copy(&fs, second, Path::new("/d/h")).unwrap_err().kind(), ErrorKind::StorageFull);
+}

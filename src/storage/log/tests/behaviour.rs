@@ -35,6 +35,24 @@ fn what_was_appended_is_there_after_reopening() {
 }
 
 #[test]
+fn a_log_can_begin_after_what_lies_elsewhere() {
+    let fs = SimFs::new();
+    let options = || LogOptions { first_needed: Sequence(41), known_durable: Sequence(40), ..quiet() };
+    FileLog::begin(Arc::new(fs.clone()), folder(), Sequence(41)).unwrap();
+    for seed in 0..20 {
+        let (log, found, report) = open(&fs.crash(seed), options());
+        assert_eq!((found.len(), report.first, report.last), (0, Sequence(41), Sequence(40)));
+        assert_eq!((log.last(), log.durable()), (Sequence(40), Sequence(40)));
+    }
+    let (log, ..) = open(&fs, options());
+    assert_eq!(append(&log, "more", Durability::Durable).first, Sequence(41));
+    drop(log);
+    let (_, found, report) = open(&fs, options());
+    assert_eq!((found, report.last), (vec![b"more".to_vec()], Sequence(41)));
+    assert!(matches!(FileLog::begin(Arc::new(fs), folder(), Sequence(41)), Err(LogError::Exists { .. })));
+}
+
+#[test]
 fn files_are_rotated_and_the_first_ones_dropped() {
     let fs = SimFs::new();
     let options = LogOptions { segment_bytes_max: 32 * 1024, ..quiet() };

@@ -1,0 +1,112 @@
+//! Looking at every checksum of a collection's files, without taking anything in.
+
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::{DiskError, FileKind, Manifest, answers, part, path_of, read_manifest, rows};
+use crate::storage::fs::Fs;
+use crate::storage::manifest::{self, ManifestError};
+use crate::storage::sections::{Kind, SectionFile};
+use crate::types::Sequence;
+use crate::types::limits::SPACES_MAX;
+
+/// Nobody comes as far: what is beyond would overflow one day.
+const SEQUENCE_MAX: u64 = 1 << 62;
+const NUMBER_MAX: u32 = 1 << 31;
+
+/// What a collection's files hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// The last record of the log that is in them.
+    pub sequence: Sequence,
+    /// Records.
+    pub record_count: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+/// A file that a manifest names.
+struct Named {
+    number: u32,
+    kind: FileKind,
+    id: Uuid,
+}
+
+/// Where the files of a collection lie, the manifest first, and what they are called within its folder.
+pub fn files(fs: &dyn Fs, folder: &Path) -> Result<Vec<(String, PathBuf)>, DiskError> {
+    let manifest = require_manifest(fs, folder)?;
+    let named = named(&manifest).map(|file| {
+        let path = path_of(folder, file.number, file.kind);
+        (format!("parts/{:010}.{}", file.number, file.kind.suffix()), path)
+    });
+    Ok([(manifest::FILE_NAME.to_owned(), folder.join(manifest::FILE_NAME))].into_iter().chain(named).collect())
+}
+
+/// Reads all files that the manifest names, and the manifest. An error names the first that does not verify.
+pub fn verify(fs: &dyn Fs, folder: &Path) -> Result<Figures, DiskError> {
+    let manifest = require_manifest(fs, folder)?;
+    check(&manifest, &folder.join(manifest::FILE_NAME))?;
+    let mut bytes = manifest::file_bytes(fs, folder, manifest::FILE_NAME)?;
+    for Named { number, kind, id } in named(&manifest) {
+        let path = path_of(folder, number, kind);
+        let file = SectionFile::open(fs, &path, kind.sections())?;
+        if file.id() != id {
+            return Err(DiskError::Stranger { file: path, expected: id, got: file.id() });
+        }
+        file.verify()?;
+        bytes += file.file_bytes()?;
+    }
+    let live = manifest.parts.iter().map(|part| u64::from(part.row_count) - part.dead.len());
+    Ok(Figures { sequence: manifest.sequence, record_count: live.sum(), bytes })
+}
+
+impl FileKind {
+    fn sections(self) -> Kind {
+        match self {
+            FileKind::Rows => rows::KIND,
+            FileKind::Graph => part::GRAPH,
+            FileKind::Answers => answers::KIND,
+        }
+    }
+}
+
+fn require_manifest(fs: &dyn Fs, folder: &Path) -> Result<Manifest, DiskError> {
+    read_manifest(fs, folder)?.ok_or_else(|| {
+        let file = folder.join(manifest::FILE_NAME);
+        ManifestError::Damaged { file, reason: "it is missing".to_owned() }.into()
+    })
+}
+
+fn named(manifest: &Manifest) -> impl Iterator<Item = Named> {
+    let parts = manifest.parts.iter().flat_map(|part| {
+        let rows = Named { number: part.number, kind: FileKind::Rows, id: part.rows_id };
+        let graph = part.graph_id.map(|id| Named { number: part.number, kind: FileKind::Graph, id });
+        [Some(rows), graph].into_iter().flatten()
+    });
+    let answers =
+        manifest.answers.iter().map(|file| Named { number: file.number, kind: FileKind::Answers, id: file.id });
+    parts.chain(answers)
+}
+
+/// A manifest may come from elsewhere: its checksum says that it is whole, not who has written it.
+fn check(manifest: &Manifest, file: &Path) -> Result<(), DiskError> {
+    let contradiction = |reason: String| Err(DiskError::Contradiction { file: file.to_owned(), reason });
+    let sequence = manifest.sequence.0;
+    if sequence == 0 || sequence > SEQUENCE_MAX {
+        return contradiction(format!("it stands at sequence {sequence}, expected 1 to {SEQUENCE_MAX}"));
+    }
+    let parts = manifest.parts.iter().map(|part| part.number);
+    let mut numbers: Vec<u32> = parts.chain(manifest.answers.iter().map(|file| file.number)).collect();
+    numbers.sort_unstable();
+    if let Some(pair) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
+        return contradiction(format!("it gives number {} twice", pair[0]));
+    }
+    let (next, spaces) = (manifest.next_part, manifest.spaces.len());
+    if numbers.last().is_some_and(|&last| last >= next) || next > NUMBER_MAX || spaces > SPACES_MAX {
+        return contradiction(format!(
+            "its next number is {next}, which is taken or too high, or it has {spaces} spaces"
+        ));
+    }
+    Ok(())
+}
