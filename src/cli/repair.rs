@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cli::console::{counted, grouped, results};
 use crate::cli::exit::{Ended, Exit, Failure};
+use crate::collection::FileLoss;
 use crate::database::{LogFound, LogState, Mending, Owner, RepairOptions, repair};
 use crate::types::CollectionName;
 
@@ -19,7 +20,8 @@ Examples:
 Stop the server first. A log is read operation by operation: a batch of records is one. Where bytes have changed that were
 known to be on the disk, everything before them can be trusted and nothing after them. A backup that is whole is better
 than a repair; where there is none, --accept-loss keeps what comes before the damage, and moves the rest into a folder
-`damaged-SECONDS` beside the log. Nothing is deleted. A torn end of a log, which a power cut leaves, is no damage: the next
+`damaged-SECONDS` beside the log. Nothing is deleted. Files of parts are read too: a damaged one is left out, with the records in it; a graph is not
+looked at, since it is built again. A torn end of a log, which a power cut leaves, is no damage: the next
 start cuts it off.
 
 Exit code 0: every log opens; 3: one does not.";
@@ -54,13 +56,16 @@ pub fn run(options: Repair) -> Ended {
     for log in &found {
         writeln!(out, "{}", describe(log))?;
     }
-    let broken = found.iter().filter(|log| !log.state.opens()).count() as u64;
+    let broken = found.iter().filter(|log| !log.opens()).count() as u64;
     if broken == 0 {
         writeln!(out, "{}: every one opens", counted(found.len() as u64, "log"))?;
     } else {
         writeln!(out, "{} of {} cannot be opened", grouped(broken), counted(found.len() as u64, "log"))?;
     }
-    if found.iter().any(|log| matches!(&log.state, LogState::Damaged { mending: Mending::NotAsked, .. })) {
+    if found.iter().any(|log| {
+        matches!(&log.state, LogState::Damaged { mending: Mending::NotAsked, .. })
+            || !log.damaged_files.is_empty() && log.files_mending == Mending::NotAsked
+    }) {
         writeln!(out, "nothing was changed: restore a backup, or run it again with --accept-loss")?;
     }
     out.flush()?;
@@ -101,7 +106,20 @@ fn describe(log: &LogFound) -> String {
             .join("\n")
         }
     };
-    format!("{owner}: {says}")
+    let files = log.damaged_files.iter().map(|damaged| {
+        let lost = match damaged.lost {
+            FileLoss::Records(records) => counted(records, "record"),
+            FileLoss::Answers(answers) => format!("what {} was answered", counted(answers, "request")),
+            FileLoss::Manifest => "what the parts hold: the log alone is left".to_owned(),
+        };
+        let done = match &log.files_mending {
+            Mending::NotAsked => "nothing".to_owned(),
+            Mending::Hopeless => "nothing: the log does not have everything; restore a snapshot".to_owned(),
+            Mending::Done { aside, .. } => format!("left out; the file is kept in {}", aside.display()),
+        };
+        format!("\n  DAMAGED   {}\n  lost      {lost}\n  done      {done}", damaged.reason)
+    });
+    format!("{owner}: {says}{}", files.collect::<String>())
 }
 
 fn mended(mending: &Mending, log: &LogFound) -> String {

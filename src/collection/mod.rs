@@ -10,6 +10,7 @@ mod keep;
 mod ledger;
 mod load;
 mod memtable;
+mod mend;
 mod op;
 mod parts;
 mod plan;
@@ -35,6 +36,7 @@ pub use crate::index::graph::Residence;
 pub use apply::{Applied, Outcome, Refusal};
 pub use disk::{DiskError, Figures};
 pub use memtable::Row;
+pub use mend::{DamagedFile, FileLoss, FilesFound, begin_log_anew, examine_files, leave_out};
 pub use op::{
     Change, Content, Created, DecodeError, FrameFault, Operation, REVISION, RecordFault, RecordRemoved, RecordWritten,
     RequestKey, StreamFrame, Updated, Upserted,

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use crate::collection::disk::{self, DiskError, Figures};
 use crate::collection::recover::log_folder;
-use crate::collection::{CheckpointError, Collection, RecoverError};
+use crate::collection::{CheckpointError, Collection, CollectionOptions, RecoverError};
 use crate::storage::fs::{Fs, link_or_copy};
-use crate::storage::log::{FileLog, LogError, LogOptions};
+use crate::storage::log::{FileLog, LogError};
 
 /// Why a collection could not be copied.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +55,7 @@ impl Collection {
         fs: Arc<dyn Fs>,
         copy: &Path,
         folder: &Path,
-        options: LogOptions,
+        options: impl Into<CollectionOptions>,
     ) -> Result<(Self, Figures), RecoverError> {
         let figures = disk::verify(&*fs, copy)?;
         let io = |error| DiskError::Folder { action: "create", folder: folder.to_owned(), error };

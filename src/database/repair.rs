@@ -12,11 +12,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{CatalogueError, DatabaseError, catalogue, collection_folders};
-use crate::collection::{DecodeError, Operation};
+use crate::collection::{DamagedFile, DecodeError, Operation, RecoverError, begin_log_anew, examine_files, leave_out};
 use crate::storage::fs::{Fs, RealFs};
 use crate::storage::lock::DirectoryLock;
 use crate::storage::log::{Damage, End, Examined, LogError, LogOptions, OpenError, examine};
-use crate::types::CollectionName;
+use crate::types::{CollectionName, Sequence};
 
 /// The new catalogue, until it is in place.
 const CATALOGUE_NEW: &str = "catalogue-repaired";
@@ -41,6 +41,18 @@ pub struct LogFound {
     pub folder: PathBuf,
     /// How it was found.
     pub state: LogState,
+    /// A collection's files beside the log that do not verify.
+    pub damaged_files: Vec<DamagedFile>,
+    /// What was done about those.
+    pub files_mending: Mending,
+}
+
+impl LogFound {
+    /// Whether what it belongs to opens now.
+    pub fn opens(&self) -> bool {
+        let files_open = self.damaged_files.is_empty() || matches!(self.files_mending, Mending::Done { .. });
+        self.state.opens() && files_open
+    }
 }
 
 /// Whose a log is.
@@ -142,11 +154,11 @@ pub(super) fn repair_on(
         };
         let log = place.collection(Owner::Collection(name.clone()), id, options)?;
         // A catalogue that does not open is told, though it is not what was asked for.
-        return Ok(found.into_iter().filter(|found| !found.state.opens()).chain([log]).collect());
+        return Ok(found.into_iter().filter(|found| !found.opens()).chain([log]).collect());
     }
     let mut all = Vec::from_iter(found);
     let named = names.iter().map(|(name, id)| (Owner::Collection(name.clone()), *id));
-    let catalogue_opens = all.iter().all(|found| found.state.opens());
+    let catalogue_opens = all.iter().all(LogFound::opens);
     // What a whole catalogue does not name was never finished, or was dropped.
     let unnamed = place.ids()?.into_iter().filter(|id| !catalogue_opens && !names.values().any(|named| named == id));
     for (owner, id) in named.chain(unnamed.map(|id| (Owner::Unnamed(id), id))) {
@@ -192,37 +204,72 @@ impl Place<'_> {
             }
             Err(error) => LogState::Unreadable { reason: error.to_string() },
         };
-        Ok((names, Some(LogFound { owner: Owner::Catalogue, folder, state })))
+        let (damaged_files, files_mending) = (Vec::new(), Mending::NotAsked);
+        Ok((names, Some(LogFound { owner: Owner::Catalogue, folder, state, damaged_files, files_mending })))
     }
 
     fn collection(&self, owner: Owner, id: Uuid, options: &RepairOptions) -> Result<LogFound, DatabaseError> {
         let collection = self.folder.join("collections").join(id.to_string());
         let folder = collection.join("log");
+        let aside = self.free_name(&collection, options.now_unix_s)?;
+        let files = match examine_files(&*self.fs, &collection) {
+            Ok(files) => files,
+            Err(error) => {
+                let (state, files_mending) = (LogState::Unreadable { reason: error.to_string() }, Mending::NotAsked);
+                return Ok(LogFound { owner, folder, state, damaged_files: Vec::new(), files_mending });
+            }
+        };
         let understood = |record: crate::storage::log::LogRecord<'_>| {
             let _: Operation = Operation::decode(record.payload.to_vec().into())?;
             Ok::<(), DecodeError>(())
         };
-        let state = match examine(&*self.fs, &folder, &LogOptions::default(), understood) {
+        let (checkpoint, mut log_options) = (files.sequence, LogOptions::default());
+        if checkpoint > Sequence::ZERO {
+            (log_options.first_needed, log_options.known_durable) = (checkpoint.next(), checkpoint);
+        } else if files.is_manifest_lost() {
+            log_options.first_needed = Sequence::ZERO.next();
+        }
+        let state = match examine(&*self.fs, &folder, &log_options, understood) {
             Ok(Examined { records, end: End::Damaged(damage), .. }) => {
-                // Without its first record, which creates it, no collection opens.
-                let mending = if records == 0 || !damage.can_be_cut() {
+                let in_parts = checkpoint > Sequence::ZERO && damage.sequence <= checkpoint.next();
+                // Without its first record, which creates it, no collection opens, unless it lies in parts.
+                let is_lost = (records == 0 || !damage.can_be_cut()) && checkpoint == Sequence::ZERO;
+                let mending = if is_lost {
                     Mending::Hopeless
-                } else if options.accept_loss {
-                    let aside = self.free_name(&collection, options.now_unix_s)?;
-                    damage.cut_off(&*self.fs, &folder, &aside)?;
-                    Mending::Done { aside, named_anew: Vec::new() }
-                } else {
+                } else if !options.accept_loss {
                     Mending::NotAsked
+                } else {
+                    if in_parts || !damage.can_be_cut() {
+                        begin_log_anew(self.fs.clone(), &collection, &aside, checkpoint)?;
+                    } else {
+                        damage.cut_off(&*self.fs, &folder, &aside)?;
+                    }
+                    Mending::Done { aside, named_anew: Vec::new() }
                 };
                 LogState::Damaged { records, damage, mending }
             }
             Ok(examined) => not_damaged(examined),
+            // An earlier repair ended before it had begun the new log.
+            Err(OpenError::Log(LogError::Missing { .. })) if checkpoint > Sequence::ZERO && options.accept_loss => {
+                begin_log_anew(self.fs.clone(), &collection, &aside, checkpoint)?;
+                LogState::Whole { records: 0 }
+            }
             Err(OpenError::Log(error)) => LogState::Unreadable { reason: error.to_string() },
             Err(OpenError::Replay { sequence, error }) => {
                 LogState::Unreadable { reason: format!("record {sequence}: {error}") }
             }
         };
-        Ok(LogFound { owner, folder, state })
+        let files_mending = if files.is_manifest_lost() && !state.opens() {
+            // Only the log could tell what is in it.
+            Mending::Hopeless
+        } else if options.accept_loss && !files.damaged.is_empty() {
+            let aside = self.free_name(&collection, options.now_unix_s)?;
+            leave_out(&*self.fs, &collection, &aside, &files).map_err(RecoverError::from)?;
+            Mending::Done { aside, named_anew: Vec::new() }
+        } else {
+            Mending::NotAsked
+        };
+        Ok(LogFound { owner, folder, state, damaged_files: files.damaged, files_mending })
     }
 
     /// Adds names for the folders that have none, leaves out names without a folder, and puts a catalogue of what is

@@ -49,16 +49,21 @@ pub fn verify(fs: &dyn Fs, folder: &Path) -> Result<Figures, DiskError> {
     check(&manifest, &folder.join(manifest::FILE_NAME))?;
     let mut bytes = manifest::file_bytes(fs, folder, manifest::FILE_NAME)?;
     for Named { number, kind, id } in named(&manifest) {
-        let path = path_of(folder, number, kind);
-        let file = SectionFile::open(fs, &path, kind.sections())?;
-        if file.id() != id {
-            return Err(DiskError::Stranger { file: path, expected: id, got: file.id() });
-        }
-        file.verify()?;
-        bytes += file.file_bytes()?;
+        bytes += verify_file(fs, folder, number, kind, id)?;
     }
     let live = manifest.parts.iter().map(|part| u64::from(part.row_count) - part.dead.len());
     Ok(Figures { sequence: manifest.sequence, record_count: live.sum(), bytes })
+}
+
+/// Reads a file whole, and returns its bytes.
+pub fn verify_file(fs: &dyn Fs, folder: &Path, number: u32, kind: FileKind, id: Uuid) -> Result<u64, DiskError> {
+    let path = path_of(folder, number, kind);
+    let file = SectionFile::open(fs, &path, kind.sections())?;
+    if file.id() != id {
+        return Err(DiskError::Stranger { file: path, expected: id, got: file.id() });
+    }
+    file.verify()?;
+    Ok(file.file_bytes()?)
 }
 
 impl FileKind {

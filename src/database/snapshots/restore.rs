@@ -7,7 +7,6 @@ use uuid::Uuid;
 use super::{SnapshotError, compare};
 use crate::collection::{Collection, RequestKey};
 use crate::database::Database;
-use crate::storage::log::LogOptions;
 use crate::types::{CollectionName, SnapshotName};
 
 impl Database {
@@ -27,11 +26,10 @@ impl Database {
         let info = self.snapshot(name)?;
         let id = Uuid::new_v4();
         let folder = self.collection_folder(id);
-        let restored =
-            Collection::restore(self.fs.clone(), &self.snapshot_folder(name), &folder, LogOptions::default())
-                .map_err(|error| SnapshotError::of_restored(name, error))
-                .and_then(|(restored, figures)| compare(&info, figures).map(|()| restored))
-                .and_then(|restored| Ok(self.sync_folder(&self.folder.join("collections")).map(|()| restored)?));
+        let restored = Collection::restore(self.fs.clone(), &self.snapshot_folder(name), &folder, self.options())
+            .map_err(|error| SnapshotError::of_restored(name, error))
+            .and_then(|(restored, figures)| compare(&info, figures).map(|()| restored))
+            .and_then(|restored| Ok(self.sync_folder(&self.folder.join("collections")).map(|()| restored)?));
         let restored = match restored {
             Ok(restored) => restored,
             Err(error) => {

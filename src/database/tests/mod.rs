@@ -24,20 +24,22 @@ fn open(folder: &Path) -> (Database, OpenReport) {
 }
 
 fn fill(collection: &Collection, count: usize) {
+    (0..count).for_each(|number| fill_one(collection, number));
+}
+
+fn fill_one(collection: &Collection, number: usize) {
     let space = raw_space(Dimension::new(2).unwrap());
-    for i in 0..count {
-        let record = RecordWritten {
-            id: RecordId::new(&i.to_string()).unwrap(),
-            space: space.name.clone(),
-            vector: Vector::new(vec![1.0, i as f32]).unwrap(),
-            content: Arc::new(Content::default()),
-            if_version: None,
-        };
-        let change =
-            Change::Upserted(Upserted { spaces: vec![space.clone()], records: vec![record], ..Default::default() });
-        let answer = collection.submit(Operation::new(change), Durability::Durable).unwrap();
-        answer.blocking_recv().unwrap().unwrap().unwrap();
-    }
+    let record = RecordWritten {
+        id: RecordId::new(&number.to_string()).unwrap(),
+        space: space.name.clone(),
+        vector: Vector::new(vec![1.0, number as f32]).unwrap(),
+        content: Arc::new(Content::default()),
+        if_version: None,
+    };
+    let change =
+        Change::Upserted(Upserted { spaces: vec![space.clone()], records: vec![record], ..Default::default() });
+    let answer = collection.submit(Operation::new(change), Durability::Durable).unwrap();
+    answer.blocking_recv().unwrap().unwrap().unwrap();
 }
 
 fn log_files(folder: &Path) -> Vec<PathBuf> {

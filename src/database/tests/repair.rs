@@ -185,3 +185,76 @@ fn a_folder_without_data_is_refused_and_not_made() {
     assert!(refused.to_string().contains("no data of Vectron"), "{refused}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+/// Collection `a` with 20 records in parts and 5 more in its log, closed; and its folder.
+fn a_collection_with_parts(folder: &Path) -> PathBuf {
+    let (database, _) = open(folder);
+    let collection = database.create(&name("a"), Created::default(), None).unwrap();
+    fill(&collection, 20);
+    collection.checkpoint().unwrap();
+    for number in 20..25 {
+        fill_one(&collection, number);
+    }
+    log_files(folder).remove(0).parent().unwrap().parent().unwrap().to_owned()
+}
+
+fn part_file(collection: &Path, suffix: &str) -> PathBuf {
+    let files = fs::read_dir(collection.join("parts")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|extension| extension == suffix)).max().unwrap()
+}
+
+fn records(folder: &Path) -> Option<usize> {
+    open(folder).0.get("a").ok().map(|collection| collection.view().record_count())
+}
+
+#[test]
+fn damaged_rows_are_left_out_when_the_loss_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = part_file(&a_collection_with_parts(folder.path()), "rows");
+    let whole = fs::read(&rows).unwrap();
+    flip(&rows, BLOCK + 3);
+    let before = tree(folder.path());
+    assert_eq!(records(folder.path()), None, "refused by name");
+    let found = repair(folder.path(), &options(false)).unwrap();
+    let log = found.iter().find(|log| log.owner == Owner::Collection(name("a"))).unwrap();
+    assert!(log.state.opens() && !log.opens());
+    assert_eq!((log.damaged_files.len(), log.damaged_files[0].lost), (1, crate::collection::FileLoss::Records(20)));
+    assert!(log.damaged_files[0].reason.contains("is damaged at offset 4096"), "{}", log.damaged_files[0].reason);
+    assert_eq!(tree(folder.path()), before);
+
+    let found = repair(folder.path(), &options(true)).unwrap();
+    assert!(found.iter().all(LogFound::opens));
+    assert_eq!(records(folder.path()), Some(5));
+    let kept = tree(folder.path());
+    assert!(
+        kept.iter().any(|(file, bytes)| file.to_string_lossy().contains("damaged-7") && bytes.len() == whole.len())
+    );
+    assert!(repair(folder.path(), &options(false)).unwrap().iter().all(LogFound::opens));
+}
+
+#[test]
+fn damage_to_what_parts_have_costs_what_came_after_the_checkpoint_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    a_collection_with_parts(folder.path());
+    let log = log_files(folder.path()).remove(0);
+    flip(&log, 5 * BLOCK + 60);
+    assert_eq!(records(folder.path()), None, "nobody cuts a log without being asked");
+    let found = repair(folder.path(), &options(false)).unwrap();
+    assert_eq!(*mending(&found, &Owner::Collection(name("a"))), Mending::NotAsked);
+    assert!(repair(folder.path(), &options(true)).unwrap().iter().all(LogFound::opens));
+    assert_eq!(records(folder.path()), Some(20));
+    // It takes writes again, and keeps them.
+    fill_one(&open(folder.path()).0.get("a").unwrap(), 77);
+    assert_eq!(records(folder.path()), Some(21));
+}
+
+#[test]
+fn without_its_manifest_a_collection_is_what_its_log_says_if_that_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = a_collection_with_parts(folder.path());
+    flip(&collection.join("manifest"), 30);
+    assert_eq!(records(folder.path()), None);
+    assert!(!repair(folder.path(), &options(false)).unwrap().iter().all(LogFound::opens));
+    assert!(repair(folder.path(), &options(true)).unwrap().iter().all(LogFound::opens));
+    assert_eq!(records(folder.path()), Some(25), "the log had everything");
+}

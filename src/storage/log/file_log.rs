@@ -8,6 +8,7 @@ use super::commit::Shared;
 use super::files;
 use super::format::LogId;
 use super::recover::{OpenReport, recover};
+use super::repair::keep_aside;
 use super::tail::FileTail;
 use super::writer::{Writer, create_first_file};
 use super::{Completion, Durability, Log, LogError, LogOptions, LogRecord, OpenError, Tail};
@@ -46,6 +47,18 @@ impl FileLog {
         }
         files::remove_temporary(fs.as_ref(), folder, &temporary)?;
         create_first_file(fs.as_ref(), folder, first)
+    }
+
+    /// Takes all files from a log that nobody has open, and keeps them in the folder `aside`, durably. It can be interrupted, and done
+    /// again.
+    pub fn put_aside(fs: &dyn Fs, folder: &Path, aside: &Path) -> Result<(), LogError> {
+        let (paths, _) = files::list(fs, folder)?;
+        keep_aside(fs, &paths, aside)?;
+        for path in paths.iter().rev() {
+            fs.remove_file(path).map_err(LogError::io("remove", path))?;
+            fs.sync_dir(folder).map_err(LogError::io("sync", folder))?;
+        }
+        Ok(())
     }
 
     /// Opens a log, verifies it, and replays all records in order. A torn tail is cut off and reported.

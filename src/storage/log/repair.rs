@@ -211,10 +211,14 @@ fn damage(
 }
 
 /// Copies files as they are, so that they survive a power cut from here on.
-fn keep_aside(fs: &dyn Fs, paths: &[PathBuf], aside: &Path) -> Result<(), LogError> {
+pub(super) fn keep_aside(fs: &dyn Fs, paths: &[PathBuf], aside: &Path) -> Result<(), LogError> {
     fs.create_dir_all(aside).map_err(LogError::io("create", aside))?;
     for path in paths {
         let to = aside.join(path.file_name().unwrap_or_default());
+        // What an interrupted copy has left may be cut short.
+        if fs.exists(&to).map_err(LogError::io("find", &to))? {
+            fs.remove_file(&to).map_err(LogError::io("remove", &to))?;
+        }
         copy(fs, path, &to)?;
     }
     fs.sync_dir(aside).map_err(LogError::io("sync", aside))?;
