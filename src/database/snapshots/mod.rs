@@ -29,7 +29,7 @@ pub use info::SnapshotInfo;
 
 use crate::collection::{Figures, RequestKey, verify_copy};
 use crate::database::Database;
-use crate::storage::fs::Fs;
+use crate::storage::fs::{Fs, create_dir_durably};
 use crate::storage::manifest::ManifestError;
 use crate::storage::sections::TEMPORARY_SUFFIX;
 use crate::types::limits::SNAPSHOTS_MAX;
@@ -67,6 +67,7 @@ impl Database {
         if let Some(made) = key.as_ref().and_then(|key| made_by(key, &listed)) {
             return made;
         }
+        self.admit(0)?;
         let _reserved = self.reserve(name)?;
         self.require_free(name, listed.len())?;
         let copied = self.get(collection.as_str())?;
@@ -216,10 +217,7 @@ impl Database {
     fn begin(&self, name: &SnapshotName) -> Result<Unfinished<'_>, SnapshotError> {
         let folder = self.temporary_folder(name);
         let all = self.snapshots_folder();
-        if !self.fs.exists(&all).map_err(SnapshotError::io("find", &all))? {
-            self.fs.create_dir_all(&all).map_err(SnapshotError::io("create", &all))?;
-            self.fs.sync_dir(&self.folder).map_err(SnapshotError::io("sync", &self.folder))?;
-        }
+        create_dir_durably(&*self.fs, &all).map_err(SnapshotError::io("create", &all))?;
         remove_if_there(&*self.fs, &folder)?;
         let unfinished = Unfinished { database: self, folder };
         let folder = &unfinished.folder;

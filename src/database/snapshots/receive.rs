@@ -32,6 +32,7 @@ impl Database {
             let reason = format!("expected at most {ARCHIVE_BYTES_MAX} bytes, but {archive_bytes} are declared");
             return Err(SnapshotError::Archive { reason });
         }
+        self.admit(archive_bytes)?;
         let _reserved = self.reserve(name)?;
         self.require_free(name, self.snapshots()?.len())?;
         let unfinished = self.begin(name)?;

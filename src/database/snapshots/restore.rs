@@ -22,6 +22,7 @@ impl Database {
         if let Some(made) = self.made_before(&self.catalogue(), collection, key.as_ref())? {
             return Ok(made);
         }
+        self.admit(0)?;
         let _reserved = self.reserve(name)?;
         let info = self.snapshot(name)?;
         let id = Uuid::new_v4();
