@@ -9,7 +9,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Server, Texts, data_folder, vectron};
@@ -329,6 +329,7 @@ struct Cli {
 impl Cli {
     fn run(&self, server: &str, arguments: &[&str]) -> (i32, String, String) {
         let mut command = vectron(self.folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let Output { status, stdout, stderr } = command.env("VECTRON_SERVER", server).args(arguments).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (status.code().unwrap_or(-1), text(stdout), text(stderr))
