@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use super::{SnapshotError, SnapshotInfo, info};
+use super::{SnapshotError, SnapshotInfo, Use, info};
 use crate::collection::copied_files;
 use crate::database::Database;
 use crate::storage::fs::File;
@@ -31,7 +31,7 @@ struct ArchivedFile {
 impl Database {
     /// Opens a snapshot to be sent. `is_verified`: look at every checksum first.
     pub fn open_snapshot(&self, name: &SnapshotName, is_verified: bool) -> Result<Archive, SnapshotError> {
-        let _reserved = self.reserve(name)?;
+        let _reserved = self.reserve(name, Use::Read)?;
         let info = if is_verified { self.verify_snapshot(name)? } else { self.snapshot(name)? };
         let folder = self.snapshot_folder(name);
         let names = copied_files(&*self.fs, &folder).map_err(|error| SnapshotError::of_files(name, &error))?;

@@ -18,7 +18,7 @@ mod restore;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -38,10 +38,28 @@ use crate::types::{CollectionName, SnapshotName};
 /// What goes on.
 #[derive(Default)]
 pub(super) struct Busy {
-    /// Snapshots that are being made, restored, received or deleted. Held for a look-up or an exchange only.
-    names: Mutex<BTreeSet<SnapshotName>>,
+    /// Who uses which snapshot. Held for a look-up or an exchange only.
+    names: Mutex<BTreeMap<SnapshotName, Users>>,
     /// Held while a snapshot is made: two at a time would do the same work, and a retry waits for the first call.
     making: Mutex<()>,
+}
+
+/// Who uses a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Users {
+    /// So many read it.
+    Readers(usize),
+    /// Somebody makes it, receives it or deletes it.
+    One,
+}
+
+/// What a snapshot is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Others may read it too.
+    Read,
+    /// Nobody else may do anything with it.
+    Change,
 }
 
 /// A snapshot of the list.
@@ -68,7 +86,7 @@ impl Database {
             return made;
         }
         self.admit(0)?;
-        let _reserved = self.reserve(name)?;
+        let _reserved = self.reserve(name, Use::Change)?;
         self.require_free(name, listed.len())?;
         let copied = self.get(collection.as_str())?;
         let unfinished = self.begin(name)?;
@@ -138,10 +156,9 @@ impl Database {
 
     /// Deletes a snapshot, a damaged one too.
     pub fn delete_snapshot(&self, name: &SnapshotName) -> Result<(), SnapshotError> {
-        let _reserved = self.reserve(name)?;
-        match self.snapshot(name) {
-            Err(error @ SnapshotError::NotFound { .. }) => return Err(error),
-            Ok(_) | Err(_) => {}
+        let _reserved = self.reserve(name, Use::Change)?;
+        if let Err(error @ SnapshotError::NotFound { .. }) = self.snapshot(name) {
+            return Err(error);
         }
         let (folder, temporary) = (self.snapshot_folder(name), self.temporary_folder(name));
         remove_if_there(&*self.fs, &temporary)?;
@@ -197,11 +214,15 @@ impl Database {
         self.fs.sync_dir(&folder).map_err(SnapshotError::io("sync", &folder))
     }
 
-    fn reserve(&self, name: &SnapshotName) -> Result<Reserved<'_>, SnapshotError> {
+    fn reserve(&self, name: &SnapshotName, wanted: Use) -> Result<Reserved<'_>, SnapshotError> {
         let mut names = self.snapshots_busy.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if !names.insert(name.clone()) {
-            return Err(SnapshotError::Busy { name: name.clone() });
-        }
+        let users = match (names.get(name), wanted) {
+            (None, Use::Change) => Users::One,
+            (None, Use::Read) => Users::Readers(1),
+            (Some(Users::Readers(count)), Use::Read) => Users::Readers(count + 1),
+            (Some(_), _) => return Err(SnapshotError::Busy { name: name.clone() }),
+        };
+        names.insert(name.clone(), users);
         Ok(Reserved { busy: &self.snapshots_busy, name: name.clone() })
     }
 
@@ -232,7 +253,7 @@ impl Listed {
     }
 }
 
-/// A name that nobody else may do anything with.
+/// A snapshot that is used.
 struct Reserved<'a> {
     busy: &'a Busy,
     name: SnapshotName,
@@ -240,7 +261,11 @@ struct Reserved<'a> {
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        self.busy.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        let mut names = self.busy.names.lock().unwrap_or_else(PoisonError::into_inner);
+        match names.get_mut(&self.name) {
+            Some(Users::Readers(count)) if *count > 1 => *count -= 1,
+            _ => drop(names.remove(&self.name)),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-use super::{SnapshotError, SnapshotInfo, compare, info};
+use super::{SnapshotError, SnapshotInfo, Use, compare, info};
 use crate::collection::{copied_files, create_copy_folder, sync_copy, verify_copy};
 use crate::database::Database;
 use crate::storage::fs::Fs;
@@ -33,7 +33,7 @@ impl Database {
             return Err(SnapshotError::Archive { reason });
         }
         self.admit(archive_bytes)?;
-        let _reserved = self.reserve(name)?;
+        let _reserved = self.reserve(name, Use::Change)?;
         self.require_free(name, self.snapshots()?.len())?;
         let unfinished = self.begin(name)?;
         let info = unpack(&*self.fs, name, &unfinished.folder, Declared::new(archive, archive_bytes))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{SnapshotError, compare};
+use super::{SnapshotError, Use, compare};
 use crate::collection::{Collection, RequestKey};
 use crate::database::Database;
 use crate::types::{CollectionName, SnapshotName};
@@ -23,7 +23,7 @@ impl Database {
             return Ok(made);
         }
         self.admit(0)?;
-        let _reserved = self.reserve(name)?;
+        let _reserved = self.reserve(name, Use::Read)?;
         let info = self.snapshot(name)?;
         let id = Uuid::new_v4();
         let folder = self.collection_folder(id);

@@ -1,5 +1,6 @@
 //! Snapshots of a running database: one point of a history, damage, hostile archives, and power cuts at every call.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Cursor;
 use std::sync::Arc;
@@ -107,7 +108,7 @@ fn a_snapshot_is_one_point_of_a_history_that_goes_on() {
         let found = everything(&restored);
         let numbers: BTreeSet<u32> = found.iter().map(|(_, _, vector)| vector[1] as u32).collect();
         assert!(
-            found.len() % 30 == 0 && numbers.len() <= 1,
+            found.len().is_multiple_of(30) && numbers.len() <= 1,
             "{name}: a batch is there whole or not at all: {numbers:?}"
         );
     }
@@ -165,6 +166,29 @@ fn a_retry_of_a_create_gets_the_same_snapshot() {
     let nowhere = database.create_snapshot(&to("nowhere"), &of("x"), 5, None).unwrap_err().to_string();
     assert!(nowhere.contains("there is no collection \"nowhere\"; there are: c"), "{nowhere}");
     assert_eq!(database.snapshots().unwrap().len(), 2);
+}
+
+#[test]
+fn readers_of_a_snapshot_do_not_meet_who_changes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = with_snapshot(folder.path());
+    let readers = [Use::Read, Use::Read].map(|wanted| database.reserve(&of("s"), wanted).unwrap());
+    let restored = database.restore_snapshot(&of("s"), &to("d"), None);
+    assert!(restored.is_ok(), "a restore is a reader like any other");
+    for reader in readers {
+        assert!(matches!(database.delete_snapshot(&of("s")), Err(SnapshotError::Busy { .. })));
+        drop(reader);
+    }
+    let changing = database.reserve(&of("s"), Use::Change).unwrap();
+    assert!(matches!(database.open_snapshot(&of("s"), true), Err(SnapshotError::Busy { .. })));
+    assert!(matches!(database.delete_snapshot(&of("s")), Err(SnapshotError::Busy { .. })));
+    drop(changing);
+    // What is open can be sent, though it is gone.
+    let (expected, open) = (archive_of(&database, "s"), database.open_snapshot(&of("s"), true).unwrap());
+    database.delete_snapshot(&of("s")).unwrap();
+    let mut sent = Vec::new();
+    open.write(0, &mut sent).unwrap();
+    assert!(sent == expected);
 }
 
 /// Every file of a folder, and what is in it.
@@ -312,16 +336,16 @@ fn an_archive_that_is_not_ours_leaves_nothing_inside_and_nothing_outside() {
     for name in
         ["../evil", "../../evil", "parts/../../../../evil", outside.to_str().unwrap(), "parts/x", "notes", "./info"]
     {
-        for at in 0..good.len() {
-            cases.push((format!("{name} at {at}"), with(at, called(name, good[at].clone()))));
+        for (at, entry) in good.iter().enumerate() {
+            cases.push((format!("{name} at {at}"), with(at, called(name, entry.clone()))));
         }
         let extra: Vec<Entry> = good.iter().cloned().chain([called(name, good[0].clone())]).collect();
         cases.push((format!("{name} at the end"), pack(&extra)));
     }
     use tar::EntryType;
     for kind in [EntryType::Symlink, EntryType::Link, EntryType::Char, EntryType::Block, EntryType::Fifo] {
-        for at in 0..good.len() {
-            cases.push((format!("{kind:?} at {at}"), with(at, of_type(kind, "/etc/passwd", good[at].clone()))));
+        for (at, entry) in good.iter().enumerate() {
+            cases.push((format!("{kind:?} at {at}"), with(at, of_type(kind, "/etc/passwd", entry.clone()))));
         }
     }
     for kind in [EntryType::Directory, EntryType::GNUSparse, EntryType::GNULongName, EntryType::XHeader] {
@@ -466,7 +490,7 @@ fn a_power_cut_at_any_call_leaves_the_old_state_or_the_new_one_whole() {
             };
             let (s, u) = (is_there("s"), is_there("u"));
             // In the fourth step it may be gone or not.
-            assert!(s || done < 1 || done > 2, "cut at call {nth}: s is gone after {done} steps");
+            assert!(s || !(1..=2).contains(&done), "cut at call {nth}: s is gone after {done} steps");
             assert!(u || done < 3, "cut at call {nth}: u is gone");
             assert!(!s || done < 4, "cut at call {nth}: s was deleted");
             let names = if fs.exists(&snapshots).unwrap() { fs.list(&snapshots).unwrap() } else { Vec::new() };
