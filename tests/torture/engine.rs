@@ -118,6 +118,15 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Has everything written to files beside the logs.
+    pub fn checkpoint(&self) {
+        let database = self.database.as_ref().expect("it is open");
+        for name in self.known.collections.keys() {
+            let collection = database.get(name.as_str()).unwrap_or_else(|error| panic!("{error}"));
+            collection.checkpoint().unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+
     /// Closes the database as a shutdown does.
     pub fn close(&mut self) {
         if let Some(database) = self.database.take() {

@@ -63,6 +63,9 @@ impl Scene {
         let mut run = Run::new(&fs, folder.path(), 1);
         let name = format!("history {seed}, {ended:?}");
         assert_eq!(run.play(&steps, &name), End::Finished);
+        if ended == Ended::Closed {
+            run.checkpoint();
+        }
         // What the operating system has survives a process that is killed.
         let killed = files(&fs, folder.path());
         run.close();
@@ -71,8 +74,18 @@ impl Scene {
             Ended::Closed => files(&fs, folder.path()),
         };
         let scene = Self { name, known: run.known, files };
+        if ended == Ended::Closed {
+            for kind in ["log", "rows", "graph", "answers"] {
+                assert!(scene.has(kind), "no {kind} file");
+            }
+            assert!(scene.files.iter().any(|(path, _)| path.ends_with("manifest")), "no manifest");
+        }
         assert_eq!(scene.disk().with(Path::new("x"), |_| (), Fewer::No), Ok(Judged::Equal), "unchanged files");
         scene
+    }
+
+    fn has(&self, extension: &str) -> bool {
+        self.files.iter().any(|(path, _)| path.extension().is_some_and(|found| found == extension))
     }
 
     /// The files on a new disk, synced.
