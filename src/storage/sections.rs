@@ -23,6 +23,8 @@ const HEADER_CHECKSUM_AT: usize = HEADER_BYTES - 4;
 const ALIGNMENT: u64 = 4096;
 /// A checksum covers so much of a section.
 const PIECE_BYTES: usize = 1 << 20;
+/// So much is synced at a time: a log on the same disk would have to wait for gigabytes otherwise.
+const SYNC_BYTES: u64 = 32 << 20;
 /// A table is small: more is damage, and must not be allocated.
 const TABLE_BYTES_MAX: u64 = 1 << 30;
 
@@ -102,6 +104,8 @@ pub struct SectionWriter<'a> {
     sections: Vec<Section>,
     /// Where the next piece goes.
     end: u64,
+    /// What comes before was synced.
+    synced: u64,
     /// What is not yet a whole piece.
     pending: Vec<u8>,
 }
@@ -117,8 +121,8 @@ impl<'a> SectionWriter<'a> {
         }
         let file = fs.create_new(&temporary).map_err(SectionError::io("create", &temporary))?;
         let (sections, pending) = (Vec::new(), Vec::with_capacity(PIECE_BYTES));
-        let (path, id, end) = (path.to_owned(), Uuid::new_v4(), HEADER_BYTES as u64);
-        Ok(Self { fs, path, temporary, file, kind, id, sections, end, pending })
+        let (path, id, end, synced) = (path.to_owned(), Uuid::new_v4(), HEADER_BYTES as u64, 0);
+        Ok(Self { fs, path, temporary, file, kind, id, sections, end, synced, pending })
     }
 
     /// Begins a section. Tags are distinct within a file.
@@ -171,6 +175,10 @@ impl<'a> SectionWriter<'a> {
         section.checksums.push(crc32c::crc32c(piece));
         section.bytes += piece.len() as u64;
         self.end += piece.len() as u64;
+        if self.end - self.synced >= SYNC_BYTES {
+            self.file.sync_data().map_err(SectionError::io("sync", &self.temporary))?;
+            self.synced = self.end;
+        }
         Ok(())
     }
 
