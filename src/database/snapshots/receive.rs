@@ -118,7 +118,8 @@ fn write<R: Read>(fs: &dyn Fs, folder: &Path, name: &str, entry: &mut tar::Entry
     let mut offset = 0;
     while offset < bytes {
         let piece = &mut piece[..PIECE_BYTES.min((bytes - offset) as usize)];
-        entry.read_exact(piece).map_err(of_reading)?;
+        let within = |error: io::Error| io::Error::new(error.kind(), format!("{error}, within {name}"));
+        entry.read_exact(piece).map_err(within).map_err(of_reading)?;
         file.write_all_at(piece, offset).map_err(SnapshotError::io("write", &path))?;
         offset += piece.len() as u64;
     }
