@@ -37,6 +37,8 @@ const REST_ROWS_MIN: usize = 2048;
 const SEALED_MAX: usize = 4;
 /// Smaller segments beside the largest, at rest.
 const SMALL_SEGMENTS_MAX: usize = 3;
+/// Dead rows that are worth a build while others are written.
+const STALE_ROWS_MIN: usize = 512;
 /// The part of the largest segment that may be dead, or lie in smaller ones at rest: one of so many.
 const STALE_SHARE: usize = 4;
 
@@ -139,9 +141,13 @@ impl Compactor {
         let running = Running(self);
         lower_priority();
         let mut rest = Rest::new(&self.writer.shared.view.load());
+        let mut first = 0;
         loop {
             let view = self.writer.shared.view.load_full();
-            let next = plan(&view, rest.is_at_rest(&view));
+            let next = plan_from(&view, rest.is_at_rest(&view), first);
+            if let Next::Build(job) = &next {
+                first = job.space.0 + 1;
+            }
             if self.task.is_stopped() {
                 break;
             }
@@ -229,9 +235,10 @@ impl Compactor {
         self.build_us.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
         tracing::debug!(rows = rows.len(), parts = job.parts.len(), "built a segment in {:?}", started.elapsed());
         let installed = Installed { space: job.space, segment, replaced: job.parts.clone(), origins };
-        // What was built is worth a checkpoint: a start then need not build it again.
+        // What was built is worth a checkpoint: a start then need not build it again. Little is not.
+        let is_worth_it = rows.len() >= REST_ROWS_MIN;
         self.writer.arrange(|done| Work::Install(Box::new(installed), done)).is_some()
-            && self.writer.arrange(Work::Seal).is_some()
+            && (!is_worth_it || self.writer.arrange(Work::Seal).is_some())
     }
 
     /// None where the collection is closing: another one's build may take minutes.
@@ -302,8 +309,14 @@ pub(super) fn is_settled(view: &View) -> bool {
 
 /// What to do next, for the first space that has something.
 fn plan(view: &View, is_at_rest: bool) -> Next {
+    plan_from(view, is_at_rest, 0)
+}
+
+/// The same, beginning with the space of that number, so that none waits for ever.
+fn plan_from(view: &View, is_at_rest: bool, first: u16) -> Next {
     let mut is_later = false;
-    for space in (0..view.spaces.len() as u16).map(SpaceNumber) {
+    let spaces = view.spaces.len() as u16;
+    for space in (0..spaces).map(|number| SpaceNumber((number + first) % spaces)) {
         match plan_space(view.parts(space), space, is_at_rest) {
             Next::Nothing => {}
             Next::Later => is_later = true,
@@ -316,12 +329,15 @@ fn plan(view: &View, is_at_rest: bool) -> Next {
 fn plan_space(parts: &Parts, space: SpaceNumber, is_at_rest: bool) -> Next {
     let segments = parts.segments();
     let sealed_rows: usize = parts.sealed().iter().map(|sealed| sealed.table.live_count()).sum();
-    let sealed_dead = parts.sealed().iter().any(|sealed| sealed.table.live_count() == 0);
+    // At rest alone: few rows that are written again and again would have parts built as often.
+    let sealed_dead = is_at_rest && parts.sealed().iter().any(|sealed| sealed.table.live_count() == 0);
     if sealed_rows >= REST_ROWS_MIN || parts.sealed().len() > SEALED_MAX || sealed_dead {
         let numbers = parts.sealed().iter().map(|sealed| sealed.number).collect();
         return Next::Build(with_small_ones(space, numbers, sealed_rows, segments));
     }
-    let is_stale = |held: &&HeldSegment| held.dead.len() * STALE_SHARE >= held.segment.row_count();
+    let is_stale = |held: &&HeldSegment| {
+        held.dead.len() * STALE_SHARE >= held.segment.row_count() && (is_at_rest || held.dead.len() >= STALE_ROWS_MIN)
+    };
     if let Some(stale) = segments.iter().find(is_stale) {
         let others: Vec<HeldSegment> = segments.iter().filter(|held| held.number != stale.number).cloned().collect();
         return Next::Build(with_small_ones(space, vec![stale.number], stale.live_count(), &others));
@@ -330,7 +346,11 @@ fn plan_space(parts: &Parts, space: SpaceNumber, is_at_rest: bool) -> Next {
     let small: usize = segments.iter().skip(1).map(HeldSegment::live_count).sum();
     let largest = segments.first().map_or(0, HeldSegment::live_count);
     let is_uneven = small > 0 && (small * STALE_SHARE >= largest || segments.len() > 1 + SMALL_SEGMENTS_MAX);
+    let has_dead = !is_at_rest
+        && (parts.sealed().iter().any(|sealed| sealed.table.live_count() == 0)
+            || segments.iter().any(|held| held.dead.len() * STALE_SHARE >= held.segment.row_count()));
     match (is_at_rest, has_much, is_uneven) {
+        (_, false, false) if has_dead => Next::Later,
         (_, false, false) => Next::Nothing,
         (false, ..) => Next::Later,
         (true, true, _) => Next::Seal,

@@ -95,6 +95,8 @@ struct State {
     thread: Option<JoinHandle<()>>,
     is_running: bool,
     is_closed: bool,
+    /// A manifest could not be written: there are no checkpoints until the collection is opened anew.
+    is_stuck: bool,
     kept_sequence: Sequence,
     /// Why the latest could not be written.
     failure: Option<Arc<DiskError>>,
@@ -111,7 +113,7 @@ impl Keeper {
     /// Has a checkpoint written, in place of one that waits.
     pub fn offer(self: &Arc<Self>, mut checkpoint: Checkpoint) {
         let mut state = lock(&self.state);
-        if state.is_closed {
+        if state.is_closed || state.is_stuck {
             return;
         }
         if let Some(mut older) = state.waiting.take() {
@@ -200,6 +202,8 @@ impl Keeper {
                         tracing::warn!(folder = %self.folder.display(), "a checkpoint could not be written, so the log goes on growing: {error}");
                     }
                     state.unkept_answers.append(&mut checkpoint.answers);
+                    let excess = state.unkept_answers.len().saturating_sub(REQUEST_IDS_MAX);
+                    state.unkept_answers.drain(..excess);
                     state.failure = Some(Arc::new(error));
                 }
             }
@@ -238,7 +242,11 @@ impl Keeper {
             answers,
         };
         self.wait_until_durable(manifest.sequence)?;
-        disk::write_manifest(fs, folder, &manifest)?;
+        if let Err(error) = disk::write_manifest(fs, folder, &manifest) {
+            // Nobody knows which manifest is there, so no file that either names may change until that is found out.
+            lock(&self.state).is_stuck = true;
+            return Err(error);
+        }
         let is_needed = |number: &u32| manifest.parts.iter().any(|part| part.number == *number);
         kept.files.retain(|number, _| is_needed(number));
         kept.answers.clone_from(&manifest.answers);
@@ -324,12 +332,16 @@ impl Keeper {
             files.push(write(new)?);
         }
         if files.len() > ANSWERS_FILES_MAX {
-            let mut all = Vec::new();
-            for file in &*files {
-                all.extend(disk::read_answers(fs, folder, file.number, file.id)?);
+            let read = files.iter().map(|file| disk::read_answers(fs, folder, file.number, file.id));
+            match read.collect::<Result<Vec<_>, _>>() {
+                Ok(all) => {
+                    let mut all = all.concat();
+                    all.drain(..all.len().saturating_sub(REQUEST_IDS_MAX));
+                    *files = vec![write(&all)?];
+                }
+                // The next start will name it; until then checkpoints go on.
+                Err(error) => tracing::error!("{error}"),
             }
-            all.drain(..all.len().saturating_sub(REQUEST_IDS_MAX));
-            *files = vec![write(&all)?];
         }
         Ok(())
     }

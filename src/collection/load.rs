@@ -41,12 +41,17 @@ struct Records {
     places: Vec<Place>,
 }
 
-/// Reads the manifest and everything that it names, and removes what a crash has left. A collection without a manifest has only
-/// its log.
+/// Removes what a crash has left of parts: to be called once it is known that the log has everything that the manifest has not.
+pub(super) fn remove_leftovers(fs: &dyn Fs, folder: &Path) -> Result<(), DiskError> {
+    let manifest = disk::read_manifest(fs, folder)?;
+    disk::remove_others(fs, folder, |number, kind| manifest.as_ref().is_some_and(|one| one.names(number, kind)))?;
+    Ok(())
+}
+
+/// Reads the manifest and everything that it names. A collection without a manifest has only its log.
 pub(super) fn load(fs: &dyn Fs, folder: &Path, residence: Residence) -> Result<Loaded, DiskError> {
     manifest::remove_leftover(fs, folder)?;
     let manifest = disk::read_manifest(fs, folder)?;
-    disk::remove_others(fs, folder, |number, kind| manifest.as_ref().is_some_and(|one| one.names(number, kind)))?;
     let Some(manifest) = manifest else { return Ok(Loaded::default()) };
     let mut loaded = Loaded::default();
     let mut records = Records::default();

@@ -46,6 +46,20 @@ pub enum FileLoss {
 }
 
 impl FilesFound {
+    /// Where the log has everything from its first record on, nothing is lost with any file: the manifest goes too, and parts are made
+    /// anew.
+    pub fn go_back_to_log(&mut self, folder: &Path) {
+        for damaged in &mut self.damaged {
+            damaged.lost = match damaged.lost {
+                FileLoss::Records(_) => FileLoss::Records(0),
+                FileLoss::Answers(_) => FileLoss::Answers(0),
+                FileLoss::Manifest => return,
+            };
+        }
+        let (file, reason) = (folder.join(manifest::FILE_NAME), "it names files that are damaged".to_owned());
+        self.damaged.push(DamagedFile { file, reason, lost: FileLoss::Manifest });
+    }
+
     /// Whether the manifest itself is lost.
     pub fn is_manifest_lost(&self) -> bool {
         self.damaged.iter().any(|file| file.lost == FileLoss::Manifest)
@@ -89,7 +103,10 @@ pub fn examine_files(fs: &dyn Fs, folder: &Path) -> Result<FilesFound, DiskError
 
 fn is_of_the_file(error: &DiskError) -> bool {
     match error {
-        DiskError::Section(SectionError::Io { error, .. }) => error.kind() == std::io::ErrorKind::NotFound,
+        // 5: the disk itself refuses to read it.
+        DiskError::Section(SectionError::Io { error, .. }) => {
+            error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(5)
+        }
         DiskError::Section(SectionError::Damaged { .. }) | DiskError::Stranger { .. } => true,
         _ => false,
     }

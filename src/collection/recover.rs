@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::collection::compact::Compactor;
 use crate::collection::disk::DiskError;
 use crate::collection::keep::Keeper;
-use crate::collection::load::{Loaded, load};
+use crate::collection::load::{Loaded, load, remove_leftovers};
 use crate::collection::op::{Created, DecodeError, Operation};
 use crate::collection::view::View;
 use crate::collection::write::{self, Shared, Work, Writer};
@@ -59,14 +59,16 @@ impl RecoverError {
     /// Whether the machine lacks something, so that the log itself may be whole.
     pub fn is_of_the_machine(&self) -> bool {
         use std::io::ErrorKind;
-        match self {
-            RecoverError::Thread(_) => true,
-            RecoverError::Log(LogError::Io { error, .. }) => {
-                // 24 and 23: too many open files, in the process and in the system.
-                matches!(error.raw_os_error(), Some(23 | 24)) || error.kind() == ErrorKind::OutOfMemory
-            }
-            _ => false,
-        }
+        let error = match self {
+            RecoverError::Thread(_) => return true,
+            RecoverError::Log(LogError::Io { error, .. }) => Some(&**error),
+            RecoverError::Disk(error) => error.io(),
+            _ => None,
+        };
+        // 24 and 23: too many open files, in the process and in the system.
+        error.is_some_and(|error| {
+            matches!(error.raw_os_error(), Some(23 | 24)) || error.kind() == ErrorKind::OutOfMemory
+        })
     }
 }
 
@@ -116,9 +118,8 @@ impl Collection {
         let mut loaded = load(&*fs, folder, options.vectors)?;
         let Loaded { view, ledger, kept } = &mut loaded;
         let mut log_options = options.log.clone();
-        if kept.sequence > Sequence::ZERO {
-            (log_options.first_needed, log_options.known_durable) = (kept.sequence.next(), kept.sequence);
-        }
+        // Without a manifest all of it: then nothing was ever cut off.
+        (log_options.first_needed, log_options.known_durable) = (kept.sequence.next(), kept.sequence);
         let replay = |record: LogRecord<'_>| {
             if record.sequence <= kept.sequence {
                 return Ok(());
@@ -141,6 +142,7 @@ impl Collection {
         if loaded.view.sequence() == Sequence::ZERO {
             return Err(RecoverError::Empty { folder: log_folder });
         }
+        remove_leftovers(&*fs, folder)?;
         Ok((start(fs, folder, log, loaded, options)?, report.torn_tail))
     }
 }

@@ -72,16 +72,17 @@ impl<A: Clone> RequestTable<A> {
         let first = self.oldest_first.len() - self.new_count.min(self.oldest_first.len());
         self.new_count = 0;
         let remembered = |request_id: &Arc<str>| {
-            let (content_hash, answer) = self.answers[request_id].clone();
-            Remembered { request_id: request_id.clone(), content_hash, answer }
+            let (content_hash, answer) = self.answers.get(request_id)?.clone();
+            Some(Remembered { request_id: request_id.clone(), content_hash, answer })
         };
-        self.oldest_first.range(first..).map(remembered).collect()
+        self.oldest_first.range(first..).filter_map(remembered).collect()
     }
 
     fn put(&mut self, remembered: Remembered<A>) {
         let Remembered { request_id, content_hash, answer } = remembered;
-        self.answers.insert(request_id.clone(), (content_hash, answer));
-        self.oldest_first.push_back(request_id);
+        if self.answers.insert(request_id.clone(), (content_hash, answer)).is_none() {
+            self.oldest_first.push_back(request_id);
+        }
         if self.oldest_first.len() > REQUEST_IDS_MAX
             && let Some(oldest) = self.oldest_first.pop_front()
         {

@@ -51,18 +51,18 @@ impl StreamTable {
 
     /// All marks, those written to longest ago first.
     pub(super) fn marks(&self) -> impl Iterator<Item = (&StreamId, &StreamMark)> {
-        self.oldest_first.values().map(|stream_id| (stream_id, &self.marks[stream_id]))
+        self.oldest_first.values().filter_map(|stream_id| self.marks.get_key_value(stream_id))
     }
 
     /// From marks that a table had.
     pub(super) fn restored(marks: Vec<(StreamId, StreamMark)>) -> Self {
-        let oldest_first = marks.iter().map(|(stream_id, mark)| (mark.sequence, stream_id.clone())).collect();
-        Self { marks: marks.into_iter().collect(), oldest_first }
+        let marks: HashMap<_, _> = marks.into_iter().collect();
+        Self { oldest_first: marks.iter().map(|(stream_id, mark)| (mark.sequence, stream_id.clone())).collect(), marks }
     }
 
     /// Refuses a frame that is not the one after the mark.
     pub(super) fn check(&self, frame: &StreamFrame) -> Result<(), Refusal> {
-        let expected = self.marks.get(&frame.stream_id).map_or(0, |mark| mark.settled_frame) + 1;
+        let expected = self.marks.get(&frame.stream_id).map_or(0, |mark| mark.settled_frame).saturating_add(1);
         if frame.frame == expected {
             return Ok(());
         }

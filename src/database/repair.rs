@@ -212,7 +212,7 @@ impl Place<'_> {
         let collection = self.folder.join("collections").join(id.to_string());
         let folder = collection.join("log");
         let aside = self.free_name(&collection, options.now_unix_s)?;
-        let files = match examine_files(&*self.fs, &collection) {
+        let mut files = match examine_files(&*self.fs, &collection) {
             Ok(files) => files,
             Err(error) => {
                 let (state, files_mending) = (LogState::Unreadable { reason: error.to_string() }, Mending::NotAsked);
@@ -223,12 +223,16 @@ impl Place<'_> {
             let _: Operation = Operation::decode(record.payload.to_vec().into())?;
             Ok::<(), DecodeError>(())
         };
-        let (checkpoint, mut log_options) = (files.sequence, LogOptions::default());
-        if checkpoint > Sequence::ZERO {
-            (log_options.first_needed, log_options.known_durable) = (checkpoint.next(), checkpoint);
-        } else if files.is_manifest_lost() {
-            log_options.first_needed = Sequence::ZERO.next();
+        let mut checkpoint = files.sequence;
+        let from = |first_needed, known_durable| LogOptions { first_needed, known_durable, ..LogOptions::default() };
+        if !files.damaged.is_empty() && checkpoint > Sequence::ZERO {
+            let all = from(Sequence::ZERO.next(), checkpoint);
+            if let Ok(Examined { end: End::Whole, .. }) = examine(&*self.fs, &folder, &all, understood) {
+                files.go_back_to_log(&collection);
+                checkpoint = Sequence::ZERO;
+            }
         }
+        let log_options = from(checkpoint.next(), checkpoint);
         let state = match examine(&*self.fs, &folder, &log_options, understood) {
             Ok(Examined { records, end: End::Damaged(damage), .. }) => {
                 let in_parts = checkpoint > Sequence::ZERO && damage.sequence <= checkpoint.next();

@@ -106,6 +106,7 @@ pub struct SectionWriter<'a> {
     end: u64,
     /// What comes before was synced.
     synced: u64,
+    is_finished: bool,
     /// What is not yet a whole piece.
     pending: Vec<u8>,
 }
@@ -122,7 +123,7 @@ impl<'a> SectionWriter<'a> {
         let file = fs.create_new(&temporary).map_err(SectionError::io("create", &temporary))?;
         let (sections, pending) = (Vec::new(), Vec::with_capacity(PIECE_BYTES));
         let (path, id, end, synced) = (path.to_owned(), Uuid::new_v4(), HEADER_BYTES as u64, 0);
-        Ok(Self { fs, path, temporary, file, kind, id, sections, end, synced, pending })
+        Ok(Self { fs, path, temporary, file, kind, id, sections, end, synced, is_finished: false, pending })
     }
 
     /// Begins a section. Tags are distinct within a file.
@@ -211,7 +212,17 @@ impl<'a> SectionWriter<'a> {
         self.file.write_all_at(&header, 0).map_err(io("write"))?;
         self.file.sync_data().map_err(io("sync"))?;
         self.fs.rename(&self.temporary, &self.path).map_err(io("rename"))?;
+        self.is_finished = true;
         Ok(self.id)
+    }
+}
+
+impl Drop for SectionWriter<'_> {
+    /// What cannot be finished, on a full disk for example, must not fill it. Otherwise the next start removes it.
+    fn drop(&mut self) {
+        if !self.is_finished {
+            let _ = self.fs.remove_file(&self.temporary);
+        }
     }
 }
 
@@ -393,13 +404,19 @@ fn for_each_piece(
 }
 
 fn read_table(mut table: &[u8], file_bytes: u64) -> Option<Vec<Section>> {
-    let mut sections = Vec::new();
+    let mut sections: Vec<Section> = Vec::new();
+    let mut bytes_in_all = 0;
     while !table.is_empty() {
         let (head, rest) = table.split_first_chunk::<24>()?;
         let number = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
         let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
         let (tag, pieces, offset, bytes) = (number(0), number(4) as usize, long(8), long(16));
         let is_within = offset.checked_add(bytes).is_some_and(|end| end <= file_bytes);
+        bytes_in_all += bytes;
+        // Each byte in one section: else a small file could ask for any amount of work.
+        if bytes_in_all > file_bytes || sections.iter().any(|section| section.tag == tag) {
+            return None;
+        }
         if !is_within || bytes.div_ceil(PIECE_BYTES as u64) != pieces as u64 {
             return None;
         }

@@ -17,6 +17,11 @@ use crate::history::{self, Size, Step};
 
 #[test]
 fn one_flipped_bit_is_refused_by_name_or_changes_no_answer() {
+    let scene = Scene::new(1, Ended::Closed);
+    for kind in ["log", "rows", "graph", "answers"] {
+        assert!(scene.has(kind), "no {kind} file");
+    }
+    assert!(scene.files.iter().any(|(path, _)| path.ends_with("manifest")), "no manifest");
     one_bit_of_every_byte(&Effort::short(5));
 }
 
@@ -74,12 +79,6 @@ impl Scene {
             Ended::Closed => files(&fs, folder.path()),
         };
         let scene = Self { name, known: run.known, files };
-        if ended == Ended::Closed {
-            for kind in ["log", "rows", "graph", "answers"] {
-                assert!(scene.has(kind), "no {kind} file");
-            }
-            assert!(scene.files.iter().any(|(path, _)| path.ends_with("manifest")), "no manifest");
-        }
         assert_eq!(scene.disk().with(Path::new("x"), |_| (), Fewer::No), Ok(Judged::Equal), "unchanged files");
         scene
     }

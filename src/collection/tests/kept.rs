@@ -195,6 +195,97 @@ fn files_that_no_manifest_names_are_removed_and_foreign_ones_left_alone() {
     assert!(foreign.iter().all(|file| file.exists()));
 }
 
+fn small_files() -> LogOptions {
+    LogOptions { segment_bytes_max: 16 << 10, sync_delay: Duration::from_millis(1), ..LogOptions::default() }
+}
+
+/// 300 records in parts, of which the log has no more than the last, and 5 in the log alone.
+fn with_a_cut_log(path: &Path) -> Collection {
+    let created = Created { spaces: vec![space("a", DIMENSION, Metric::Cosine)], ..Created::default() };
+    let collection = Collection::create(Arc::new(RealFs), path, small_files(), created).unwrap();
+    (0..300).for_each(|number| write(&collection, number..number + 1));
+    collection.checkpoint().unwrap();
+    write(&collection, 300..305);
+    collection
+}
+
+#[test]
+fn without_its_manifest_a_collection_whose_log_was_cut_is_refused_and_nothing_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    drop(with_a_cut_log(&path));
+    let manifest = std::fs::read(path.join("manifest")).unwrap();
+    std::fs::remove_file(path.join("manifest")).unwrap();
+    for _ in 0..2 {
+        let error = Collection::open(Arc::new(RealFs), &path, small_files()).err().unwrap().to_string();
+        assert!(error.contains("the log begins at sequence"), "{error}");
+    }
+    std::fs::write(path.join("manifest"), manifest).unwrap();
+    let (collection, _) = Collection::open(Arc::new(RealFs), &path, small_files()).unwrap();
+    assert_eq!(collection.view().record_count(), 305, "every part is there still");
+}
+
+#[test]
+fn damaged_rows_are_left_out_and_what_came_after_the_checkpoint_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    drop(with_a_cut_log(&path));
+    let rows = std::fs::read_dir(parts_folder(&path)).unwrap().map(|entry| entry.unwrap().path()).next().unwrap();
+    let mut bytes = std::fs::read(&rows).unwrap();
+    bytes[4100] ^= 1;
+    std::fs::write(&rows, &bytes).unwrap();
+    let found = examine_files(&RealFs, &path).unwrap();
+    assert_eq!((found.sequence, found.damaged.len()), (Sequence(301), 1));
+    assert_eq!(found.damaged[0].lost, FileLoss::Records(300));
+    let aside = path.join("damaged-1");
+    // Twice: it may be interrupted.
+    leave_out(&RealFs, &path, &aside, &found).unwrap();
+    leave_out(&RealFs, &path, &aside, &found).unwrap();
+    assert_eq!(std::fs::read(aside.join(rows.file_name().unwrap())).unwrap(), bytes);
+    let (collection, _) = Collection::open(Arc::new(RealFs), &path, small_files()).unwrap();
+    assert_eq!(collection.view().record_count(), 5);
+    assert_eq!(collection.view().sequence(), Sequence(302));
+}
+
+#[test]
+fn after_a_manifest_that_may_be_there_or_not_nothing_of_the_files_changes_until_a_restart() {
+    let (fs, path) = (SimFs::new(), Path::new("/c"));
+    let created = Created { spaces: vec![space("a", DIMENSION, Metric::Cosine)], ..Created::default() };
+    let collection = Collection::create(Arc::new(fs.clone()), path, small_files(), created).unwrap();
+    write(&collection, 0..50);
+    collection.checkpoint().unwrap();
+    write(&collection, 50..100);
+    fs.fail_next(Call::Rename, std::io::ErrorKind::Other);
+    assert!(collection.checkpoint().is_err(), "of a part: the next one tries again");
+    let names = || {
+        let mut names = fs.list(&parts_folder(path)).unwrap();
+        names.sort();
+        names
+    };
+    collection.checkpoint().unwrap();
+    write(&collection, 100..150);
+    let before = fs.calls(Call::Rename);
+    collection.checkpoint().unwrap();
+    let of_a_checkpoint = fs.calls(Call::Rename) - before;
+    write(&collection, 150..200);
+    // The last of a checkpoint is that of the manifest.
+    fs.fail_nth(Call::Rename, of_a_checkpoint, std::io::ErrorKind::Other);
+    assert!(collection.checkpoint().is_err());
+    let files = names();
+    write(&collection, 200..250);
+    assert!(collection.checkpoint().is_err(), "nobody knows which manifest is there");
+    assert_eq!(names(), files);
+    let all = everything(&collection);
+    for seed in 0..20 {
+        let (again, _) = Collection::open(Arc::new(fs.crash(seed)), path, small_files()).unwrap();
+        assert!(everything(&again).len() >= 200, "what was synced");
+    }
+    drop(collection);
+    let (collection, _) = Collection::open(Arc::new(fs), path, small_files()).unwrap();
+    assert_eq!(everything(&collection), all);
+    collection.checkpoint().unwrap();
+}
+
 /// A history with checkpoints and builds, cut at every call that changes the disk.
 #[test]
 fn a_power_cut_at_any_call_loses_nothing_that_was_acknowledged() {

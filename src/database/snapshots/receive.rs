@@ -16,7 +16,7 @@ use crate::types::SnapshotName;
 use crate::types::limits::ARCHIVE_BYTES_MAX;
 
 /// A manifest holds sets of rows, marks of streams and names of files: more is none.
-const MANIFEST_BYTES_MAX: u64 = 1 << 30;
+const MANIFEST_BYTES_MAX: u64 = 128 << 20;
 /// Read and written at a time.
 const PIECE_BYTES: usize = 1 << 20;
 

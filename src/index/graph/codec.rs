@@ -27,6 +27,8 @@ const SCALES: u32 = 7;
 const BLOCKS: u32 = 8;
 
 const HEAD_BYTES: usize = 56;
+/// No graph of ours has more neighbours a node.
+const DEGREE_MAX: usize = 1024;
 
 /// Where sections are read from. Whatever it hands out has been verified.
 pub trait Sections {
@@ -171,7 +173,8 @@ impl Graph {
         if head.metric != metric_number(metric) || head.dimension as usize != dimension {
             return nonsense("is of another space");
         }
-        if !(dimension..=dimension + 1).contains(&augmented) || degree == 0 || !degree.is_multiple_of(32) {
+        let is_degree = (1..=DEGREE_MAX).contains(&degree) && degree.is_multiple_of(32);
+        if !(dimension..=dimension + 1).contains(&augmented) || !is_degree {
             return nonsense("has an impossible width or degree");
         }
         if nodes == 0 || head.row_count < head.node_count {
@@ -191,6 +194,10 @@ impl Graph {
         } else {
             Points::of_floats(transform.width(), read_array(derived, POINTS, nodes * transform.width(), threads)?)
         };
+        let block_bytes = Blocks::block_bytes(degree, if transform.is_coded() { transform.width() } else { 0 });
+        if derived.bytes(BLOCKS) != Some(nodes as u64 * block_bytes as u64) {
+            return nonsense("has blocks of another size");
+        }
         let mut blocks = Blocks::new(nodes, degree, if transform.is_coded() { transform.width() } else { 0 });
         read_numbers(derived, BLOCKS, blocks.numbers_mut(), threads)?;
         let has_strangers = (0..head.node_count).any(|node| {
@@ -259,7 +266,7 @@ fn read_array<T: Plain, S: Sections>(from: &S, tag: u32, len: usize, threads: us
 
 /// Before anything is allocated: what is asked for may be nonsense.
 fn check_length<T: Plain, S: Sections>(from: &S, tag: u32, len: usize) -> Result<(), S::Error> {
-    let expected = (len * size_of::<T>()) as u64;
+    let expected = (len as u64).saturating_mul(size_of::<T>() as u64);
     match from.bytes(tag) {
         Some(bytes) if bytes == expected => Ok(()),
         found => {

@@ -38,6 +38,12 @@ impl Blocks {
         Self { numbers: Array::zeroed(count * block_numbers), degree, group_numbers, block_numbers, width }
     }
 
+    /// Bytes of a block.
+    pub fn block_bytes(degree: usize, width: usize) -> usize {
+        let group_numbers = if width > 0 { 2 * GROUP_ROWS + group_bytes(width) / 4 } else { 0 };
+        4 * (degree + degree / GROUP_ROWS * group_numbers)
+    }
+
     /// Neighbours of a node at most.
     pub fn degree(&self) -> usize {
         self.degree

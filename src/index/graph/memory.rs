@@ -75,7 +75,11 @@ impl<T: Plain> Array<T> {
         let (from, to) = (other.start.as_ptr().cast(), self.start.as_ptr().cast());
         // SAFETY: the range is the beginning of this array's own mapping, which is as long as the other or longer, and holds the
         // same bytes as what takes its place at once; from here on it is unmapped by this array alone.
-        unsafe { mremap_fixed(from, other.bytes, other.bytes, MremapFlags::MAYMOVE, to) }?;
+        let moved = unsafe { mremap_fixed(from, other.bytes, other.bytes, MremapFlags::MAYMOVE, to) };
+        if moved.is_err() {
+            // The system may have taken the old pages away before it failed, and readers are in them. The log has everything.
+            std::process::abort();
+        }
         std::mem::forget(other);
         Ok(true)
     }

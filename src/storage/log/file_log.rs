@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::commit::Shared;
-use super::files;
+use super::files::{self, LogFile};
 use super::format::LogId;
 use super::recover::{OpenReport, recover};
 use super::repair::keep_aside;
@@ -52,6 +52,9 @@ impl FileLog {
     /// Takes all files from a log that nobody has open, and keeps them in the folder `aside`, durably. It can be interrupted, and done
     /// again.
     pub fn put_aside(fs: &dyn Fs, folder: &Path, aside: &Path) -> Result<(), LogError> {
+        if !fs.exists(folder).map_err(LogError::io("find", folder))? {
+            return Ok(());
+        }
         let (paths, _) = files::list(fs, folder)?;
         keep_aside(fs, &paths, aside)?;
         for path in paths.iter().rev() {
@@ -96,10 +99,10 @@ impl FileLog {
     }
 
     /// Takes the oldest file off the list if it holds only records before `sequence`. The last file always stays.
-    fn take_oldest_before(&self, sequence: Sequence) -> Option<PathBuf> {
+    fn take_oldest_before(&self, sequence: Sequence) -> Option<LogFile> {
         let mut state = self.shared.lock();
         match state.files.get(1) {
-            Some(second) if second.first <= sequence => Some(state.files.remove(0).path),
+            Some(second) if second.first <= sequence => Some(state.files.remove(0)),
             _ => None,
         }
     }
@@ -124,8 +127,13 @@ impl Log for FileLog {
 
     fn truncate_before(&self, sequence: Sequence) -> Result<(), LogError> {
         let _one_at_a_time = self.truncating.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(path) = self.take_oldest_before(sequence) {
-            self.fs.remove_file(&path).map_err(LogError::io("remove", &path))?;
+        while let Some(file) = self.take_oldest_before(sequence) {
+            if let Err(error) = self.fs.remove_file(&file.path) {
+                let error = LogError::io("remove", &file.path)(error);
+                // Else the one after it would be removed the next time, and leave a gap.
+                self.shared.lock().files.insert(0, file);
+                return Err(error);
+            }
             // Before the next one goes: after a power cut the missing files have to be the first ones.
             self.fs.sync_dir(&self.folder).map_err(LogError::io("sync", &self.folder))?;
         }

@@ -52,6 +52,8 @@ struct State {
     stop_at: Option<u64>,
     stopped: bool,
     failures: Vec<(Call, io::ErrorKind)>,
+    /// Each with the number of the call of its kind.
+    failures_at: Vec<(Call, u64, io::ErrorKind)>,
     /// What the disk says is free; more than anybody writes where nobody has set it.
     free_bytes: Option<u64>,
 }
@@ -83,6 +85,13 @@ impl SimFs {
     /// What the disk says is free from now on. It stores more all the same: see [`SimFs::fail_next`] for one that is full.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.lock().free_bytes = Some(bytes);
+    }
+
+    /// Lets the `nth` call of a kind from now on (the first is 1) fail without any effect.
+    pub fn fail_nth(&self, call: Call, nth: u64, error: io::ErrorKind) {
+        let mut state = self.lock();
+        let number = state.calls.get(&call).copied().unwrap_or_default() + nth;
+        state.failures_at.push((call, number, error));
     }
 
     /// How many calls of a kind were made, failed ones included.
@@ -142,6 +151,10 @@ impl State {
         *self.calls.entry(call).or_default() += 1;
         if let Some(at) = self.failures.iter().position(|(failing, _)| *failing == call) {
             return Err(io::Error::new(self.failures.remove(at).1, "injected"));
+        }
+        let number = self.calls[&call];
+        if let Some(failing) = self.failures_at.iter().find(|failing| (failing.0, failing.1) == (call, number)) {
+            return Err(io::Error::new(failing.2, "injected"));
         }
         if self.stop_at.is_some_and(|nth| self.calls_total >= nth) {
             self.stopped = true;
