@@ -44,13 +44,15 @@ pub(super) struct Checkpoint {
     streams: Vec<(StreamId, StreamMark)>,
     /// Those since the checkpoint before.
     answers: Vec<Remembered<Outcome>>,
+    /// Its place among those that were offered.
+    number: u64,
 }
 
 impl Checkpoint {
     /// Of a view whose memtables are empty.
     pub fn new(view: &View, ledger: &mut Ledger) -> Self {
         let streams = ledger.streams.marks().map(|(stream_id, mark)| (stream_id.clone(), mark.clone())).collect();
-        Self { view: view.clone(), streams, answers: ledger.requests.take_new() }
+        Self { view: view.clone(), streams, answers: ledger.requests.take_new(), number: 0 }
     }
 }
 
@@ -97,7 +99,9 @@ struct State {
     is_closed: bool,
     /// A manifest could not be written: there are no checkpoints until the collection is opened anew.
     is_stuck: bool,
-    kept_sequence: Sequence,
+    /// Checkpoints that were offered, and the latest of them that was written.
+    offered: u64,
+    kept: u64,
     /// Why the latest could not be written.
     failure: Option<Arc<DiskError>>,
 }
@@ -105,14 +109,15 @@ struct State {
 impl Keeper {
     pub fn new(fs: Arc<dyn Fs>, folder: &Path, log: Arc<dyn Log>, kept: Kept, options: CollectionOptions) -> Arc<Self> {
         let CollectionOptions { vectors, space, .. } = options;
-        let state = State { kept_sequence: kept.sequence, ..State::default() };
-        let (state, kept) = (Mutex::new(state), Mutex::new(kept));
+        let (state, kept) = (Mutex::default(), Mutex::new(kept));
         Arc::new(Self { fs, folder: folder.to_owned(), log, vectors, space, state, changed: Condvar::new(), kept })
     }
 
     /// Has a checkpoint written, in place of one that waits.
     pub fn offer(self: &Arc<Self>, mut checkpoint: Checkpoint) {
         let mut state = lock(&self.state);
+        state.offered += 1;
+        checkpoint.number = state.offered;
         if state.is_closed || state.is_stuck {
             return;
         }
@@ -138,10 +143,11 @@ impl Keeper {
         }
     }
 
-    /// Waits until a checkpoint of that sequence or a later one was written. An error where the latest could not be.
-    pub fn wait_for(&self, sequence: Sequence) -> Result<(), Arc<DiskError>> {
+    /// Waits until the checkpoint that was offered last, or a later one, was written. An error where it could not be.
+    pub fn wait(&self) -> Result<(), Arc<DiskError>> {
         let mut state = lock(&self.state);
-        while state.kept_sequence < sequence {
+        let offered = state.offered;
+        while state.kept < offered {
             if !state.is_running || state.is_closed {
                 return Err(state.failure.clone().unwrap_or_else(|| Arc::new(DiskError::Stopped)));
             }
@@ -194,7 +200,7 @@ impl Keeper {
             let mut state = lock(&self.state);
             match kept {
                 Ok(()) => {
-                    state.kept_sequence = checkpoint.view.sequence();
+                    state.kept = checkpoint.number;
                     state.failure = None;
                 }
                 Err(error) => {

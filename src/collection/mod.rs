@@ -122,8 +122,8 @@ impl Collection {
     /// Has everything that is visible now written to files beside the log, and waits for it: a start then has nothing to replay.
     pub fn checkpoint(&self) -> Result<(), CheckpointError> {
         let stopped = || CheckpointError(Arc::new(DiskError::Stopped));
-        let sequence = self.writer.arrange(Work::Seal).ok_or_else(stopped)?;
-        self.keeper.wait_for(sequence).map_err(CheckpointError)
+        self.writer.arrange(Work::Seal).ok_or_else(stopped)?;
+        self.keeper.wait().map_err(CheckpointError)
     }
 
     /// Builds everything into one segment for each space, and waits for it. `progress` is told (rows built, rows in all).

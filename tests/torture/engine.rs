@@ -118,11 +118,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Has everything written to files beside the logs.
+    /// Has everything built, and written to files beside the logs.
     pub fn checkpoint(&self) {
         let database = self.database.as_ref().expect("it is open");
         for name in self.known.collections.keys() {
             let collection = database.get(name.as_str()).unwrap_or_else(|error| panic!("{error}"));
+            collection.compact(&mut |_, _| ());
             collection.checkpoint().unwrap_or_else(|error| panic!("{error}"));
         }
     }
