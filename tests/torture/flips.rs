@@ -17,11 +17,7 @@ use crate::history::{self, Size, Step};
 
 #[test]
 fn one_flipped_bit_is_refused_by_name_or_changes_no_answer() {
-    let scene = Scene::new(1, Ended::Closed);
-    for kind in ["log", "rows", "graph", "answers"] {
-        assert!(scene.has(kind), "no {kind} file");
-    }
-    assert!(scene.files.iter().any(|(path, _)| path.ends_with("manifest")), "no manifest");
+    assert!(Scene::new(1, Ended::Closed).has_every_kind());
     one_bit_of_every_byte(&Effort::short(5));
 }
 
@@ -30,6 +26,12 @@ fn a_file_that_is_cut_or_gone_is_refused_by_name_or_costs_its_end_only() {
     cut_and_missing_files(&Effort::short(4));
 }
 
+/// Extensions, or the name where there is none.
+const KINDS: [&str; 5] = ["log", "rows", "graph", "answers", "manifest"];
+
+/// A folder of this size is swept to its last byte within a quarter of an hour.
+const WHOLE_BYTES_MAX: usize = 256 << 10;
+
 /// How the last process had ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
@@ -37,6 +39,15 @@ enum Ended {
     Closed,
     /// By kill -9: no mark covers the last writes.
     Killed,
+}
+
+/// How far a sweep goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sweep {
+    /// To the last byte, however long it takes.
+    Whole,
+    /// As far as there is time.
+    InTime,
 }
 
 /// A data folder's files by their paths within it, and what they hold.
@@ -55,8 +66,24 @@ struct Disk<'a> {
 
 impl Scene {
     fn new(seed: u64, ended: Ended) -> Self {
+        Self::of(seed, Size { steps: 50, collections: 2, ids: 30, batch: 6 }, ended)
+    }
+
+    /// A folder that was closed, of at most `WHOLE_BYTES_MAX` and with every kind of file, for a sweep that leaves no byte out.
+    fn whole(seed: u64) -> Self {
+        let size = Size { steps: 11, collections: 1, ids: 20, batch: 4 };
+        (seed..seed + 1000)
+            .map(|seed| Self::of(seed, size, Ended::Closed))
+            .find(|scene| scene.bytes() <= WHOLE_BYTES_MAX && scene.has_every_kind())
+            .expect("of a thousand histories some are like this")
+    }
+
+    fn bytes(&self) -> usize {
+        self.files.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
+    fn of(seed: u64, size: Size, ended: Ended) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let size = Size { steps: 50, collections: 2, ids: 30, batch: 6 };
         let mut steps = history::random(seed, size);
         steps.retain(|step| !matches!(step, Step::Drop { .. }));
         // Whatever files a compaction makes are there too, and records that came after them.
@@ -83,8 +110,12 @@ impl Scene {
         scene
     }
 
-    fn has(&self, extension: &str) -> bool {
-        self.files.iter().any(|(path, _)| path.extension().is_some_and(|found| found == extension))
+    fn has_every_kind(&self) -> bool {
+        let has = |kind: &str| {
+            let is = |path: &PathBuf| path.extension().or(path.file_name()).is_some_and(|found| found == kind);
+            self.files.iter().any(|(path, _)| is(path))
+        };
+        KINDS.iter().all(|kind| has(kind))
     }
 
     /// The files on a new disk, synced.
@@ -152,10 +183,13 @@ fn files(fs: &SimFs, root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 pub fn one_bit_of_every_byte(effort: &Effort) {
     figures::watch_panics();
+    if effort.is_long {
+        flip(&Scene::whole(effort.seed), Ended::Closed, effort, Sweep::Whole);
+    }
     for round in 0.. {
         for ended in [Ended::Closed, Ended::Killed] {
-            if effort.has_time() || round == 0 {
-                flip(&Scene::new(effort.seed + round, ended), ended, effort);
+            if effort.has_time() || (round == 0 && !effort.is_long) {
+                flip(&Scene::new(effort.seed + round, ended), ended, effort, Sweep::InTime);
             }
         }
         if !effort.has_time() {
@@ -165,7 +199,7 @@ pub fn one_bit_of_every_byte(effort: &Effort) {
     assert_eq!(figures::panics(), 0, "the engine panicked");
 }
 
-fn flip(scene: &Scene, ended: Ended, effort: &Effort) {
+fn flip(scene: &Scene, ended: Ended, effort: &Effort, sweep: Sweep) {
     let mut places: Vec<(usize, usize)> = Vec::new();
     for (index, (_, bytes)) in scene.files.iter().enumerate() {
         places.extend((0..bytes.len()).map(|at| (index, at)));
@@ -192,7 +226,7 @@ fn flip(scene: &Scene, ended: Ended, effort: &Effort) {
             scope.spawn(|| {
                 let disk = scene.disk();
                 while let Some(&(index, at)) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if effort.is_long && !effort.has_time() {
+                    if sweep == Sweep::InTime && effort.is_long && !effort.has_time() {
                         return;
                     }
                     let (path, bytes) = &scene.files[index];
