@@ -152,7 +152,7 @@ impl Compactor {
                 break;
             }
             let goes_on = match next {
-                Next::Build(job) => self.build(&view, &job),
+                Next::Build(job) => self.wait_for_turn().is_some_and(|turn| self.build(&view, &job, &turn)),
                 Next::Seal => self.writer.arrange(Work::Seal).is_some(),
                 Next::Later => {
                     drop(view);
@@ -177,30 +177,29 @@ impl Compactor {
         }
     }
 
-    /// Builds everything into one segment for each space, and waits for it. `progress` is told (rows built, rows in all).
+    /// Builds what is there now into one segment for each space, and waits for it. What is written meanwhile may be left for later, so
+    /// that this ends while others write. `progress` is told (rows built, rows in all).
     pub fn compact(&self, progress: &mut dyn FnMut(u64, u64)) {
-        while !self.task.is_stopped() {
+        let spaces = self.writer.shared.view.load().spaces.len() as u16;
+        for space in (0..spaces).map(SpaceNumber) {
+            // From here on no build takes a part away, so that what is seen below is still there when it is built.
+            let Some(turn) = self.wait_for_turn() else { return };
+            let has_loose_rows = self.writer.shared.view.load().parts(space).memtable().live_count() > 0;
+            if has_loose_rows && self.writer.arrange(Work::Seal).is_none() {
+                return;
+            }
             let view = self.writer.shared.view.load_full();
-            let unbuilt = |space: &SpaceNumber| {
-                let parts = view.parts(*space);
-                let is_one = parts.tables().all(|(_, table)| table.live_count() == 0)
-                    && parts.segments().len() <= 1
-                    && parts.segments().iter().all(|held| held.dead.len() == 0);
-                !is_one
-            };
-            let spaces = (0..view.spaces.len() as u16).map(SpaceNumber);
-            let Some(space) = spaces.into_iter().find(unbuilt) else { return };
-            if view.parts(space).memtable().live_count() > 0 {
-                if self.writer.arrange(Work::Seal).is_none() {
-                    return;
-                }
+            let parts = view.parts(space);
+            let is_one = parts.sealed().iter().all(|sealed| sealed.table.live_count() == 0)
+                && parts.segments().len() <= 1
+                && parts.segments().iter().all(|held| held.dead.len() == 0);
+            if is_one {
                 continue;
             }
-            let parts = view.parts(space);
             progress(0, parts.live_count() as u64);
             let sealed = parts.sealed().iter().map(|sealed| sealed.number);
             let job = Job { space, parts: sealed.chain(parts.segments().iter().map(|held| held.number)).collect() };
-            if !self.build(&view, &job) {
+            if !self.build(&view, &job, &turn) {
                 return;
             }
             progress(parts.live_count() as u64, parts.live_count() as u64);
@@ -208,8 +207,7 @@ impl Compactor {
     }
 
     /// False where the collection is closing, or nobody can put the segment in place.
-    fn build(&self, view: &View, job: &Job) -> bool {
-        let Some(_turn) = self.wait_for_turn() else { return false };
+    fn build(&self, view: &View, job: &Job, _turn: &MutexGuard<'static, ()>) -> bool {
         let parts = view.parts(job.space);
         let is_stale = |number: &u32| {
             let now = self.writer.shared.view.load();

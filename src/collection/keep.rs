@@ -3,7 +3,8 @@
 //! A *checkpoint* is the collection between two records of its log, at a moment when every memtable is empty: what came later is
 //! in the log, everything else in parts. The applier makes one where a memtable is full, or much was logged; a thread of its own
 //! writes the parts that no file has yet, then the manifest, and then gives back what of the log is needed no more. Nobody waits for
-//! it. Where it fails (no space, for example), the log stays as it is and the next checkpoint tries again.
+//! it. Where it fails (no space, for example), the log stays as it is, and the same checkpoint is tried again after a second, then less
+//! and less often, at least once a minute, until it is written or a later one takes its place.
 //!
 //! Invariants: the manifest names files that are synced, and records of the log that are durable; the log is cut after the manifest
 //! was switched, never before; files that no manifest names are removed after that.
@@ -12,7 +13,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use roaring::RoaringBitmap;
 use uuid::Uuid;
@@ -36,6 +37,9 @@ use crate::types::{Sequence, StreamId};
 const ANSWERS_FILES_MAX: usize = 16;
 /// How often a log is asked whether a record is durable.
 const DURABLE_AGAIN: Duration = Duration::from_millis(5);
+/// Time until a checkpoint that could not be written is tried again, doubled each time, and the longest.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LAST: Duration = Duration::from_secs(60);
 
 /// A collection between two records of its log.
 pub(super) struct Checkpoint {
@@ -82,7 +86,7 @@ pub(super) struct Keeper {
     vectors: Residence,
     space: Option<Arc<SpaceGuard>>,
     state: Mutex<State>,
-    /// Told when a checkpoint was written, or could not be.
+    /// Told when a checkpoint is to be written, was written, or could not be.
     changed: Condvar,
     /// Held by the thread that writes.
     kept: Mutex<Kept>,
@@ -92,6 +96,8 @@ pub(super) struct Keeper {
 struct State {
     /// The latest that waits.
     waiting: Option<Checkpoint>,
+    /// Where it was tried before: not again until then.
+    not_before: Option<Instant>,
     /// Answers of checkpoints that could not be written.
     unkept_answers: Vec<Remembered<Outcome>>,
     thread: Option<JoinHandle<()>>,
@@ -99,9 +105,12 @@ struct State {
     is_closed: bool,
     /// A manifest could not be written: there are no checkpoints until the collection is opened anew.
     is_stuck: bool,
-    /// Checkpoints that were offered, and the latest of them that was written.
+    /// Checkpoints that were offered, the latest of them that was tried, and the latest that was written.
     offered: u64,
+    tried: u64,
     kept: u64,
+    /// Attempts that have failed one after another.
+    failures: u32,
     /// Why the latest could not be written.
     failure: Option<Arc<DiskError>>,
 }
@@ -126,7 +135,10 @@ impl Keeper {
             checkpoint.answers = older.answers;
         }
         state.waiting = Some(checkpoint);
+        // Much may have changed since an older one has failed, and somebody may be waiting for this one.
+        state.not_before = None;
         if state.is_running {
+            self.changed.notify_all();
             return;
         }
         if let Some(ended) = state.thread.take() {
@@ -143,12 +155,13 @@ impl Keeper {
         }
     }
 
-    /// Waits until the checkpoint that was offered last, or a later one, was written. An error where it could not be.
+    /// Waits until the checkpoint that was offered last, or a later one, was written. An error where it could not be; it is tried again
+    /// all the same.
     pub fn wait(&self) -> Result<(), Arc<DiskError>> {
         let mut state = lock(&self.state);
         let offered = state.offered;
         while state.kept < offered {
-            if !state.is_running || state.is_closed {
+            if state.tried >= offered || !state.is_running || state.is_closed {
                 return Err(state.failure.clone().unwrap_or_else(|| Arc::new(DiskError::Stopped)));
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -183,39 +196,64 @@ impl Keeper {
     fn run(&self) {
         let running = Running(self);
         loop {
-            let mut checkpoint = {
-                let mut state = lock(&self.state);
-                let Some(mut checkpoint) = state.waiting.take() else {
-                    state.is_running = false;
-                    std::mem::forget(running);
-                    self.changed.notify_all();
-                    return;
-                };
-                let mut answers = std::mem::take(&mut state.unkept_answers);
-                answers.append(&mut checkpoint.answers);
-                checkpoint.answers = answers;
-                checkpoint
+            let mut state = self.wait_for_turn();
+            let Some(mut checkpoint) = state.waiting.take() else {
+                state.is_running = false;
+                std::mem::forget(running);
+                self.changed.notify_all();
+                return;
             };
+            let mut answers = std::mem::take(&mut state.unkept_answers);
+            answers.append(&mut checkpoint.answers);
+            checkpoint.answers = answers;
+            drop(state);
             let kept = self.try_to_keep(&checkpoint);
             let mut state = lock(&self.state);
+            state.tried = checkpoint.number;
             match kept {
                 Ok(()) => {
                     state.kept = checkpoint.number;
-                    state.failure = None;
+                    (state.failures, state.failure) = (0, None);
                 }
-                Err(error) => {
-                    if !matches!(error, DiskError::Stopped) {
-                        tracing::warn!(folder = %self.folder.display(), "a checkpoint could not be written, so the log goes on growing: {error}");
-                    }
-                    state.unkept_answers.append(&mut checkpoint.answers);
-                    let excess = state.unkept_answers.len().saturating_sub(REQUEST_IDS_MAX);
-                    state.unkept_answers.drain(..excess);
-                    state.failure = Some(Arc::new(error));
-                }
+                Err(error) => self.put_off(&mut state, checkpoint, error),
             }
             drop(state);
             self.changed.notify_all();
         }
+    }
+
+    /// Returns when the checkpoint that waits may be tried, or none waits.
+    fn wait_for_turn(&self) -> MutexGuard<'_, State> {
+        let mut state = lock(&self.state);
+        while state.waiting.is_some()
+            && let Some(left) = state.not_before.and_then(|time| time.checked_duration_since(Instant::now()))
+            && !left.is_zero()
+        {
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
+    /// Has a checkpoint that could not be written wait for another attempt, unless a later one waits, or none can succeed.
+    fn put_off(&self, state: &mut State, mut checkpoint: Checkpoint, error: DiskError) {
+        state.unkept_answers.append(&mut checkpoint.answers);
+        let excess = state.unkept_answers.len().saturating_sub(REQUEST_IDS_MAX);
+        state.unkept_answers.drain(..excess);
+        let is_final = matches!(error, DiskError::Stopped) || state.is_closed || state.is_stuck;
+        if !matches!(error, DiskError::Stopped) {
+            let again = if is_final { ", and none is until the collection is opened anew" } else { "" };
+            tracing::warn!(
+                folder = %self.folder.display(),
+                "a checkpoint could not be written{again}, so the log goes on growing: {error}"
+            );
+        }
+        state.failure = Some(Arc::new(error));
+        if is_final || state.waiting.is_some() {
+            return;
+        }
+        let pause = RETRY_FIRST.saturating_mul(1 << state.failures.min(16)).min(RETRY_LAST);
+        state.failures += 1;
+        (state.waiting, state.not_before) = (Some(checkpoint), Some(Instant::now() + pause));
     }
 
     /// After a failure what was written on the way counts for nothing: a sync that is tried again may succeed for bytes that were

@@ -126,7 +126,8 @@ impl Collection {
         self.keeper.wait().map_err(CheckpointError)
     }
 
-    /// Builds everything into one segment for each space, and waits for it. `progress` is told (rows built, rows in all).
+    /// Builds what is there now into one segment for each space, and waits for it; what is written meanwhile may be left for later.
+    /// `progress` is told (rows built, rows in all).
     pub fn compact(&self, progress: &mut dyn FnMut(u64, u64)) {
         self.compactor.compact(progress);
     }

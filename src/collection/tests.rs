@@ -1,6 +1,8 @@
 //! The collection against a naive model, through restarts.
 
+mod building;
 mod kept;
+mod retries;
 
 use std::collections::BTreeMap;
 use std::path::Path;
