@@ -22,7 +22,7 @@ use vectron_embedding::{EmbeddingService, shutdown};
 use crate::api::{self, Handlers, SearchPool};
 use crate::collection::Residence;
 use crate::config::Config;
-use crate::database::{CatalogueError, Database, DatabaseError, OpenReport};
+use crate::database::{CatalogueError, Database, DatabaseError, DatabaseOptions, OpenReport};
 use crate::distance::kernels;
 use crate::embedding::{EmbeddingClient, InputType};
 use crate::storage::log::LogError;
@@ -150,7 +150,8 @@ async fn recover(
     health: HealthReporter,
 ) -> Result<Arc<Database>, AnyError> {
     let started = Instant::now();
-    let (database, report) = match task::spawn_blocking(move || Database::open_with(&data, vectors)).await? {
+    let options = DatabaseOptions { vectors, ..DatabaseOptions::default() };
+    let (database, report) = match task::spawn_blocking(move || Database::open(&data, options)).await? {
         Err(error @ DatabaseError::Catalogue(CatalogueError::Log(LogError::Damaged { .. }))) => {
             return Err(format!("{error}; {WHAT_TO_DO}").into());
         }
@@ -182,6 +183,14 @@ fn tell(report: &OpenReport) {
     }
     for (name, reason) in &report.damaged {
         tracing::error!("collection {name} is not served: {reason}; {WHAT_TO_DO}");
+    }
+    for folder in &report.unknown {
+        tracing::warn!(
+            "{} is not named by the catalogue, which does not say that it was dropped either: a collection that was never \
+             finished, or one whose name a crash has lost. It is left as it is: with the server stopped, `vectron repair` tells \
+             what is in it, and --accept-loss gives it a name",
+            folder.display()
+        );
     }
     if let Some(count) = report.imported {
         tracing::info!("took in {count} vectors from index.json of earlier Vectron, as collection default");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Database, DatabaseError, raw_space};
+use super::{Database, DatabaseError, DatabaseOptions, raw_space};
 use crate::collection::{Change, Collection, Content, Created, Effort, Operation, RecordWritten, Search, Upserted};
 use crate::storage::log::{Durability, LogError};
 use crate::types::{CollectionName, Dimension, RecordId, Vector};
@@ -103,7 +103,7 @@ pub(super) fn remove_leftovers(data: &Path) {
 pub fn run(data: &Path, parameters: Parameters) -> Result<Report, DatabaseError> {
     let scratch = Scratch(data.join(FOLDER));
     remove_leftovers(data);
-    let (database, _) = Database::open(&scratch.0)?;
+    let (database, _) = Database::open(&scratch.0, DatabaseOptions::default())?;
     let vectors = generate(parameters.vector_count, parameters.dimension, 1);
     let single = vectors.len().min(SINGLE_DURABLE_MAX);
     let insert_single_durable = insert(&database, "single", &vectors[..single], 1, Durability::Durable)?;
@@ -170,7 +170,7 @@ fn restart(folder: &Path, database: Database, vectors: &[Vector]) -> Result<Pers
     drop(database);
     let close = started.elapsed();
     let started = Instant::now();
-    let (database, _) = Database::open(folder)?;
+    let (database, _) = Database::open(folder, DatabaseOptions::default())?;
     let open = started.elapsed();
     let view = database.get("batch")?.view();
     let same = |(number, vector): (usize, &Vector)| {

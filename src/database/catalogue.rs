@@ -1,6 +1,6 @@
 //! The log of create and drop, and the names that follow from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ pub(super) struct Catalogue {
 #[derive(Default)]
 struct Names {
     ids: BTreeMap<CollectionName, Uuid>,
+    dropped: HashSet<Uuid>,
     requests: RequestTable<CatalogueAnswer>,
 }
 
@@ -67,7 +68,7 @@ pub enum CatalogueError {
 
 impl Catalogue {
     /// `collection_count`: how many folders of collections there are. With any, a missing catalogue is not begun anew:
-    /// what it does not name is removed.
+    /// it would name none of them.
     pub fn open(
         fs: Arc<dyn Fs>,
         folder: &Path,
@@ -114,6 +115,11 @@ impl Catalogue {
         self.names.ids.get(name).copied()
     }
 
+    /// Whether there was a collection of that id, which was dropped.
+    pub fn was_dropped(&self, id: Uuid) -> bool {
+        self.names.dropped.contains(&id)
+    }
+
     pub fn seen(&self, key: &RequestKey) -> Seen<CatalogueAnswer> {
         self.names.requests.seen(key)
     }
@@ -134,11 +140,17 @@ impl Catalogue {
     }
 }
 
-/// The names in a catalogue that nobody has open, as far as it can be read. Changes nothing.
-pub(super) fn examine(
-    fs: &dyn Fs,
-    folder: &Path,
-) -> Result<(BTreeMap<CollectionName, Uuid>, Examined), CatalogueError> {
+/// What a catalogue says that nobody has open.
+pub(super) struct Found {
+    /// The collections that it names.
+    pub names: BTreeMap<CollectionName, Uuid>,
+    /// Those that were dropped.
+    pub dropped: HashSet<Uuid>,
+    pub log: Examined,
+}
+
+/// A catalogue that nobody has open, as far as it can be read. Changes nothing.
+pub(super) fn examine(fs: &dyn Fs, folder: &Path) -> Result<Found, CatalogueError> {
     let mut names = Names::default();
     let replay = |record: LogRecord<'_>| {
         let (change, _) = decode(record.payload)?;
@@ -146,23 +158,25 @@ pub(super) fn examine(
         Ok::<(), String>(())
     };
     match examine_log(fs, folder, &LogOptions::default(), replay) {
-        Ok(examined) => Ok((names.ids, examined)),
+        Ok(log) => Ok(Found { names: names.ids, dropped: names.dropped, log }),
         Err(OpenError::Log(error)) => Err(error.into()),
         Err(OpenError::Replay { sequence, error: reason }) => Err(CatalogueError::Record { sequence, reason }),
     }
 }
 
-/// Makes a catalogue that names these collections, in a folder that does not exist yet; durable when this returns.
+/// Makes a catalogue that names these collections and says that the others were dropped, in a folder that does not exist yet;
+/// durable when this returns.
 pub(super) fn write_new(
     fs: Arc<dyn Fs>,
     folder: &Path,
     names: &BTreeMap<CollectionName, Uuid>,
+    dropped: impl Iterator<Item = Uuid>,
 ) -> Result<(), CatalogueError> {
     let log = FileLog::create(fs, folder, LogOptions::default())?;
     // An empty catalogue would pass for that of a first start, which takes in earlier Vectron's file.
-    let not_the_first = CatalogueChange::Dropped { id: Uuid::nil(), record_count: 0 };
+    let dropped = [Uuid::nil()].into_iter().chain(dropped).map(|id| CatalogueChange::Dropped { id, record_count: 0 });
     let created = names.iter().map(|(name, id)| CatalogueChange::Created { id: *id, name: name.clone() });
-    let payloads = [not_the_first].into_iter().chain(created).map(|change| encode(&change, None)).collect();
+    let payloads = dropped.chain(created).map(|change| encode(&change, None)).collect();
     log.append(payloads, Durability::Durable)?.wait()?;
     log.close();
     Ok(log.health()?)
@@ -177,6 +191,7 @@ impl Names {
             }
             CatalogueChange::Dropped { id, record_count } => {
                 self.ids.retain(|_, existing| *existing != id);
+                self.dropped.insert(id);
                 CatalogueAnswer::Dropped { record_count }
             }
         };

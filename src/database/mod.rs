@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Invariants: a collection exists if the catalogue says so; its folder is made, durably, before the catalogue's
-//! record and removed after it, so what a crash leaves behind is a folder that the catalogue does not name, which is
-//! removed at the next start. A damaged collection is kept apart and named; the others are served.
+//! record and removed after it. A folder that the catalogue says was dropped is removed at the next start; one that it does not know
+//! was never finished, or its record was the last one and is lost: nobody can tell, so it is left as it is, and told. A damaged
+//! collection is kept apart and named; the others are served.
 
 pub mod benchmark;
 mod catalogue;
@@ -44,7 +45,7 @@ pub struct Database {
     folder: PathBuf,
     fs: Arc<dyn Fs>,
     vectors: Residence,
-    /// Held for a whole create or drop, which wait for the disk; so they happen one after the other.
+    /// Held for a whole create, and for a drop until it is durable; so they happen one after the other.
     catalogue: Mutex<Catalogue>,
     /// Held for a look-up or an exchange only.
     entries: RwLock<BTreeMap<CollectionName, Entry>>,
@@ -53,6 +54,21 @@ pub struct Database {
     snapshots_busy: snapshots::Busy,
     /// Released when the database is dropped, after the collections are closed.
     _lock: DirectoryLock,
+}
+
+/// How a data folder is opened.
+#[derive(Clone)]
+pub struct DatabaseOptions {
+    /// The file system of everything but the lock, which is on the real one.
+    pub fs: Arc<dyn Fs>,
+    /// Where the vectors of segments are.
+    pub vectors: Residence,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        Self { fs: Arc::new(RealFs), vectors: Residence::default() }
+    }
 }
 
 /// A collection of the catalogue.
@@ -86,6 +102,8 @@ pub struct OpenReport {
     pub torn: Vec<(String, TornTail)>,
     /// Collections that could not be opened, with the reason.
     pub damaged: Vec<(CollectionName, String)>,
+    /// Folders of collections that the catalogue neither names nor says were dropped. They are left as they are.
+    pub unknown: Vec<PathBuf>,
     /// Vectors taken in from `index.json` of earlier Vectron.
     pub imported: Option<usize>,
 }
@@ -171,21 +189,8 @@ fn existing_collections(existing: &[String]) -> String {
 
 impl Database {
     /// Opens the folder, or makes it. Every log is replayed before this returns.
-    pub fn open(folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
-        Self::open_with(folder, Residence::default())
-    }
-
-    /// As `open`, with the vectors of segments there.
-    pub fn open_with(folder: &Path, vectors: Residence) -> Result<(Self, OpenReport), DatabaseError> {
-        Self::open_all(Arc::new(RealFs), folder, vectors)
-    }
-
-    /// As `open`, with the logs on another file system; the lock is on the real one.
-    pub fn open_on(fs: Arc<dyn Fs>, folder: &Path) -> Result<(Self, OpenReport), DatabaseError> {
-        Self::open_all(fs, folder, Residence::default())
-    }
-
-    fn open_all(fs: Arc<dyn Fs>, folder: &Path, vectors: Residence) -> Result<(Self, OpenReport), DatabaseError> {
+    pub fn open(folder: &Path, options: DatabaseOptions) -> Result<(Self, OpenReport), DatabaseError> {
+        let DatabaseOptions { fs, vectors } = options;
         let io = |error| DatabaseError::Io { path: folder.to_owned(), error };
         // First by itself: where it is there already, its own name may not be durable yet.
         create_dir_durably(&*fs, folder).map_err(io)?;
@@ -208,7 +213,7 @@ impl Database {
         };
         let mut report = OpenReport::default();
         report.torn.extend(torn.map(|torn| ("the catalogue".to_owned(), torn)));
-        database.remove_leftovers()?;
+        report.unknown = database.remove_leftovers()?;
         if let Err(error) = database.remove_unfinished_snapshots() {
             tracing::warn!("{error}");
         }
@@ -234,6 +239,11 @@ impl Database {
     /// what makes room, or little, need not ask.
     pub fn admit(&self, bytes: u64) -> Result<(), DatabaseError> {
         Ok(self.space.admit(bytes)?)
+    }
+
+    /// Bytes of the data folder's disk that may still be written; none where the system does not tell.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.space.free_bytes()
     }
 
     /// Whether everything that is served can be written to; else the first log that cannot.
@@ -368,7 +378,7 @@ impl Database {
         collection: Collection,
     ) -> Result<Arc<Collection>, DatabaseError> {
         if let Err(error) = catalogue.append(CatalogueChange::Created { id, name: name.clone() }, key) {
-            // Unless it surely is not in the catalogue, the next start decides: an unnamed folder is removed then.
+            // Unless it surely is not in the catalogue, the next start finds out; the folder stays until then.
             if was_not_written(&error) {
                 drop(collection);
                 self.remove_folder(id);
@@ -396,12 +406,15 @@ impl Database {
             Err(_) => 0,
         };
         if let Err(error) = catalogue.append(CatalogueChange::Dropped { id, record_count }, key) {
+            drop(catalogue);
             if !was_not_written(&error) {
                 self.set_aside(name, &error);
             }
             return Err(error.into());
         }
         let entry = self.entries_mut().remove(name);
+        // It is dropped. Closing may wait for the disk or a build, and removing for many files: others need not wait for that.
+        drop(catalogue);
         if let Some(Entry::Open(collection)) = entry {
             collection.close();
         }
@@ -474,16 +487,22 @@ impl Database {
         Ok(())
     }
 
-    /// Removes the folders of collections that were not finished, or dropped, when the process ended. Only names that
-    /// are ours to give are touched.
-    fn remove_leftovers(&self) -> Result<(), DatabaseError> {
-        let known: Vec<Uuid> = self.catalogue().collections().into_values().collect();
-        let found = collection_folders(&*self.fs, &self.folder)?;
-        for id in found.into_iter().filter(|id| !known.contains(id)) {
-            tracing::warn!(%id, "removing the folder of a collection that the catalogue does not name");
-            self.remove_folder(id);
+    /// Removes the folders of collections that were dropped when the process ended, and returns those that nobody knows of. Only
+    /// names that are ours to give are touched.
+    fn remove_leftovers(&self) -> Result<Vec<PathBuf>, DatabaseError> {
+        let catalogue = self.catalogue();
+        let known: Vec<Uuid> = catalogue.collections().into_values().collect();
+        let mut unknown = Vec::new();
+        for id in collection_folders(&*self.fs, &self.folder)?.into_iter().filter(|id| !known.contains(id)) {
+            if catalogue.was_dropped(id) {
+                tracing::warn!(%id, "removing the folder of a collection that was dropped");
+                self.remove_folder(id);
+            } else {
+                unknown.push(self.collection_folder(id));
+            }
         }
-        Ok(())
+        unknown.sort();
+        Ok(unknown)
     }
 
     fn remove_folder(&self, id: Uuid) {

@@ -1,11 +1,11 @@
 //! Examines every log of a data folder that no server uses, and mends what is damaged where the loss is accepted.
 //!
 //! The log of a collection is cut at its break (`storage::log::Damage`). The catalogue is not cut but written anew from what
-//! can be read of it: a collection that nothing would name any more would be removed at the next start, so it gets
-//! a name of its own, `recovered-…`. The damaged catalogue is kept aside. Two renames put the new one in place; where the power
+//! can be read of it: a collection that nothing names any more gets a name of its own, `recovered-…`, and so does one that a whole
+//! catalogue does not know, whose record may have been torn off its end. The old catalogue is kept aside. Two renames put the new one in place; where the power
 //! goes between them, the next repair finishes it, and a start refuses to begin an empty catalogue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::collection::{DamagedFile, DecodeError, Operation, RecoverError, begin
 use crate::storage::fs::{Fs, RealFs};
 use crate::storage::lock::DirectoryLock;
 use crate::storage::log::{Damage, End, Examined, LogError, LogOptions, OpenError, examine};
+use crate::storage::manifest;
 use crate::types::{CollectionName, Sequence};
 
 /// The new catalogue, until it is in place.
@@ -146,7 +147,7 @@ pub(super) fn repair_on(
     if options.accept_loss {
         place.finish_catalogue()?;
     }
-    let (names, found) = place.catalogue(options)?;
+    let (names, dropped, found) = place.catalogue(options)?;
     if let Some(name) = &options.collection {
         let Some(&id) = names.get(name) else {
             let existing = names.keys().take(10).map(CollectionName::to_string).collect();
@@ -159,13 +160,19 @@ pub(super) fn repair_on(
     let mut all = Vec::from_iter(found);
     let named = names.iter().map(|(name, id)| (Owner::Collection(name.clone()), *id));
     let catalogue_opens = all.iter().all(LogFound::opens);
-    // What a whole catalogue does not name was never finished, or was dropped.
-    let unnamed = place.ids()?.into_iter().filter(|id| !catalogue_opens && !names.values().any(|named| named == id));
-    for (owner, id) in named.chain(unnamed.map(|id| (Owner::Unnamed(id), id))) {
+    for (owner, id) in named {
         all.push(place.collection(owner, id, options)?);
+    }
+    for id in place.ids()?.into_iter().filter(|id| !names.values().any(|named| named == id) && !dropped.contains(id)) {
+        // Of one that was never finished there is nothing to tell.
+        if !catalogue_opens || place.holds_records(id)? {
+            all.push(place.collection(Owner::Unnamed(id), id, options)?);
+        }
     }
     Ok(all)
 }
+
+type Names = BTreeMap<CollectionName, Uuid>;
 
 struct Place<'a> {
     fs: Arc<dyn Fs>,
@@ -173,31 +180,40 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The names that can be read and, where there is one, the state of the catalogue.
-    fn catalogue(
-        &self,
-        options: &RepairOptions,
-    ) -> Result<(BTreeMap<CollectionName, Uuid>, Option<LogFound>), DatabaseError> {
+    /// The names that can be read, what was dropped and, where there is one, the state of the catalogue.
+    fn catalogue(&self, options: &RepairOptions) -> Result<(Names, HashSet<Uuid>, Option<LogFound>), DatabaseError> {
         let folder = self.folder.join("catalogue");
-        let mut names = BTreeMap::new();
+        let (mut names, mut dropped) = (Names::new(), HashSet::new());
         let state = match catalogue::examine(&*self.fs, &folder) {
-            Ok((mut readable, examined)) => {
-                let state = match examined.end {
+            Ok(found) => {
+                (names, dropped) = (found.names, found.dropped);
+                let is_to_mend = options.accept_loss && options.collection.is_none();
+                match found.log.end {
                     End::Damaged(damage) => {
-                        let mending = if options.accept_loss && options.collection.is_none() {
-                            self.write_catalogue_anew(&mut readable, options.now_unix_s)?
+                        let mending = if is_to_mend {
+                            let unnamed = self.unknown(&names, &dropped)?;
+                            self.write_catalogue_anew(&mut names, &dropped, unnamed, options.now_unix_s)?
                         } else {
                             Mending::NotAsked
                         };
-                        LogState::Damaged { records: examined.records, damage, mending }
+                        LogState::Damaged { records: found.log.records, damage, mending }
                     }
-                    _ => not_damaged(examined),
-                };
-                names = readable;
-                state
+                    _ => {
+                        let mut unnamed = if is_to_mend { self.unknown(&names, &dropped)? } else { Vec::new() };
+                        let holds = unnamed.iter().map(|id| self.holds_records(*id)).collect::<Result<Vec<_>, _>>()?;
+                        let mut holds = holds.into_iter();
+                        unnamed.retain(|_| holds.next().unwrap_or(false));
+                        if !unnamed.is_empty() {
+                            self.write_catalogue_anew(&mut names, &dropped, unnamed, options.now_unix_s)?;
+                        }
+                        not_damaged(found.log)
+                    }
+                }
             }
             // The very first start was cut short.
-            Err(CatalogueError::Log(LogError::Missing { .. })) if self.ids()?.is_empty() => return Ok((names, None)),
+            Err(CatalogueError::Log(LogError::Missing { .. })) if self.ids()?.is_empty() => {
+                return Ok((names, dropped, None));
+            }
             Err(error) if self.exists(&self.folder.join(CATALOGUE_NEW))? => {
                 let reason = format!("{error}: a repair was cut short, run it again with --accept-loss");
                 LogState::Unreadable { reason }
@@ -205,11 +221,31 @@ impl Place<'_> {
             Err(error) => LogState::Unreadable { reason: error.to_string() },
         };
         let (damaged_files, files_mending) = (Vec::new(), Mending::NotAsked);
-        Ok((names, Some(LogFound { owner: Owner::Catalogue, folder, state, damaged_files, files_mending })))
+        let found = LogFound { owner: Owner::Catalogue, folder, state, damaged_files, files_mending };
+        Ok((names, dropped, Some(found)))
+    }
+
+    /// Folders that a catalogue neither names nor says were dropped.
+    fn unknown(&self, names: &Names, dropped: &HashSet<Uuid>) -> Result<Vec<Uuid>, DatabaseError> {
+        let is_known = |id: &Uuid| dropped.contains(id) || names.values().any(|named| named == id);
+        Ok(self.ids()?.into_iter().filter(|id| !is_known(id)).collect())
+    }
+
+    /// Whether a folder opens as a collection, or did once: its creation came further than its log.
+    fn holds_records(&self, id: Uuid) -> Result<bool, DatabaseError> {
+        let as_it_is = RepairOptions { collection: None, accept_loss: false, now_unix_s: 0 };
+        let found = self.collection(Owner::Unnamed(id), id, &as_it_is)?;
+        Ok(match found.state {
+            LogState::Whole { records } => {
+                records > 0 || self.exists(&self.collection_folder(id).join(manifest::FILE_NAME))?
+            }
+            LogState::Torn { .. } | LogState::Damaged { .. } => true,
+            LogState::Unreadable { .. } => false,
+        })
     }
 
     fn collection(&self, owner: Owner, id: Uuid, options: &RepairOptions) -> Result<LogFound, DatabaseError> {
-        let collection = self.folder.join("collections").join(id.to_string());
+        let collection = self.collection_folder(id);
         let folder = collection.join("log");
         let aside = self.free_name(&collection, options.now_unix_s)?;
         let mut files = match examine_files(&*self.fs, &collection) {
@@ -277,20 +313,19 @@ impl Place<'_> {
     }
 
     /// Adds names for the folders that have none, leaves out names without a folder, and puts a catalogue of what is
-    /// left in the place of the damaged one.
+    /// left in the place of the old one.
     fn write_catalogue_anew(
         &self,
-        names: &mut BTreeMap<CollectionName, Uuid>,
+        names: &mut Names,
+        dropped: &HashSet<Uuid>,
+        unnamed: Vec<Uuid>,
         now_unix_s: u64,
     ) -> Result<Mending, DatabaseError> {
         let ids = self.ids()?;
         // What was dropped behind the break.
         names.retain(|_, id| ids.contains(id));
         let mut named_anew = Vec::new();
-        for id in ids {
-            if names.values().any(|named| *named == id) {
-                continue;
-            }
+        for id in unnamed {
             let name =
                 CollectionName::new(&format!("recovered-{}", id.simple())).expect("a UUID has no odd characters");
             names.insert(name.clone(), id);
@@ -300,7 +335,9 @@ impl Place<'_> {
         if self.exists(&new)? {
             self.fs.remove_dir_all(&new).map_err(|error| self.io(&new, error))?;
         }
-        catalogue::write_new(self.fs.clone(), &new, names)?;
+        // Their folders go at the next start.
+        let dropped = ids.into_iter().filter(|id| dropped.contains(id));
+        catalogue::write_new(self.fs.clone(), &new, names, dropped)?;
         let aside = self.free_name(self.folder, now_unix_s)?;
         self.rename(&self.folder.join("catalogue"), &aside)?;
         self.finish_catalogue()?;
@@ -327,6 +364,10 @@ impl Place<'_> {
             }
             number += 1;
         }
+    }
+
+    fn collection_folder(&self, id: Uuid) -> PathBuf {
+        self.folder.join("collections").join(id.to_string())
     }
 
     fn ids(&self) -> Result<Vec<Uuid>, DatabaseError> {

@@ -85,6 +85,11 @@ impl SpaceGuard {
         })
     }
 
+    /// What an ordinary process may still write to the disk, in bytes; none where it cannot be asked.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.fs.free_bytes(&self.folder).ok()
+    }
+
     fn ask(&self) -> u64 {
         self.fs.free_bytes(&self.folder).unwrap_or_else(|error| {
             tracing::warn!(folder = %self.folder.display(), %error, "cannot ask how much of the disk is free");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proptest::prelude::RngExt;
 use prost::Message;
 use vectron::collection::{Change, Collection, Created, Operation};
-use vectron::database::Database;
+use vectron::database::{Database, DatabaseOptions};
 use vectron::pb::storage as pb;
 use vectron::storage::fs::{Fs, SimFs};
 use vectron::storage::log::{Durability, FileLog, Log, LogOptions};
@@ -162,7 +162,7 @@ fn open_catalogue(records: &[Vec<u8>], dice: &mut Dice) {
     let payloads = vec![records[0].clone(), mutant(records, dice), records[1].clone()];
     log.append(payloads, Durability::Durable).expect("it is open").wait().expect("the disk is on");
     drop(log);
-    match Database::open_on(Arc::new(fs), folder.path()) {
+    match Database::open(folder.path(), DatabaseOptions { fs: Arc::new(fs), ..DatabaseOptions::default() }) {
         Ok(_) => figures::add("catalogues with a mutant that were read", 1),
         Err(error) => {
             assert!(error.to_string().contains("catalogue"), "{error}");

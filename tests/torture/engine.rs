@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vectron::collection::{Answer, Change, Created, Operation, Outcome};
-use vectron::database::{Database, DatabaseError, Entry, OpenReport};
+use vectron::database::{Database, DatabaseError, DatabaseOptions, Entry, OpenReport};
 use vectron::storage::fs::{Fs, SimFs};
 use vectron::storage::log::Durability;
 use vectron::types::CollectionName;
@@ -260,7 +260,7 @@ impl<'a> Run<'a> {
 pub fn open(fs: &SimFs, folder: &Path) -> Result<(Database, OpenReport), String> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        match Database::open_on(Arc::new(fs.clone()), folder) {
+        match Database::open(folder, DatabaseOptions { fs: Arc::new(fs.clone()), ..DatabaseOptions::default() }) {
             // Another test starts a process: until that runs its own program it has a copy of our lock.
             Err(DatabaseError::Locked(_)) if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
             opened => return opened.map_err(|error| error.to_string()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::BenchError;
 use crate::collection::{Collection, Created, SpaceNumber};
-use crate::database::Database;
+use crate::database::{Database, DatabaseOptions};
 use crate::types::{CollectionName, Dimension, Metric, Space, SpaceName};
 
 /// An empty collection with one space.
@@ -23,7 +23,7 @@ pub struct Engine {
 impl Engine {
     /// Makes it in a folder of its own.
     pub fn create(folder: &Path, dimension: usize, metric: Metric) -> Result<Self, BenchError> {
-        let (database, _) = Database::open(folder)?;
+        let (database, _) = Database::open(folder, DatabaseOptions::default())?;
         let space = Space {
             name: SpaceName::new("vectors")?,
             dimension: Dimension::new(dimension).ok_or("a vector has at least one component")?,

@@ -10,7 +10,7 @@ use super::*;
 use crate::collection::{
     Change, Collection, Content, Created, Operation, Outcome, RecordRemoved, RecordWritten, Seen, Upserted,
 };
-use crate::database::{DatabaseError, collection_folders, raw_space};
+use crate::database::{DatabaseError, DatabaseOptions, collection_folders, raw_space};
 use crate::storage::fs::{Call, RealFs, SimFs};
 use crate::storage::log::Durability;
 use crate::types::{Dimension, RecordId, Vector};
@@ -27,8 +27,12 @@ fn key(request_id: &str, content_hash: u64) -> RequestKey {
     RequestKey { request_id: request_id.to_owned(), content_hash }
 }
 
+fn on(fs: Arc<dyn Fs>) -> DatabaseOptions {
+    DatabaseOptions { fs, ..DatabaseOptions::default() }
+}
+
 fn open(folder: &Path) -> Database {
-    Database::open(folder).unwrap().0
+    Database::open(folder, DatabaseOptions::default()).unwrap().0
 }
 
 /// Writes the same number to some records, as one operation.
@@ -404,7 +408,7 @@ fn an_archive_that_is_not_ours_leaves_nothing_inside_and_nothing_outside() {
 fn a_full_disk_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let fs = SimFs::new();
-    let (database, _) = Database::open_on(Arc::new(fs.clone()), folder.path()).unwrap();
+    let (database, _) = Database::open(folder.path(), on(Arc::new(fs.clone()))).unwrap();
     let collection = database.create(&to("c"), Created::default(), None).unwrap();
     number(&collection, 20, 1.0, None).unwrap().unwrap();
     database.create_snapshot(&to("c"), &of("s"), 1, None).unwrap();
@@ -467,7 +471,7 @@ fn a_power_cut_at_any_call_leaves_the_old_state_or_the_new_one_whole() {
         let fs = SimFs::new();
         fs.create_dir_all(folder.path()).unwrap();
         folder.path().ancestors().for_each(|ancestor| fs.sync_dir(ancestor).unwrap());
-        let (database, _) = Database::open_on(Arc::new(fs.clone()), folder.path()).unwrap();
+        let (database, _) = Database::open(folder.path(), on(Arc::new(fs.clone()))).unwrap();
         let collection = database.create(&to("c"), Created::default(), None).unwrap();
         number(&collection, 20, 1.0, None).unwrap().unwrap();
         let expected = everything(&collection);
@@ -483,7 +487,7 @@ fn a_power_cut_at_any_call_leaves_the_old_state_or_the_new_one_whole() {
         drop(collection);
         drop(database);
         for fs in after {
-            let (database, report) = Database::open_on(Arc::new(fs.clone()), folder.path())
+            let (database, report) = Database::open(folder.path(), on(Arc::new(fs.clone())))
                 .unwrap_or_else(|error| panic!("cut at call {nth}: {error}"));
             assert!(report.damaged.is_empty(), "cut at call {nth}: {:?}", report.damaged);
             assert_eq!(everything(&database.get("c").unwrap()), expected, "cut at call {nth}");
@@ -504,7 +508,9 @@ fn a_power_cut_at_any_call_leaves_the_old_state_or_the_new_one_whole() {
             let names = if fs.exists(&snapshots).unwrap() { fs.list(&snapshots).unwrap() } else { Vec::new() };
             assert_eq!(names.len(), usize::from(s) + usize::from(u), "cut at call {nth}: {names:?}");
             let folders = collection_folders(&fs, folder.path()).unwrap().len();
-            assert_eq!(folders, database.list(None, 10).len(), "cut at call {nth}");
+            // Of a restore that was cut short nobody can say that it was never finished.
+            assert_eq!(folders, database.list(None, 10).len() + report.unknown.len(), "cut at call {nth}");
+            assert!(report.unknown.len() <= 1, "cut at call {nth}: {:?}", report.unknown);
         }
         if done == 4 {
             assert!(nth > 60, "the steps make some hundred calls, not {nth}");

@@ -1,5 +1,6 @@
 //! The data folder: creating, dropping, restarts, damage, and earlier Vectron's file.
 
+mod dropping;
 mod repair;
 
 use std::fs;
@@ -19,8 +20,12 @@ fn key(request_id: &str, content_hash: u64) -> Option<RequestKey> {
     Some(RequestKey { request_id: request_id.to_owned(), content_hash })
 }
 
+fn on(fs: Arc<dyn Fs>) -> DatabaseOptions {
+    DatabaseOptions { fs, ..DatabaseOptions::default() }
+}
+
 fn open(folder: &Path) -> (Database, OpenReport) {
-    Database::open(folder).unwrap()
+    Database::open(folder, DatabaseOptions::default()).unwrap()
 }
 
 fn fill(collection: &Collection, count: usize) {
@@ -89,21 +94,10 @@ fn a_second_of_the_same_name_is_refused_and_a_retry_is_not() {
 fn a_second_process_is_refused_by_the_lock() {
     let folder = tempfile::tempdir().unwrap();
     let (_database, _) = open(folder.path());
-    let Err(DatabaseError::Locked(error)) = Database::open(folder.path()) else { panic!("opened twice") };
+    let Err(DatabaseError::Locked(error)) = Database::open(folder.path(), DatabaseOptions::default()) else {
+        panic!("opened twice")
+    };
     assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
-}
-
-#[test]
-fn folders_that_no_catalogue_names_are_removed_and_foreign_ones_are_left() {
-    let folder = tempfile::tempdir().unwrap();
-    drop(open(folder.path()));
-    let collections = folder.path().join("collections");
-    let leftover = collections.join(Uuid::new_v4().to_string()).join("log");
-    fs::create_dir_all(&leftover).unwrap();
-    fs::create_dir_all(collections.join("lost+found")).unwrap();
-    drop(open(folder.path()));
-    assert!(!leftover.exists());
-    assert!(collections.join("lost+found").exists());
 }
 
 #[test]
@@ -113,7 +107,9 @@ fn a_missing_catalogue_does_not_cost_the_collections() {
     fill(&database.create(&name("a"), Created::default(), None).unwrap(), 1);
     drop(database);
     fs::rename(folder.path().join("catalogue"), folder.path().join("elsewhere")).unwrap();
-    let Err(error) = Database::open(folder.path()) else { panic!("opened without its catalogue") };
+    let Err(error) = Database::open(folder.path(), DatabaseOptions::default()) else {
+        panic!("opened without its catalogue")
+    };
     assert!(error.to_string().contains("1 folders of collections"), "{error}");
     assert_eq!(log_files(folder.path()).len(), 1);
     fs::rename(folder.path().join("elsewhere"), folder.path().join("catalogue")).unwrap();
@@ -181,7 +177,9 @@ fn a_file_of_earlier_vectron_that_is_wrong_is_refused_whole() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("index.json"), json).unwrap();
-        let Err(DatabaseError::Legacy(error)) = Database::open(folder.path()) else { panic!("{json} was taken in") };
+        let Err(DatabaseError::Legacy(error)) = Database::open(folder.path(), DatabaseOptions::default()) else {
+            panic!("{json} was taken in")
+        };
         assert!(error.to_string().contains(expected), "{error}");
         // Mended, it is taken in at the next start.
         fs::write(folder.path().join("index.json"), r#"[{"id":"a","vector":[1]}]"#).unwrap();
@@ -210,7 +208,7 @@ fn the_benchmark_leaves_nothing_behind() {
 /// A file system with a catalogue and one collection, whose next sync fails.
 fn with_a_failing_sync(folder: &Path) -> (SimFs, Database) {
     let fs = SimFs::new();
-    let (database, _) = Database::open_on(Arc::new(fs.clone()), folder).unwrap();
+    let (database, _) = Database::open(folder, on(Arc::new(fs.clone()))).unwrap();
     fill(&database.create(&name("keep"), Created::default(), None).unwrap(), 3);
     fs.fail_next(Call::SyncData, std::io::ErrorKind::Other);
     (fs, database)
@@ -244,7 +242,7 @@ fn after_a_create_that_failed_the_folder_is_left_to_the_next_start() {
 fn with_little_room_on_the_disk_no_collection_is_made_and_a_retry_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let fs = SimFs::new();
-    let (database, _) = Database::open_on(Arc::new(fs.clone()), folder.path()).unwrap();
+    let (database, _) = Database::open(folder.path(), on(Arc::new(fs.clone()))).unwrap();
     database.create(&name("before"), Created::default(), key("r", 1)).unwrap();
     fs.set_free_bytes(999);
     database.keep_free(1_000);
@@ -259,7 +257,7 @@ fn with_little_room_on_the_disk_no_collection_is_made_and_a_retry_is_answered() 
 fn a_log_that_takes_no_writes_is_named_until_its_collection_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let fs = SimFs::new();
-    let (database, _) = Database::open_on(Arc::new(fs.clone()), folder.path()).unwrap();
+    let (database, _) = Database::open(folder.path(), on(Arc::new(fs.clone()))).unwrap();
     database.create(&name("good"), Created::default(), None).unwrap();
     let bad = database.create(&name("bad"), Created::default(), None).unwrap();
     database.health().unwrap();

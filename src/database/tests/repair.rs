@@ -125,7 +125,7 @@ fn a_damaged_catalogue_is_written_anew_and_no_collection_is_lost() {
     let catalogue = folder.path().join("catalogue").join("00000000000000000001.log");
     flip(&catalogue, 2 * BLOCK + 60); // the creation of `b`
     let before = tree(folder.path());
-    assert!(matches!(Database::open(folder.path()), Err(DatabaseError::Catalogue(_))));
+    assert!(matches!(Database::open(folder.path(), DatabaseOptions::default()), Err(DatabaseError::Catalogue(_))));
 
     let found = repair(folder.path(), &options(false)).unwrap();
     assert_eq!(tree(folder.path()), before);
@@ -149,7 +149,7 @@ fn a_repair_of_the_catalogue_can_be_cut_short_at_every_call() {
     let catalogue = folder.path().join("catalogue").join("00000000000000000001.log");
     let damaged = || {
         let fs = SimFs::new();
-        let (database, _) = Database::open_on(Arc::new(fs.clone()), folder.path()).unwrap();
+        let (database, _) = Database::open(folder.path(), on(Arc::new(fs.clone()))).unwrap();
         for collection in ["a", "b", "c"] {
             fill(&database.create(&name(collection), Created::default(), None).unwrap(), 2);
         }
@@ -171,7 +171,7 @@ fn a_repair_of_the_catalogue_can_be_cut_short_at_every_call() {
         for seed in 0..4 {
             let fs = fs.crash(seed);
             repair_on(Arc::new(fs.clone()), folder.path(), &options(true)).unwrap();
-            let (database, report) = Database::open_on(Arc::new(fs), folder.path()).unwrap();
+            let (database, report) = Database::open(folder.path(), on(Arc::new(fs))).unwrap();
             assert_eq!((report.collections, report.records), (3, 6), "call {call}, seed {seed}");
             assert_eq!(database.get("a").unwrap().view().record_count(), 2);
         }
