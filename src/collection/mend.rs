@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::collection::disk::{self, DiskError, FileKind, Manifest};
+use crate::collection::op::DecodeError;
 use crate::collection::recover::log_folder;
 use crate::storage::fs::{Fs, create_dir_durably, link_or_copy};
 use crate::storage::log::{FileLog, LogError};
@@ -19,11 +20,11 @@ use crate::types::Sequence;
 pub struct FilesFound {
     /// The checkpoint: records of the log up to here lie in parts. Zero: the log is all there is.
     pub sequence: Sequence,
-    /// Those that do not verify.
+    /// Those that do not verify, or say what cannot be.
     pub damaged: Vec<DamagedFile>,
 }
 
-/// A file that does not verify.
+/// A file that does not verify, or says what cannot be.
 #[derive(Debug)]
 pub struct DamagedFile {
     /// The file.
@@ -72,6 +73,7 @@ pub fn examine_files(fs: &dyn Fs, folder: &Path) -> Result<FilesFound, DiskError
     let manifest = match disk::read_manifest(fs, folder) {
         Ok(None) => return Ok(FilesFound::default()),
         Ok(Some(manifest)) => manifest,
+        Err(error @ DiskError::Content { error: DecodeError::Newer { .. }, .. }) => return Err(error),
         Err(error @ (DiskError::Manifest(ManifestError::Damaged { .. }) | DiskError::Content { .. })) => {
             let file = folder.join(manifest::FILE_NAME);
             let damaged = vec![DamagedFile { file, reason: error.to_string(), lost: FileLoss::Manifest }];
@@ -79,24 +81,24 @@ pub fn examine_files(fs: &dyn Fs, folder: &Path) -> Result<FilesFound, DiskError
         }
         Err(error) => return Err(error),
     };
-    let rows = manifest.parts.iter().map(|part| {
-        let records = u64::from(part.row_count) - part.dead.len();
-        (part.number, FileKind::Rows, part.rows_id, FileLoss::Records(records))
-    });
-    let answers = manifest.answers.iter().map(|file| {
-        let lost = FileLoss::Answers(file.count.into());
-        (file.number, FileKind::Answers, file.id, lost)
-    });
     let mut damaged = Vec::new();
-    for (number, kind, id, lost) in rows.chain(answers) {
-        match disk::verify_file(fs, folder, number, kind, id) {
-            Ok(_) => {}
-            Err(error) if is_of_the_file(&error) => {
-                let file = disk::path_of(folder, number, kind);
-                damaged.push(DamagedFile { file, reason: error.to_string(), lost });
-            }
-            Err(error) => return Err(error),
+    let mut note = |examined: Result<(), DiskError>, number, kind, lost| match examined {
+        Ok(()) => Ok(()),
+        Err(error) if is_of_the_file(&error) => {
+            let file = disk::path_of(folder, number, kind);
+            damaged.push(DamagedFile { file, reason: error.to_string(), lost });
+            Ok(())
         }
+        Err(error) => Err(error),
+    };
+    for part in &manifest.parts {
+        let lost = FileLoss::Records(u64::from(part.row_count) - part.dead.len());
+        let examined = disk::examine_part(fs, folder, part, &manifest.spaces[usize::from(part.space)]);
+        note(examined, part.number, FileKind::Rows, lost)?;
+    }
+    for file in &manifest.answers {
+        let examined = disk::examine_answers(fs, folder, file).map(|_| ());
+        note(examined, file.number, FileKind::Answers, FileLoss::Answers(file.count.into()))?;
     }
     Ok(FilesFound { sequence: manifest.sequence, damaged })
 }
@@ -108,6 +110,8 @@ fn is_of_the_file(error: &DiskError) -> bool {
             error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(5)
         }
         DiskError::Section(SectionError::Damaged { .. }) | DiskError::Stranger { .. } => true,
+        // It verifies, and no start could take it in.
+        DiskError::Content { error, .. } => !matches!(error, DecodeError::Newer { .. }),
         _ => false,
     }
 }

@@ -10,6 +10,8 @@
 //! Knows nothing about vectors: records are bytes, `collection::op` gives them meaning. The bytes on disk are described
 //! in `docs/data_format.md`.
 
+#[cfg(test)]
+pub mod forge;
 pub mod fs;
 pub mod lock;
 pub mod log;

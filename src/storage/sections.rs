@@ -327,17 +327,26 @@ impl SectionFile {
 
     /// Reads everything that has a checksum, and keeps none of it.
     pub fn verify(&self) -> Result<(), SectionError> {
-        let mut piece = vec![0; PIECE_BYTES];
-        for section in &self.sections {
-            let mut left = section.bytes;
-            for number in 0..section.checksums.len() {
-                let bytes = left.min(PIECE_BYTES as u64);
-                let piece = &mut piece[..bytes as usize];
-                let offset = section.offset + (number * PIECE_BYTES) as u64;
-                self.file.read_exact_at(piece, offset).map_err(SectionError::io("read", &self.path))?;
-                self.verify_piece(section, number, piece)?;
-                left -= bytes;
-            }
+        self.sections.iter().try_for_each(|section| self.read_pieces(section.tag, |_| Ok(())))
+    }
+
+    /// Hands out a section piece by piece, in order, each after it has verified, and keeps none of it.
+    pub fn read_pieces(
+        &self,
+        tag: u32,
+        mut with_piece: impl FnMut(&[u8]) -> Result<(), SectionError>,
+    ) -> Result<(), SectionError> {
+        let section = self.section(tag).ok_or_else(|| self.nonsense(tag, format!("section {tag} is missing")))?;
+        let mut piece = vec![0; section.bytes.min(PIECE_BYTES as u64) as usize];
+        let mut left = section.bytes;
+        for number in 0..section.checksums.len() {
+            let bytes = left.min(PIECE_BYTES as u64);
+            let piece = &mut piece[..bytes as usize];
+            let offset = section.offset + (number * PIECE_BYTES) as u64;
+            self.file.read_exact_at(piece, offset).map_err(SectionError::io("read", &self.path))?;
+            self.verify_piece(section, number, piece)?;
+            with_piece(piece)?;
+            left -= bytes;
         }
         Ok(())
     }

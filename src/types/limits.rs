@@ -33,6 +33,8 @@ pub const STREAM_ID_BYTES_MAX: usize = 64;
 pub const STREAMS_MAX: usize = 1_000;
 /// Refused frames that a stream remembers.
 pub const REFUSED_FRAMES_MAX: usize = 64;
+/// Records at fault that a refused frame names.
+pub const FRAME_FAULTS_MAX: usize = 16;
 /// Spaces of a collection.
 pub const SPACES_MAX: usize = 64;
 /// Collections of a server: each has a log with threads of its own.

@@ -8,6 +8,7 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::answers::{decode_refusal, encode_refusal};
+use super::bounds::check_counts;
 use super::{DiskError, FileKind};
 use crate::collection::op::{
     DecodeError, REVISION, decode_fault, decode_space, decode_stream_id, encode_fault, encode_space,
@@ -86,7 +87,9 @@ pub fn write_manifest(fs: &dyn Fs, folder: &Path, manifest: &Manifest) -> Result
 /// Reads a collection's manifest; none where nothing of it but the log is on disk.
 pub fn read_manifest(fs: &dyn Fs, folder: &Path) -> Result<Option<Manifest>, DiskError> {
     let Some(message) = manifest::read(fs, folder)? else { return Ok(None) };
-    let decoded = pb::Manifest::decode(&message[..]).map_err(DecodeError::from).and_then(decode);
+    let decoded = check_counts(&message)
+        .and_then(|()| pb::Manifest::decode(&message[..]).map_err(DecodeError::from))
+        .and_then(decode);
     decoded.map(Some).map_err(|error| DiskError::Content { file: folder.join(manifest::FILE_NAME), error })
 }
 
@@ -131,7 +134,16 @@ fn decode(manifest: pb::Manifest) -> Result<Manifest, DecodeError> {
         return Err(DecodeError::Newer { revision: manifest.revision });
     }
     let spaces = manifest.spaces.into_iter().map(decode_space).collect::<Result<Vec<_>, _>>()?;
+    let rows = manifest.parts.iter().try_fold(0_u32, |rows, part| rows.checked_add(part.row_count));
+    // Records are numbered over all parts.
+    rows.ok_or_else(|| invalid(format!("number of rows: all parts together have more than {}", u32::MAX)))?;
     let part = |part: pb::Part| {
+        if dead_containers(&part.dead) > part.row_count.div_ceil(1 << 16).into() {
+            return Err(invalid(format!(
+                "part {}: its set of rows has more containers than the rows need",
+                part.number
+            )));
+        }
         let dead = if part.dead.is_empty() {
             RoaringBitmap::new()
         } else {
@@ -162,6 +174,20 @@ fn decode(manifest: pb::Manifest) -> Result<Manifest, DecodeError> {
         streams: manifest.streams.into_iter().map(decode_stream).collect::<Result<_, _>>()?,
         answers: manifest.answers.into_iter().map(answers).collect::<Result<_, _>>()?,
     })
+}
+
+/// How many containers a roaring bitmap in its portable format has, by its first bytes (github.com/RoaringBitmap/RoaringFormatSpec):
+/// each holds rows of the same upper 16 bits, and takes far more in memory than it may have bytes.
+fn dead_containers(bitmap: &[u8]) -> u64 {
+    const WITH_RUNS: u32 = 12347;
+    let number =
+        |at: usize| bitmap.get(at..at + 4).map(|bytes| u32::from_le_bytes(bytes.try_into().expect("four bytes")));
+    match (number(0), number(4)) {
+        (Some(cookie), _) if cookie & 0xFFFF == WITH_RUNS => u64::from(cookie >> 16) + 1,
+        (_, Some(count)) => count.into(),
+        // Not a bitmap at all, which its decoder says.
+        _ => 0,
+    }
 }
 
 fn encode_stream((stream_id, mark): &(StreamId, StreamMark)) -> pb::StreamMark {
@@ -255,10 +281,18 @@ mod tests {
         assert!(manifest.names(4, FileKind::Graph) && manifest.names(5, FileKind::Rows));
         assert!(!manifest.names(5, FileKind::Graph) && !manifest.names(6, FileKind::Rows));
 
+        let refusal = |strange: &Manifest| {
+            write_manifest(&RealFs, folder.path(), strange).unwrap();
+            read_manifest(&RealFs, folder.path()).unwrap_err().to_string()
+        };
         let mut strange = manifest;
         strange.parts[1].dead.insert(10);
-        write_manifest(&RealFs, folder.path(), &strange).unwrap();
-        let error = read_manifest(&RealFs, folder.path()).unwrap_err().to_string();
-        assert!(error.contains("part 5"), "{error}");
+        assert!(refusal(&strange).contains("part 5"), "{}", refusal(&strange));
+        // Eight bytes each: the rows that they are said to be of are not there.
+        strange.parts[1].dead = (0..100).map(|container| container << 16).collect();
+        assert!(refusal(&strange).contains("more containers than"), "{}", refusal(&strange));
+        strange.parts[1].dead.clear();
+        strange.parts[1].row_count = u32::MAX;
+        assert!(refusal(&strange).contains("number of rows"), "{}", refusal(&strange));
     }
 }

@@ -8,6 +8,8 @@
 //! not given twice while a file of it is there.
 
 mod answers;
+mod bounds;
+mod content;
 mod manifest;
 mod part;
 mod rows;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub use answers::{read_answers, write_answers};
 pub use manifest::{AnswersFile, Manifest, PartEntry, read_manifest, write_manifest};
 pub use part::{lie_in_file, read_segment, read_table, write_segment, write_table};
-pub use verify::{Figures, files, verify, verify_file};
+pub use verify::{Figures, examine_answers, examine_part, files, verify};
 
 use crate::collection::op::DecodeError;
 use crate::storage::fs::{Fs, create_dir_durably};
@@ -148,6 +150,25 @@ pub fn create_folder(fs: &dyn Fs, collection_folder: &Path) -> Result<(), DiskEr
 pub fn sync_folder(fs: &dyn Fs, collection_folder: &Path) -> Result<(), DiskError> {
     let folder = parts_folder(collection_folder);
     fs.sync_dir(&folder).map_err(|error| DiskError::Folder { action: "sync", folder, error })
+}
+
+/// Bytes of a collection's files beside its log, those among them that are being written or wait to be removed.
+pub fn file_bytes(fs: &dyn Fs, collection_folder: &Path) -> Result<u64, DiskError> {
+    let folder = parts_folder(collection_folder);
+    let io = |action| {
+        let folder = folder.clone();
+        move |error| DiskError::Folder { action, folder, error }
+    };
+    let mut files = Vec::new();
+    if fs.exists(&folder).map_err(io("find"))? {
+        files.extend(fs.list(&folder).map_err(io("list"))?.into_iter().map(|name| folder.join(name)));
+    }
+    let manifest = collection_folder.join(crate::storage::manifest::FILE_NAME);
+    if fs.exists(&manifest).map_err(io("find the manifest beside"))? {
+        files.push(manifest);
+    }
+    let lengths = files.iter().map(|file| fs.open(file).and_then(|file| file.len()));
+    lengths.sum::<Result<u64, _>>().map_err(io("read the length of a file of"))
 }
 
 /// Removes files that `is_needed` does not want, unfinished ones among them, and returns how many; names that are not ours stay.

@@ -1,15 +1,17 @@
-//! Looking at every checksum of a collection's files, without taking anything in.
+//! Looking at every checksum of a collection's files, and whether what they say can be, without taking anything in.
 
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::{DiskError, FileKind, Manifest, answers, part, path_of, read_manifest, rows};
+use super::{
+    AnswersFile, DiskError, FileKind, Manifest, PartEntry, answers, content, part, path_of, read_manifest, rows,
+};
 use crate::storage::fs::Fs;
 use crate::storage::manifest::{self, ManifestError};
 use crate::storage::sections::{Kind, SectionFile};
-use crate::types::Sequence;
 use crate::types::limits::SPACES_MAX;
+use crate::types::{Sequence, Space};
 
 /// Nobody comes as far: what is beyond would overflow one day.
 const SEQUENCE_MAX: u64 = 1 << 62;
@@ -30,7 +32,6 @@ pub struct Figures {
 struct Named {
     number: u32,
     kind: FileKind,
-    id: Uuid,
 }
 
 /// Where the files of a collection lie, the manifest first, and what they are called within its folder.
@@ -48,22 +49,61 @@ pub fn verify(fs: &dyn Fs, folder: &Path) -> Result<Figures, DiskError> {
     let manifest = require_manifest(fs, folder)?;
     check(&manifest, &folder.join(manifest::FILE_NAME))?;
     let mut bytes = manifest::file_bytes(fs, folder, manifest::FILE_NAME)?;
-    for Named { number, kind, id } in named(&manifest) {
-        bytes += verify_file(fs, folder, number, kind, id)?;
+    for part in &manifest.parts {
+        bytes += verify_part(fs, folder, part, &manifest.spaces[usize::from(part.space)])?;
+    }
+    for file in &manifest.answers {
+        bytes += examine_answers(fs, folder, file)?;
     }
     let live = manifest.parts.iter().map(|part| u64::from(part.row_count) - part.dead.len());
     Ok(Figures { sequence: manifest.sequence, record_count: live.sum(), bytes })
 }
 
-/// Reads a file whole, and returns its bytes.
-pub fn verify_file(fs: &dyn Fs, folder: &Path, number: u32, kind: FileKind, id: Uuid) -> Result<u64, DiskError> {
+/// Reads the rows of a part whole, as a start would, and looks at every component. The graph, which can be built again, is left
+/// alone.
+pub fn examine_part(fs: &dyn Fs, folder: &Path, part: &PartEntry, space: &Space) -> Result<(), DiskError> {
+    read_rows(fs, folder, part, space).map(|_| ())
+}
+
+/// Reads a file of answers whole, as a start would, and returns its bytes.
+pub fn examine_answers(fs: &dyn Fs, folder: &Path, file: &AnswersFile) -> Result<u64, DiskError> {
+    let section_file = verified(fs, folder, file.number, FileKind::Answers, file.id)?;
+    answers::read_answers(fs, folder, file.number, file.id)?;
+    Ok(section_file.file_bytes()?)
+}
+
+/// Reads the files of a part whole, and returns their bytes.
+fn verify_part(fs: &dyn Fs, folder: &Path, part: &PartEntry, space: &Space) -> Result<u64, DiskError> {
+    let (rows, inverse_norms) = read_rows(fs, folder, part, space)?;
+    let mut bytes = rows.file_bytes()?;
+    if let Some(graph_id) = part.graph_id {
+        let graph = verified(fs, folder, part.number, FileKind::Graph, graph_id)?;
+        content::check_norms(&graph, &inverse_norms)?;
+        bytes += graph.file_bytes()?;
+    }
+    Ok(bytes)
+}
+
+fn read_rows(
+    fs: &dyn Fs,
+    folder: &Path,
+    part: &PartEntry,
+    space: &Space,
+) -> Result<(SectionFile, Vec<f32>), DiskError> {
+    let rows = verified(fs, folder, part.number, FileKind::Rows, part.rows_id)?;
+    let inverse_norms = content::check_rows(&rows, part.row_count as usize, space)?;
+    Ok((rows, inverse_norms))
+}
+
+/// A file all of whose checksums hold.
+fn verified(fs: &dyn Fs, folder: &Path, number: u32, kind: FileKind, id: Uuid) -> Result<SectionFile, DiskError> {
     let path = path_of(folder, number, kind);
     let file = SectionFile::open(fs, &path, kind.sections())?;
     if file.id() != id {
         return Err(DiskError::Stranger { file: path, expected: id, got: file.id() });
     }
     file.verify()?;
-    Ok(file.file_bytes()?)
+    Ok(file)
 }
 
 impl FileKind {
@@ -85,12 +125,11 @@ fn require_manifest(fs: &dyn Fs, folder: &Path) -> Result<Manifest, DiskError> {
 
 fn named(manifest: &Manifest) -> impl Iterator<Item = Named> {
     let parts = manifest.parts.iter().flat_map(|part| {
-        let rows = Named { number: part.number, kind: FileKind::Rows, id: part.rows_id };
-        let graph = part.graph_id.map(|id| Named { number: part.number, kind: FileKind::Graph, id });
+        let rows = Named { number: part.number, kind: FileKind::Rows };
+        let graph = part.graph_id.map(|_| Named { number: part.number, kind: FileKind::Graph });
         [Some(rows), graph].into_iter().flatten()
     });
-    let answers =
-        manifest.answers.iter().map(|file| Named { number: file.number, kind: FileKind::Answers, id: file.id });
+    let answers = manifest.answers.iter().map(|file| Named { number: file.number, kind: FileKind::Answers });
     parts.chain(answers)
 }
 

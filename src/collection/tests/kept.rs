@@ -249,6 +249,25 @@ fn damaged_rows_are_left_out_and_what_came_after_the_checkpoint_stays() {
 }
 
 #[test]
+fn rows_that_verify_and_cannot_be_understood_are_told_and_left_out() {
+    // Ids that are no text, a content that is no message, and one whose length is wrong: sections 5, 7 and 6.
+    for (section, byte) in [(5, 0xFF), (7, 0xFF), (6, 0xFF)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        drop(with_a_cut_log(&path));
+        let rows = std::fs::read_dir(parts_folder(&path)).unwrap().map(|entry| entry.unwrap().path()).next().unwrap();
+        crate::storage::forge::rewrite_section(&rows, section, |bytes| bytes[0] = byte);
+        assert!(Collection::open(Arc::new(RealFs), &path, small_files()).is_err(), "section {section}");
+        let found = examine_files(&RealFs, &path).unwrap();
+        assert_eq!(found.damaged.len(), 1, "section {section}");
+        assert_eq!((&found.damaged[0].file, found.damaged[0].lost), (&rows, FileLoss::Records(300)));
+        leave_out(&RealFs, &path, &path.join("damaged-1"), &found).unwrap();
+        let (collection, _) = Collection::open(Arc::new(RealFs), &path, small_files()).unwrap();
+        assert_eq!(collection.view().record_count(), 5);
+    }
+}
+
+#[test]
 fn after_a_manifest_that_may_be_there_or_not_nothing_of_the_files_changes_until_a_restart() {
     let (fs, path) = (SimFs::new(), Path::new("/c"));
     let created = Created { spaces: vec![space("a", DIMENSION, Metric::Cosine)], ..Created::default() };

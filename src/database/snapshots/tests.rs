@@ -1,5 +1,7 @@
 //! Snapshots of a running database: one point of a history, damage, hostile archives, and power cuts at every call.
 
+mod hostile;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Cursor;

@@ -16,12 +16,12 @@ pub const VECTORS: u32 = 1;
 /// For each row the vector that it has; missing where row and vector have the same number.
 pub const NODES: u32 = 2;
 
-/// Sections of the derived file.
+/// Sections of the derived file. One over the length of each vector:
+pub const INVERSE_NORMS: u32 = 5;
 const HEAD: u32 = 1;
 const MEAN: u32 = 2;
 const ENTRIES: u32 = 3;
 const CALIBRATION: u32 = 4;
-const INVERSE_NORMS: u32 = 5;
 const POINTS: u32 = 6;
 const SCALES: u32 = 7;
 const BLOCKS: u32 = 8;

@@ -4,15 +4,15 @@ use crate::api::convert::{NewRecord, read_records};
 use crate::api::error::ApiError;
 use crate::collection::{FrameFault, RecordFault, Refusal};
 use crate::pb::v1 as pb;
+use crate::types::limits::FRAME_FAULTS_MAX;
 
-/// Records at fault that are named; more are counted.
-const NAMED_MAX: usize = 16;
 /// Bytes of an id or a message that are kept; ids of 512 bytes are told whole.
 const KEPT_BYTES_MAX: usize = 512;
 
 /// The records of a frame that are at fault.
 #[derive(Default)]
 pub(super) struct Faults {
+    /// At most `FRAME_FAULTS_MAX`; more are counted.
     named: Vec<RecordFault>,
     count: usize,
 }
@@ -20,7 +20,7 @@ pub(super) struct Faults {
 impl Faults {
     pub(super) fn add(&mut self, index: usize, id: &str, error: &ApiError) {
         self.count += 1;
-        if self.named.len() < NAMED_MAX {
+        if self.named.len() < FRAME_FAULTS_MAX {
             let (index, id) = (index as u32, shorten(id));
             let (reason, message) = (error.reason.codes().0.to_owned(), shorten(&error.message));
             self.named.push(RecordFault { index, id, reason, message });
@@ -94,7 +94,10 @@ mod tests {
     fn faults_are_named_up_to_a_bound_and_all_are_counted() {
         let inputs = vec![pb::RecordInput { id: "ü".repeat(1_000), ..pb::RecordInput::default() }; 20];
         let fault = read(inputs).err().unwrap();
-        assert_eq!((fault.errors.len(), fault.error_count, fault.reason.as_str()), (NAMED_MAX, 20, "INVALID_ID"));
+        assert_eq!(
+            (fault.errors.len(), fault.error_count, fault.reason.as_str()),
+            (FRAME_FAULTS_MAX, 20, "INVALID_ID")
+        );
         assert!(fault.errors.iter().all(|error| error.id.len() <= KEPT_BYTES_MAX));
         assert_eq!(fault.errors[15].index, 15);
     }
