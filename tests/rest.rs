@@ -386,6 +386,12 @@ async fn requests_and_records_are_counted() {
         r#"vectron_requests_total{door="grpc",route="/vectron.v1.VectorService/Count",code="3"} 1"#,
         r#"vectron_requests_total{door="grpc",route="/vectron.v1.VectorService/Upsert",code="8"} 1"#,
         r#"vectron_collection_records{collection="counted"} 1"#,
+        r#"vectron_collection_checkpoint_failures{collection="counted"} 0"#,
+        r#"vectron_collection_read_only{collection="counted"} 0"#,
+        r#"vectron_collection_checkpoint_age_seconds{collection="counted"} 0."#,
+        r#"vectron_collection_parts_bytes{collection="counted"} 0"#,
+        "vectron_collections_damaged 0",
+        "vectron_disk_free_bytes ",
     ] {
         assert!(figures.contains(line), "no {line} in\n{figures}");
     }

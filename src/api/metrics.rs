@@ -20,6 +20,12 @@ const REQUEST_SECONDS: &str = "vectron_request_seconds";
 const RECORDS: &str = "vectron_collection_records";
 const LOG_BYTES: &str = "vectron_collection_log_bytes";
 const SEQUENCE: &str = "vectron_collection_sequence";
+const PARTS_BYTES: &str = "vectron_collection_parts_bytes";
+const CHECKPOINT_AGE: &str = "vectron_collection_checkpoint_age_seconds";
+const CHECKPOINT_FAILURES: &str = "vectron_collection_checkpoint_failures";
+const READ_ONLY: &str = "vectron_collection_read_only";
+const DAMAGED: &str = "vectron_collections_damaged";
+const DISK_FREE: &str = "vectron_disk_free_bytes";
 const GAUGE_IDLE_MAX: Duration = Duration::from_secs(60);
 /// From a search of a small collection to a large batch of texts.
 const SECONDS: [f64; 15] =
@@ -37,6 +43,24 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!(RECORDS, "Records of a collection.");
     describe_gauge!(LOG_BYTES, "Bytes of a collection's log on disk.");
     describe_gauge!(SEQUENCE, "The sequence up to which a collection's writes are visible.");
+    describe_gauge!(
+        PARTS_BYTES,
+        "Bytes of a collection's files beside its log on disk, as of the latest checkpoint that was tried."
+    );
+    describe_gauge!(
+        CHECKPOINT_AGE,
+        "Seconds since a collection's latest checkpoint was written, or since it was opened where none was."
+    );
+    describe_gauge!(
+        CHECKPOINT_FAILURES,
+        "Attempts to write a checkpoint of a collection that have failed since it was opened."
+    );
+    describe_gauge!(
+        READ_ONLY,
+        "1 where a write or sync of a collection's log has failed: it takes no more writes. Else 0."
+    );
+    describe_gauge!(DAMAGED, "Collections that could not be opened.");
+    describe_gauge!(DISK_FREE, "Bytes that may still be written to the disk of the data folder.");
     Ok(handle)
 }
 
@@ -70,11 +94,24 @@ fn grpc_code(headers: &HeaderMap) -> Option<String> {
 
 /// All figures, with those of the collections as they are now.
 pub fn render(handle: &PrometheusHandle, statistics: Option<pb::GetStatisticsResponse>) -> String {
-    for collection in statistics.map(|statistics| statistics.collections).unwrap_or_default() {
+    let Some(statistics) = statistics else {
+        handle.run_upkeep();
+        return handle.render();
+    };
+    gauge!(DAMAGED).set(statistics.damaged_collections.len() as f64);
+    if let Some(bytes) = statistics.disk_free_bytes {
+        gauge!(DISK_FREE).set(bytes as f64);
+    }
+    for collection in statistics.collections {
         let name = collection.name;
         gauge!(RECORDS, "collection" => name.clone()).set(collection.record_count as f64);
         gauge!(LOG_BYTES, "collection" => name.clone()).set(collection.log_bytes as f64);
-        gauge!(SEQUENCE, "collection" => name).set(collection.sequence as f64);
+        gauge!(SEQUENCE, "collection" => name.clone()).set(collection.sequence as f64);
+        gauge!(PARTS_BYTES, "collection" => name.clone()).set(collection.parts_bytes as f64);
+        gauge!(CHECKPOINT_AGE, "collection" => name.clone()).set(collection.checkpoint_age_seconds);
+        gauge!(READ_ONLY, "collection" => name.clone()).set(f64::from(u8::from(collection.read_only)));
+        // A gauge, though it only grows: it goes with its collection, and begins again with one of the same name.
+        gauge!(CHECKPOINT_FAILURES, "collection" => name).set(collection.checkpoint_failures as f64);
     }
     handle.run_upkeep();
     handle.render()

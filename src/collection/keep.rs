@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
+use crate::collection::CheckpointError;
 use crate::collection::apply::Outcome;
 use crate::collection::disk::{self, AnswersFile, DiskError, Manifest, PartEntry};
 use crate::collection::ledger::Ledger;
@@ -78,6 +80,19 @@ pub(super) struct PartFiles {
     pub graph_id: Option<Uuid>,
 }
 
+/// How keeping a collection on disk goes.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    /// Bytes of the files beside the log, as of the latest checkpoint that was tried.
+    pub parts_bytes: u64,
+    /// Since the latest checkpoint was written; since the collection was opened, where none was.
+    pub age: Duration,
+    /// Attempts to write one that have failed since the collection was opened.
+    pub failures: u64,
+    /// Why the latest attempt has failed; none where it has not.
+    pub error: Option<CheckpointError>,
+}
+
 /// Writes checkpoints.
 pub(super) struct Keeper {
     fs: Arc<dyn Fs>,
@@ -90,9 +105,10 @@ pub(super) struct Keeper {
     changed: Condvar,
     /// Held by the thread that writes.
     kept: Mutex<Kept>,
+    /// Told without waiting for that thread.
+    parts_bytes: AtomicU64,
 }
 
-#[derive(Default)]
 struct State {
     /// The latest that waits.
     waiting: Option<Checkpoint>,
@@ -109,8 +125,11 @@ struct State {
     offered: u64,
     tried: u64,
     kept: u64,
-    /// Attempts that have failed one after another.
+    /// When the latest was written, or the collection was opened.
+    kept_at: Instant,
+    /// Attempts that have failed one after another, and in all.
     failures: u32,
+    failures_total: u64,
     /// Why the latest could not be written.
     failure: Option<Arc<DiskError>>,
 }
@@ -118,8 +137,53 @@ struct State {
 impl Keeper {
     pub fn new(fs: Arc<dyn Fs>, folder: &Path, log: Arc<dyn Log>, kept: Kept, options: CollectionOptions) -> Arc<Self> {
         let CollectionOptions { vectors, space, .. } = options;
-        let (state, kept) = (Mutex::default(), Mutex::new(kept));
-        Arc::new(Self { fs, folder: folder.to_owned(), log, vectors, space, state, changed: Condvar::new(), kept })
+        let state = State {
+            waiting: None,
+            not_before: None,
+            unkept_answers: Vec::new(),
+            thread: None,
+            is_running: false,
+            is_closed: false,
+            is_stuck: false,
+            offered: 0,
+            tried: 0,
+            kept: 0,
+            kept_at: Instant::now(),
+            failures: 0,
+            failures_total: 0,
+            failure: None,
+        };
+        let keeper = Self {
+            fs,
+            folder: folder.to_owned(),
+            log,
+            vectors,
+            space,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            kept: Mutex::new(kept),
+            parts_bytes: AtomicU64::new(0),
+        };
+        keeper.count_bytes();
+        Arc::new(keeper)
+    }
+
+    /// How it goes.
+    pub fn keeping(&self) -> Keeping {
+        let state = lock(&self.state);
+        Keeping {
+            parts_bytes: self.parts_bytes.load(Ordering::Relaxed),
+            age: state.kept_at.elapsed(),
+            failures: state.failures_total,
+            error: state.failure.clone().map(CheckpointError),
+        }
+    }
+
+    /// Where they cannot be counted, the figure stays as it was: nothing depends on it.
+    fn count_bytes(&self) {
+        if let Ok(bytes) = disk::file_bytes(&*self.fs, &self.folder) {
+            self.parts_bytes.store(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Has a checkpoint written, in place of one that waits.
@@ -208,12 +272,13 @@ impl Keeper {
             checkpoint.answers = answers;
             drop(state);
             let kept = self.try_to_keep(&checkpoint);
+            self.count_bytes();
             let mut state = lock(&self.state);
             state.tried = checkpoint.number;
             match kept {
                 Ok(()) => {
                     state.kept = checkpoint.number;
-                    (state.failures, state.failure) = (0, None);
+                    (state.kept_at, state.failures, state.failure) = (Instant::now(), 0, None);
                 }
                 Err(error) => self.put_off(&mut state, checkpoint, error),
             }
@@ -247,6 +312,7 @@ impl Keeper {
                 "a checkpoint could not be written{again}, so the log goes on growing: {error}"
             );
         }
+        state.failures_total += u64::from(!matches!(error, DiskError::Stopped));
         state.failure = Some(Arc::new(error));
         if is_final || state.waiting.is_some() {
             return;

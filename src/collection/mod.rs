@@ -35,6 +35,7 @@ use std::time::Duration;
 pub use crate::index::graph::Residence;
 pub use apply::{Applied, Outcome, Refusal};
 pub use disk::{DiskError, Figures};
+pub use keep::Keeping;
 pub use memtable::Row;
 pub use mend::{DamagedFile, FileLoss, FilesFound, begin_log_anew, examine_files, leave_out};
 pub use op::{
@@ -117,6 +118,11 @@ impl Collection {
     /// Bytes of the log on disk.
     pub fn log_bytes(&self) -> u64 {
         self.writer.log.bytes()
+    }
+
+    /// How it goes to write files beside the log.
+    pub fn keeping(&self) -> Keeping {
+        self.keeper.keeping()
     }
 
     /// Has everything that is visible now written to files beside the log, and waits for it: a start then has nothing to replay.

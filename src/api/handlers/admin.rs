@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::convert::invalid;
 use crate::api::error::{ApiError, Reason};
+use crate::api::handlers::snapshots::{CHUNK_BYTES_MAX, TRANSFERS_MAX};
 use crate::api::handlers::{Handlers, blocking};
 use crate::database::{Entry, benchmark};
 use crate::distance::kernels;
@@ -62,6 +63,10 @@ impl Handlers {
                 text_bytes_max: limits::TEXT_BYTES_MAX as u32,
                 metadata_bytes_max: limits::METADATA_BYTES_MAX as u32,
                 collections_max: limits::COLLECTIONS_MAX as u32,
+                snapshots_max: limits::SNAPSHOTS_MAX as u32,
+                snapshot_archive_bytes_max: limits::ARCHIVE_BYTES_MAX,
+                snapshot_chunk_bytes_max: CHUNK_BYTES_MAX as u32,
+                snapshot_transfers_max: TRANSFERS_MAX as u32,
             }),
             capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
             kernel: kernels().name.to_owned(),
@@ -70,13 +75,17 @@ impl Handlers {
 
     /// `AdminService.GetStatistics`.
     pub async fn statistics(&self) -> Result<pb::GetStatisticsResponse, ApiError> {
-        let mut response = pb::GetStatisticsResponse::default();
-        for (name, entry) in self.database()?.list(None, usize::MAX) {
+        let database = self.database()?;
+        let mut response = pb::GetStatisticsResponse {
+            disk_free_bytes: database.free_bytes(),
+            ..pb::GetStatisticsResponse::default()
+        };
+        for (name, entry) in database.list(None, usize::MAX) {
             let Entry::Open(collection) = entry else {
                 response.damaged_collections.push(name.to_string());
                 continue;
             };
-            let (view, memory) = (collection.view(), collection.statistics());
+            let (view, memory, keeping) = (collection.view(), collection.statistics(), collection.keeping());
             let statistics = pb::CollectionStatistics {
                 name: name.to_string(),
                 record_count: view.record_count() as u64,
@@ -92,9 +101,15 @@ impl Handlers {
                 code_bytes: memory.code_bytes,
                 other_bytes: memory.other_bytes,
                 settled: collection.is_settled(),
+                parts_bytes: keeping.parts_bytes,
+                checkpoint_age_seconds: keeping.age.as_secs_f64(),
+                checkpoint_failures: keeping.failures,
+                checkpoint_error: keeping.error.map(|error| error.to_string()).unwrap_or_default(),
+                read_only: collection.health().is_err(),
             };
             response.record_count += statistics.record_count;
             response.log_bytes += statistics.log_bytes;
+            response.parts_bytes += statistics.parts_bytes;
             response.collections.push(statistics);
         }
         Ok(response)

@@ -26,9 +26,15 @@ fn a_checkpoint_that_failed_is_tried_again_though_nobody_writes() {
     let error = collection.checkpoint().unwrap_err().to_string();
     assert!(error.contains("cannot rename"), "{error}");
     assert_eq!(examine_files(&fs, path).unwrap().sequence, Sequence::ZERO);
+    let keeping = collection.keeping();
+    assert_eq!((keeping.failures, keeping.error.unwrap().to_string()), (1, error));
     let failed = Instant::now();
     wait_until("the log is cut", || collection.log_bytes() < log_bytes / 2);
     assert!(failed.elapsed() > Duration::from_secs(2), "it waits before each attempt: {:?}", failed.elapsed());
+    wait_until("it is told", || collection.keeping().error.is_none());
+    let keeping = collection.keeping();
+    assert_eq!(keeping.failures, 2);
+    assert!(keeping.age < failed.elapsed() && keeping.parts_bytes > 3 * 4096, "{keeping:?}");
     assert_eq!(examine_files(&fs, path).unwrap().sequence, collection.view().sequence());
     let (again, _) = Collection::open(Arc::new(fs.crash(1)), path, small_files()).unwrap();
     assert_eq!(everything(&again), before);

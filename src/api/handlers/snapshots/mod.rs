@@ -22,7 +22,7 @@ const PAGE_SNAPSHOTS_MAX: usize = 1_000;
 /// Snapshots that are sent or taken in at a time: each has a thread that waits for the disk and the network.
 pub const TRANSFERS_MAX: usize = 8;
 /// Bytes of a message of a transfer.
-const CHUNK_BYTES_MAX: usize = 1 << 20;
+pub(super) const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// Chunks that wait between network and disk.
 const CHUNKS_WAITING_MAX: usize = 4;
 /// A transfer in which nothing moves is given up.
