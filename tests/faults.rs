@@ -358,6 +358,25 @@ async fn a_damaged_log_is_examined_and_repaired_when_the_loss_is_accepted() {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
     assert_eq!(fs::read(&file).unwrap(), bytes);
+    let (status, said, _) = run(&["repair", "--json"], folder.path());
+    assert_eq!(status, Some(3), "{said}");
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&report["opens"], report["logs"].as_array().unwrap().len()), (&json!(false), 2));
+    let (of_catalogue, mut log) = (&report["logs"][0], report["logs"][1].clone());
+    assert_eq!((&of_catalogue["owner"], &of_catalogue["state"]), (&json!("catalogue"), &json!("whole")));
+    assert_eq!((&of_catalogue["operations"], of_catalogue.get("file")), (&json!(1), None));
+    assert!(log["reason"].as_str().unwrap().contains("checksum"), "{log}");
+    let fields = log.as_object_mut().unwrap();
+    fields.remove("reason");
+    let expected = json!({
+        "owner": "collection", "collection": "default", "folder": shown.parent().unwrap(), "opens": false, "state": "damaged",
+        "operations": 4, "file": shown, "offset": 20480, "sequence": 5, "operations_lost_min": 7, "mending": "not_asked",
+    });
+    assert_eq!(log, expected);
+    let (_, help, _) = run(&["repair", "--help"], folder.path());
+    for field in expected.as_object().unwrap().keys().chain(of_catalogue.as_object().unwrap().keys()) {
+        assert!(help.contains(field.as_str()), "{field} is not explained in\n{help}");
+    }
 
     let (status, said, _) = run(&["repair", "--accept-loss"], folder.path());
     assert_eq!(status, Some(0), "{said}");
