@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::proxy::Proxy;
 use common::{Server, Texts, data_folder, vectron};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
@@ -417,4 +418,39 @@ fn the_command_line_makes_moves_and_restores_snapshots() {
     assert!(!cli.folder.path().join("before.tar").exists() && !cli.folder.path().join("before.tar.part").exists());
     drop(server);
     assert_eq!(cli.run(common::AWAY, &["snapshot", "list"]).0, 4);
+}
+
+/// Six megabytes and a half, of which the connection loses some, twice.
+#[test]
+fn a_download_that_broke_off_goes_on_where_it_was() {
+    const CUTS: [u64; 2] = [4_000_000, 1_500_000];
+    let data = data_folder();
+    let server = Server::start(data.path(), Texts::Away);
+    let cli = Cli { folder: data_folder() };
+    let line = |n: u32| {
+        let vector: Vec<f32> = (0..384_u32).map(|d| ((n * 31 + d * 17 + n * d) % 101) as f32 / 7.0 + 0.1).collect();
+        json!({"id": format!("{n:05}"), "vector": vector}).to_string() + "\n"
+    };
+    fs::write(cli.folder.path().join("notes.jsonl"), (0..4_000).map(line).collect::<String>()).unwrap();
+    cli.done(&server.address, &["import", "notes.jsonl", "-c", "notes"]);
+    cli.done(&server.address, &["snapshot", "create", "notes", "--name", "s"]);
+    cli.done(&server.address, &["snapshot", "download", "s", "-o", "whole.tar"]);
+    let whole = fs::read(cli.folder.path().join("whole.tar")).unwrap();
+    assert!(whole.len() > 6_000_000, "{} bytes", whole.len());
+
+    let proxy = Proxy::start(&server.address, &CUTS);
+    cli.timed(&proxy.address, &["snapshot", "download", "s", "-o", "pieces.tar"]);
+    assert!(fs::read(cli.folder.path().join("pieces.tar")).unwrap() == whole);
+    assert!(!cli.folder.path().join("pieces.tar.part").exists());
+    // From the beginning each time it would be all of it, and the cuts. Of a message that was cut nothing counts: 1 MiB at most.
+    let passed = proxy.passed_bytes();
+    let (all, cut) = (whole.len() as u64, CUTS.iter().sum::<u64>());
+    assert!((all..all + 5 * (1 << 19)).contains(&passed) && passed < all + cut / 2, "{passed} bytes for {all}");
+    println!("{all} bytes came as {passed} through two broken connections");
+
+    // Where it breaks again and again the command says so, and leaves nothing behind.
+    let proxy = Proxy::start(&server.address, &[2_000_000, 1_000, 1_000, 1_000, 1_000]);
+    let (code, _, err) = cli.run(&proxy.address, &["snapshot", "download", "s", "-o", "never.tar"]);
+    assert!(code != 0 && !err.is_empty(), "{code}: {err}");
+    assert!(!cli.folder.path().join("never.tar").exists() && !cli.folder.path().join("never.tar.part").exists());
 }
