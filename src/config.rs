@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::collection::Residence;
+use crate::database::DatabaseOptions;
+use crate::storage::memory::{self, MemoryBudget};
 
 /// How the store and the embedding service beside it run.
 #[derive(Debug, Clone, clap::Args)]
@@ -25,6 +27,12 @@ pub struct Config {
     /// chosen its few best records, through the system's cache, which gives way where memory is short.
     #[arg(long, env = "VECTRON_VECTORS", value_enum, default_value_t, value_name = "WHERE")]
     pub vectors: Vectors,
+
+    /// Bytes that the files of all collections may take in memory at the start. A collection that does not fit leaves its vectors
+    /// in their file, as with `--vectors mapped`; one that does not fit even so is not served, and says so, while the others are.
+    /// Default: four fifths of what the system gives the process (the machine's memory, or the limit of its control group).
+    #[arg(long, env = "VECTRON_MEMORY_BYTES_MAX", value_name = "BYTES")]
+    pub memory_bytes_max: Option<u64>,
 
     /// Searches that run at once on threads of their own; 0: one for each core.
     #[arg(long, env = "VECTRON_SEARCH_THREADS", default_value_t = 0, value_name = "COUNT")]
@@ -55,6 +63,15 @@ pub enum Vectors {
     Resident,
     /// In their file.
     Mapped,
+}
+
+impl Config {
+    /// How the data folder is opened.
+    pub fn database_options(&self) -> DatabaseOptions {
+        let system = || memory::system_bytes().map(|bytes| bytes / 5 * 4);
+        let memory = self.memory_bytes_max.or_else(system).map(MemoryBudget::new).unwrap_or_default();
+        DatabaseOptions { vectors: self.vectors.into(), memory, ..DatabaseOptions::default() }
+    }
 }
 
 impl From<Vectors> for Residence {

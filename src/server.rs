@@ -20,7 +20,6 @@ use vectron_embedding::port::{self, PortOptions};
 use vectron_embedding::{EmbeddingService, shutdown};
 
 use crate::api::{self, Handlers, SearchPool};
-use crate::collection::Residence;
 use crate::config::Config;
 use crate::database::{CatalogueError, Database, DatabaseError, DatabaseOptions, OpenReport};
 use crate::distance::kernels;
@@ -76,8 +75,8 @@ pub async fn run(config: Config) -> Result<(), AnyError> {
         None => None,
     };
 
-    let recovery =
-        recover(config.data, config.vectors.into(), config.disk_free_bytes_min, handlers.clone(), health.clone());
+    let options = config.database_options();
+    let recovery = recover(config.data, options, config.disk_free_bytes_min, handlers.clone(), health.clone());
     let database = tokio::select! {
         recovered = recovery => Some(recovered?),
         () = &mut signal => None,
@@ -144,13 +143,12 @@ fn embedding_client(config: &Config, embedded: Option<&Embedded>) -> Result<Embe
 /// Opens the database on a thread that may wait, and says what was found.
 async fn recover(
     data: PathBuf,
-    vectors: Residence,
+    options: DatabaseOptions,
     disk_free_bytes_min: u64,
     handlers: Handlers,
     health: HealthReporter,
 ) -> Result<Arc<Database>, AnyError> {
     let started = Instant::now();
-    let options = DatabaseOptions { vectors, ..DatabaseOptions::default() };
     let (database, report) = match task::spawn_blocking(move || Database::open(&data, options)).await? {
         Err(error @ DatabaseError::Catalogue(CatalogueError::Log(LogError::Damaged { .. }))) => {
             return Err(format!("{error}; {WHAT_TO_DO}").into());

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use crate::collection::disk::{self, DiskError, Manifest, PartEntry};
+use crate::collection::disk::{self, DiskError, FileKind, Manifest, PartEntry};
 use crate::collection::keep::{Kept, PartFiles};
 use crate::collection::ledger::Ledger;
 use crate::collection::memtable::Table;
@@ -16,6 +16,7 @@ use crate::collection::view::{Located, View};
 use crate::index::graph::Residence;
 use crate::storage::fs::Fs;
 use crate::storage::manifest;
+use crate::storage::memory::{MemoryBudget, MemoryShare};
 use crate::storage::sections::SectionError;
 use crate::types::{RecordId, Space};
 
@@ -25,6 +26,10 @@ pub(super) struct Loaded {
     pub view: View,
     pub ledger: Ledger,
     pub kept: Kept,
+    /// Where its vectors are, if there is any part.
+    pub residence: Residence,
+    /// What its parts take.
+    pub memory: Option<MemoryShare>,
 }
 
 /// A part as it was read.
@@ -49,11 +54,19 @@ pub(super) fn remove_leftovers(fs: &dyn Fs, folder: &Path) -> Result<(), DiskErr
 }
 
 /// Reads the manifest and everything that it names. A collection without a manifest has only its log.
-pub(super) fn load(fs: &dyn Fs, folder: &Path, residence: Residence) -> Result<Loaded, DiskError> {
+///
+/// Where there is too little memory, vectors are left in their file, though they were to be in memory.
+pub(super) fn load(
+    fs: &dyn Fs,
+    folder: &Path,
+    residence: Residence,
+    memory: &MemoryBudget,
+) -> Result<Loaded, DiskError> {
     manifest::remove_leftover(fs, folder)?;
     let manifest = disk::read_manifest(fs, folder)?;
-    let Some(manifest) = manifest else { return Ok(Loaded::default()) };
-    let mut loaded = Loaded::default();
+    let Some(manifest) = manifest else { return Ok(Loaded { residence, ..Loaded::default() }) };
+    let (residence, share) = find_room(fs, folder, &manifest, residence, memory)?;
+    let mut loaded = Loaded { residence, memory: Some(share), ..Loaded::default() };
     let mut records = Records::default();
     let memtable_numbers = manifest.next_part..;
     let mut spaces: Vec<(Vec<Sealed>, Vec<HeldSegment>)> = manifest.spaces.iter().map(|_| Default::default()).collect();
@@ -93,6 +106,39 @@ pub(super) fn load(fs: &dyn Fs, folder: &Path, residence: Residence) -> Result<L
     loaded.ledger.streams = StreamTable::restored(streams);
     (loaded.kept.sequence, loaded.kept.answers) = (sequence, answers);
     Ok(loaded)
+}
+
+/// What parts take in memory is as large as their files, within some hundredths; vectors that stay in their file excepted.
+fn find_room(
+    fs: &dyn Fs,
+    folder: &Path,
+    manifest: &Manifest,
+    residence: Residence,
+    memory: &MemoryBudget,
+) -> Result<(Residence, MemoryShare), DiskError> {
+    // What cannot be read is named when it is loaded.
+    let length =
+        |number, kind| fs.open(&disk::path_of(folder, number, kind)).and_then(|file| file.len()).unwrap_or_default();
+    let (mut bytes, mut vector_bytes) = (0, 0);
+    for part in &manifest.parts {
+        bytes += length(part.number, FileKind::Rows);
+        if part.graph_id.is_some() {
+            bytes += length(part.number, FileKind::Graph);
+            let dimension = manifest.spaces[usize::from(part.space)].dimension.get();
+            vector_bytes += u64::from(part.row_count) * dimension as u64 * 4;
+        }
+    }
+    if residence == Residence::Resident {
+        if let Ok(share) = memory.take(bytes) {
+            return Ok((Residence::Resident, share));
+        }
+        tracing::warn!(
+            folder = %folder.display(),
+            bytes,
+            "too little memory: vectors stay in their file, and searches may wait for the disk"
+        );
+    }
+    Ok((Residence::Mapped, memory.take(bytes.saturating_sub(vector_bytes))?))
 }
 
 /// A graph that is damaged or missing is built again: its rows are read as those of a table.

@@ -54,6 +54,7 @@ pub use write::Answer;
 
 use crate::storage::fs::Fs;
 use crate::storage::log::{Durability, LogError};
+use crate::storage::memory::MemoryShare;
 use crate::types::{Sequence, StreamId};
 use compact::Compactor;
 use keep::Keeper;
@@ -73,6 +74,8 @@ pub struct Collection {
     applier: Mutex<Option<JoinHandle<()>>>,
     compactor: Compactor,
     keeper: Arc<Keeper>,
+    /// Given back with the collection.
+    _memory: Option<MemoryShare>,
 }
 
 impl CheckpointError {

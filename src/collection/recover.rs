@@ -19,6 +19,7 @@ use crate::collection::{Change, Collection, Outcome, Refusal};
 use crate::index::graph::Residence;
 use crate::storage::fs::Fs;
 use crate::storage::log::{Durability, FileLog, Log, LogError, LogOptions, LogRecord, OpenError, TornTail};
+use crate::storage::memory::MemoryBudget;
 use crate::storage::space::SpaceGuard;
 use crate::types::Sequence;
 
@@ -79,6 +80,8 @@ pub struct CollectionOptions {
     pub log: LogOptions,
     /// Where the vectors of segments are.
     pub vectors: Residence,
+    /// What is asked before parts are loaded.
+    pub memory: MemoryBudget,
     /// What is asked before a part is written; none: nothing is kept free.
     pub space: Option<Arc<SpaceGuard>>,
 }
@@ -113,10 +116,11 @@ impl Collection {
         folder: &Path,
         options: impl Into<CollectionOptions>,
     ) -> Result<(Self, Option<TornTail>), RecoverError> {
-        let options = options.into();
+        let mut options = options.into();
         let log_folder = log_folder(folder);
-        let mut loaded = load(&*fs, folder, options.vectors)?;
-        let Loaded { view, ledger, kept } = &mut loaded;
+        let mut loaded = load(&*fs, folder, options.vectors, &options.memory)?;
+        options.vectors = loaded.residence;
+        let Loaded { view, ledger, kept, .. } = &mut loaded;
         let mut log_options = options.log.clone();
         // Without a manifest all of it: then nothing was ever cut off.
         (log_options.first_needed, log_options.known_durable) = (kept.sequence.next(), kept.sequence);
@@ -174,7 +178,7 @@ fn start(
     loaded: Loaded,
     options: CollectionOptions,
 ) -> Result<Collection, RecoverError> {
-    let Loaded { view, ledger, kept } = loaded;
+    let Loaded { view, ledger, kept, memory, .. } = loaded;
     let has_unkept =
         view.parts.iter().flat_map(|parts| parts.sealed()).any(|one| !kept.files.contains_key(&one.number));
     let shared = Arc::new(Shared {
@@ -199,5 +203,5 @@ fn start(
     // Once somebody can put segments in place.
     compactor.look(&shared.view.load());
     let (folder, applier) = (folder.to_owned(), Mutex::new(Some(applier)));
-    Ok(Collection { fs, folder, shared, writer, applier, compactor, keeper })
+    Ok(Collection { fs, folder, shared, writer, applier, compactor, keeper, _memory: memory })
 }

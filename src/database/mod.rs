@@ -31,6 +31,7 @@ use crate::collection::{
 use crate::storage::fs::{Fs, RealFs, create_dir_durably};
 use crate::storage::lock::{DirectoryLock, LockError};
 use crate::storage::log::{Durability, FileLog, Log, LogError, TornTail};
+use crate::storage::memory::MemoryBudget;
 use crate::storage::space::{LowSpace, SpaceGuard};
 use crate::types::CollectionName;
 use crate::types::limits::COLLECTIONS_MAX;
@@ -45,6 +46,7 @@ pub struct Database {
     folder: PathBuf,
     fs: Arc<dyn Fs>,
     vectors: Residence,
+    memory: MemoryBudget,
     /// Held for a whole create, and for a drop until it is durable; so they happen one after the other.
     catalogue: Mutex<Catalogue>,
     /// Held for a look-up or an exchange only.
@@ -63,11 +65,13 @@ pub struct DatabaseOptions {
     pub fs: Arc<dyn Fs>,
     /// Where the vectors of segments are.
     pub vectors: Residence,
+    /// What may be loaded. A collection that needs more is not opened, and named.
+    pub memory: MemoryBudget,
 }
 
 impl Default for DatabaseOptions {
     fn default() -> Self {
-        Self { fs: Arc::new(RealFs), vectors: Residence::default() }
+        Self { fs: Arc::new(RealFs), vectors: Residence::default(), memory: MemoryBudget::default() }
     }
 }
 
@@ -190,7 +194,7 @@ fn existing_collections(existing: &[String]) -> String {
 impl Database {
     /// Opens the folder, or makes it. Every log is replayed before this returns.
     pub fn open(folder: &Path, options: DatabaseOptions) -> Result<(Self, OpenReport), DatabaseError> {
-        let DatabaseOptions { fs, vectors } = options;
+        let DatabaseOptions { fs, vectors, memory } = options;
         let io = |error| DatabaseError::Io { path: folder.to_owned(), error };
         // First by itself: where it is there already, its own name may not be durable yet.
         create_dir_durably(&*fs, folder).map_err(io)?;
@@ -205,6 +209,7 @@ impl Database {
             space: Arc::new(SpaceGuard::new(fs.clone(), folder, 0)),
             fs,
             vectors,
+            memory,
             catalogue_log: catalogue.log(),
             catalogue: Mutex::new(catalogue),
             entries: RwLock::default(),
@@ -461,7 +466,12 @@ impl Database {
     }
 
     fn options(&self) -> CollectionOptions {
-        CollectionOptions { vectors: self.vectors, space: Some(self.space.clone()), ..CollectionOptions::default() }
+        CollectionOptions {
+            vectors: self.vectors,
+            memory: self.memory.clone(),
+            space: Some(self.space.clone()),
+            ..CollectionOptions::default()
+        }
     }
 
     /// A collection with a damaged log is set aside; where the machine cannot open any more, nothing is served.

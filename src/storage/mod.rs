@@ -6,6 +6,7 @@
 //! - [`manifest`]: one small message that is replaced as a whole.
 //! - [`lock`]: keeps a second process out of a folder.
 //! - [`space`]: keeps some of the disk free.
+//! - [`memory`]: what may be loaded at the start.
 //!
 //! Knows nothing about vectors: records are bytes, `collection::op` gives them meaning. The bytes on disk are described
 //! in `docs/data_format.md`.
@@ -16,5 +17,6 @@ pub mod fs;
 pub mod lock;
 pub mod log;
 pub mod manifest;
+pub mod memory;
 pub mod sections;
 pub mod space;

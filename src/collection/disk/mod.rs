@@ -25,6 +25,7 @@ pub use verify::{Figures, examine_answers, examine_part, files, verify};
 use crate::collection::op::DecodeError;
 use crate::storage::fs::{Fs, create_dir_durably};
 use crate::storage::manifest::ManifestError;
+use crate::storage::memory::NoMemory;
 use crate::storage::sections::{SectionError, TEMPORARY_SUFFIX};
 use crate::storage::space::LowSpace;
 
@@ -84,6 +85,9 @@ pub enum DiskError {
     /// The disk is nearly full.
     #[error(transparent)]
     LowSpace(#[from] LowSpace),
+    /// There is too little memory for what is in the files.
+    #[error(transparent)]
+    NoMemory(#[from] NoMemory),
     /// The collection is closing.
     #[error("stopped, since the collection is closing")]
     Stopped,
