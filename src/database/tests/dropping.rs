@@ -32,7 +32,7 @@ fn folders_of_dropped_collections_are_removed_and_others_are_left_and_told() {
         let (_database, report) = open(folder.path());
         assert!(!a.exists(), "the catalogue says that it was dropped");
         assert!(unknown.join("log").exists() && collections.join("lost+found").exists());
-        assert_eq!(report.unknown, [unknown.clone()]);
+        assert_eq!(report.unknown, std::slice::from_ref(&unknown));
     }
 }
 
