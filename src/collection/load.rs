@@ -65,6 +65,7 @@ pub(super) fn load(
     manifest::remove_leftover(fs, folder)?;
     let manifest = disk::read_manifest(fs, folder)?;
     let Some(manifest) = manifest else { return Ok(Loaded { residence, ..Loaded::default() }) };
+    disk::check_manifest(&manifest, folder)?;
     let (residence, share) = find_room(fs, folder, &manifest, residence, memory)?;
     let mut loaded = Loaded { residence, memory: Some(share), ..Loaded::default() };
     let mut records = Records::default();

@@ -421,12 +421,12 @@ fn read_table(mut table: &[u8], file_bytes: u64) -> Option<Vec<Section>> {
         let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
         let (tag, pieces, offset, bytes) = (number(0), number(4) as usize, long(8), long(16));
         let is_within = offset.checked_add(bytes).is_some_and(|end| end <= file_bytes);
-        bytes_in_all += bytes;
-        // Each byte in one section: else a small file could ask for any amount of work.
-        if bytes_in_all > file_bytes || sections.iter().any(|section| section.tag == tag) {
+        if !is_within || bytes.div_ceil(PIECE_BYTES as u64) != pieces as u64 {
             return None;
         }
-        if !is_within || bytes.div_ceil(PIECE_BYTES as u64) != pieces as u64 {
+        // Each byte in one section: else a small file could ask for any amount of work.
+        bytes_in_all += bytes; // of two lengths of files at most
+        if bytes_in_all > file_bytes || sections.iter().any(|section| section.tag == tag) {
             return None;
         }
         let (checksums, rest) = rest.split_at_checked(4 * pieces)?;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub use answers::{read_answers, write_answers};
 pub use manifest::{AnswersFile, Manifest, PartEntry, read_manifest, write_manifest};
 pub use part::{lie_in_file, read_segment, read_table, write_segment, write_table};
-pub use verify::{Figures, examine_answers, examine_part, files, verify};
+pub use verify::{Figures, check_manifest, examine_answers, examine_part, files, verify};
 
 use crate::collection::op::DecodeError;
 use crate::storage::fs::{Fs, create_dir_durably};

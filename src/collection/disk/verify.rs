@@ -47,7 +47,7 @@ pub fn files(fs: &dyn Fs, folder: &Path) -> Result<Vec<(String, PathBuf)>, DiskE
 /// Reads all files that the manifest names, and the manifest. An error names the first that does not verify.
 pub fn verify(fs: &dyn Fs, folder: &Path) -> Result<Figures, DiskError> {
     let manifest = require_manifest(fs, folder)?;
-    check(&manifest, &folder.join(manifest::FILE_NAME))?;
+    check_manifest(&manifest, folder)?;
     let mut bytes = manifest::file_bytes(fs, folder, manifest::FILE_NAME)?;
     for part in &manifest.parts {
         bytes += verify_part(fs, folder, part, &manifest.spaces[usize::from(part.space)])?;
@@ -134,8 +134,11 @@ fn named(manifest: &Manifest) -> impl Iterator<Item = Named> {
 }
 
 /// A manifest may come from elsewhere: its checksum says that it is whole, not who has written it.
-fn check(manifest: &Manifest, file: &Path) -> Result<(), DiskError> {
-    let contradiction = |reason: String| Err(DiskError::Contradiction { file: file.to_owned(), reason });
+pub fn check_manifest(manifest: &Manifest, folder: &Path) -> Result<(), DiskError> {
+    let contradiction = |reason: String| {
+        let file = folder.join(manifest::FILE_NAME);
+        Err(DiskError::Contradiction { file, reason })
+    };
     let sequence = manifest.sequence.0;
     if sequence == 0 || sequence > SEQUENCE_MAX {
         return contradiction(format!("it stands at sequence {sequence}, expected 1 to {SEQUENCE_MAX}"));
@@ -151,6 +154,11 @@ fn check(manifest: &Manifest, file: &Path) -> Result<(), DiskError> {
         return contradiction(format!(
             "its next number is {next}, which is taken or too high, or it has {spaces} spaces"
         ));
+    }
+    let mut names: Vec<&str> = manifest.spaces.iter().map(|space| space.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return contradiction(format!("it has space {:?} twice", pair[0]));
     }
     Ok(())
 }
