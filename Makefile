@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help run test torture lint breaking fmt build weights tools examples python-client bench bench-wordnet bench-peers clean
+.PHONY: help run test torture fuzz fuzz-seeds lint breaking fmt build weights tools examples python-client bench bench-wordnet bench-peers clean
 
 BUF := tools/node_modules/.bin/buf
 VENV := .venv
@@ -27,6 +27,12 @@ test: weights ## run every test, with the real model, and the clients of example
 
 torture: build ## accidents without end: kills, power cuts, flipped bits; TORTURE_MINUTES=30, TORTURE_SEED
 	$(CARGO) test --release --locked --test torture -- --ignored --nocapture torture
+
+fuzz: ## coverage-guided fuzzing of what is read from disk; FUZZ_MINUTES=5 for each of FUZZ_TARGETS
+	@scripts/fuzz
+
+fuzz-seeds: ## add files as the engine writes them now to the corpus; `scripts/fuzz minimise` then keeps what adds coverage
+	$(CARGO) test --release --locked --test fuzz -- --ignored write_seeds
 
 examples: build tools $(VENV)/ready $(TYPESCRIPT)/dist/client.js ## run the clients of examples/ against a server
 	$(VENV)/bin/python tests/examples/run.py

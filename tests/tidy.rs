@@ -180,10 +180,12 @@ fn unsafe_stays_where_it_is_allowed() {
 #[test]
 fn lock_files_name_no_mirror() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap();
-    let sources: Vec<&str> = lock.lines().filter(|line| line.starts_with("source = ")).collect();
-    assert!(!sources.is_empty());
-    for source in sources {
-        assert_eq!(source, "source = \"registry+https://github.com/rust-lang/crates.io-index\"");
+    for lock in ["Cargo.lock", "fuzz/Cargo.lock"] {
+        let lock = fs::read_to_string(root.join(lock)).unwrap();
+        let sources: Vec<&str> = lock.lines().filter(|line| line.starts_with("source = ")).collect();
+        assert!(!sources.is_empty());
+        for source in sources {
+            assert_eq!(source, "source = \"registry+https://github.com/rust-lang/crates.io-index\"");
+        }
     }
 }
