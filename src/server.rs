@@ -182,6 +182,9 @@ fn tell(report: &OpenReport) {
     for (name, reason) in &report.damaged {
         tracing::error!("collection {name} is not served: {reason}; {WHAT_TO_DO}");
     }
+    for (name, reason) in &report.not_loaded {
+        tracing::error!("collection {name} is not served: {reason}");
+    }
     for folder in &report.unknown {
         tracing::warn!(
             "{} is not named by the catalogue, which does not say that it was dropped either: a collection that was never \

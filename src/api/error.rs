@@ -113,6 +113,8 @@ reasons! {
     DiskLow = "DISK_LOW", ResourceExhausted, INSUFFICIENT_STORAGE;
     /// The collection's log is damaged.
     CollectionDamaged = "COLLECTION_DAMAGED", DataLoss, INTERNAL_SERVER_ERROR;
+    /// There is too little memory for the collection.
+    MemoryLow = "MEMORY_LOW", ResourceExhausted, SERVICE_UNAVAILABLE;
     /// A snapshot does not verify.
     SnapshotDamaged = "SNAPSHOT_DAMAGED", DataLoss, INTERNAL_SERVER_ERROR;
     /// Writing to disk has failed, so the collection takes no more writes.
@@ -217,6 +219,7 @@ impl From<DatabaseError> for ApiError {
                 new(Reason::CollectionExists).with_resource("collection", name.as_str())
             }
             DatabaseError::Damaged { name, .. } => new(Reason::CollectionDamaged).with_resource("collection", name),
+            DatabaseError::NotLoaded { name, .. } => new(Reason::MemoryLow).with_resource("collection", name),
             DatabaseError::LowSpace(_) => new(Reason::DiskLow).with_retry_after(LOW_SPACE_RETRY),
             DatabaseError::ReadOnly { .. } => new(Reason::CollectionReadOnly),
             DatabaseError::TooMany => new(Reason::LimitReached),

@@ -307,6 +307,7 @@ impl From<pb::Collection> for CollectionJson {
         let state = match collection.state() {
             pb::CollectionState::Ready => "ready",
             pb::CollectionState::Damaged => "damaged",
+            pb::CollectionState::NotLoaded => "not loaded",
             pb::CollectionState::ReadOnly => "read-only",
             pb::CollectionState::Unspecified => "unknown",
         };

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use uuid::Uuid;
 
 use crate::collection::{
-    Applied, Collection, CollectionOptions, Created, Operation, RecoverError, RequestKey, Residence, Seen,
+    Applied, Collection, CollectionOptions, Created, DiskError, Operation, RecoverError, RequestKey, Residence, Seen,
 };
 use crate::storage::fs::{Fs, RealFs, create_dir_durably};
 use crate::storage::lock::{DirectoryLock, LockError};
@@ -85,6 +85,11 @@ pub enum Entry {
         /// What is wrong.
         reason: String,
     },
+    /// There is too little memory for it; its files are as they should be.
+    NotLoaded {
+        /// How much it needs, and how much there is.
+        reason: String,
+    },
 }
 
 /// How a collection came to be there.
@@ -106,6 +111,8 @@ pub struct OpenReport {
     pub torn: Vec<(String, TornTail)>,
     /// Collections that could not be opened, with the reason.
     pub damaged: Vec<(CollectionName, String)>,
+    /// Collections for which there is too little memory, with how much they need.
+    pub not_loaded: Vec<(CollectionName, String)>,
     /// Folders of collections that the catalogue neither names nor says were dropped. They are left as they are.
     pub unknown: Vec<PathBuf>,
     /// Vectors taken in from `index.json` of earlier Vectron.
@@ -155,6 +162,14 @@ pub enum DatabaseError {
         /// The name.
         name: String,
         /// What is wrong.
+        reason: String,
+    },
+    /// There is too little memory for it.
+    #[error("collection {name:?} is not loaded: {reason}")]
+    NotLoaded {
+        /// The name.
+        name: String,
+        /// How much it needs, and how much there is.
         reason: String,
     },
     /// The machine has no more files, threads or memory for it.
@@ -268,6 +283,7 @@ impl Database {
         match self.entry(name)? {
             Entry::Open(collection) => Ok(collection),
             Entry::Damaged { reason } => Err(DatabaseError::Damaged { name: name.to_owned(), reason }),
+            Entry::NotLoaded { reason } => Err(DatabaseError::NotLoaded { name: name.to_owned(), reason }),
         }
     }
 
@@ -486,6 +502,10 @@ impl Database {
                 }
                 Err(error) if error.is_of_the_machine() => {
                     return Err(DatabaseError::CannotOpen { name, error: Box::new(error) });
+                }
+                Err(error @ RecoverError::Disk(DiskError::NoMemory(_))) => {
+                    report.not_loaded.push((name.clone(), error.to_string()));
+                    Entry::NotLoaded { reason: error.to_string() }
                 }
                 Err(error) => {
                     report.damaged.push((name.clone(), error.to_string()));

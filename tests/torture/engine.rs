@@ -309,7 +309,7 @@ impl Known {
         let mut judged = Judged::Equal;
         for (name, past) in &self.collections {
             match database.entry(name.as_str()) {
-                Ok(Entry::Damaged { reason }) => judged = Judged::Refused(reason),
+                Ok(Entry::Damaged { reason } | Entry::NotLoaded { reason }) => judged = Judged::Refused(reason),
                 Ok(Entry::Open(collection)) => {
                     let sequence = collection.view().sequence().0;
                     let model = past.at(sequence).ok_or_else(|| format!("{name}: {sequence} was never sent"))?;

@@ -66,16 +66,16 @@ fn read_new_space(field: &str, space: &pb::Space) -> Result<NewSpace, ApiError> 
 /// A collection as the contract tells it.
 pub fn to_collection(name: &CollectionName, entry: &Entry) -> pb::Collection {
     let name = name.as_str().to_owned();
+    let unopened = |state: pb::CollectionState, reason: &String| pb::Collection {
+        name: name.clone(),
+        state: state.into(),
+        state_reason: reason.clone(),
+        ..pb::Collection::default()
+    };
     let collection = match entry {
         Entry::Open(collection) => collection,
-        Entry::Damaged { reason } => {
-            return pb::Collection {
-                name,
-                state: pb::CollectionState::Damaged.into(),
-                state_reason: reason.clone(),
-                ..pb::Collection::default()
-            };
-        }
+        Entry::Damaged { reason } => return unopened(pb::CollectionState::Damaged, reason),
+        Entry::NotLoaded { reason } => return unopened(pb::CollectionState::NotLoaded, reason),
     };
     let (state, state_reason) = match collection.health() {
         Ok(()) => (pb::CollectionState::Ready, String::new()),
