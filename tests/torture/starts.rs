@@ -1,7 +1,7 @@
 //! Several processes start on one folder at once: one serves it, the others say who has it.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::{self, Texts, data_folder};
 use crate::effort::Effort;
@@ -34,7 +34,11 @@ pub fn one_winner(effort: &Effort) {
             match status {
                 None => winners.push(racer),
                 Some(status) => {
-                    thread::sleep(Duration::from_millis(5)); // its last words are read on another thread
+                    // Its last words are read on another thread, which may have to wait for its turn.
+                    let deadline = Instant::now() + Duration::from_secs(10);
+                    while !racer.logged().contains("in use by") && Instant::now() < deadline {
+                        thread::sleep(Duration::from_millis(2));
+                    }
                     let said = racer.logged();
                     assert_eq!(status.code(), Some(1), "race {races}: {said}");
                     assert!(said.contains("in use by"), "race {races}: {said}");
