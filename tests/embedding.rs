@@ -37,6 +37,7 @@ fn options() -> Options {
         embedding_batch_tokens: 1024,
         embedding_queue_tokens: 1_000_000,
         embedding_queue_bytes: 256 << 20,
+        models_memory_bytes_max: 2 << 30,
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use vectron_embedding::model::{ModelSpec, Registry, WeightsSource};
+use vectron_embedding::model::{ModelSpec, Registry, Runs, WeightsSource};
 use vectron_embedding::telemetry::{self, TelemetryOptions};
 use vectron_embedding::{EmbeddingService, Options, port, shutdown};
 
@@ -144,8 +144,12 @@ fn each(
 }
 
 fn list(model: &ModelSpec, registry: &Registry, source: &WeightsSource) -> CommandResult {
-    let place =
-        source.find(model).map_or_else(|| "no weights on disk".to_owned(), |folder| folder.display().to_string());
+    let place = match &model.runs {
+        Runs::Here(local) => {
+            source.find(local).map_or_else(|| "no weights on disk".to_owned(), |folder| folder.display().to_string())
+        }
+        Runs::There(remote) => remote.base_url.clone(),
+    };
     let note = if model.id == registry.default_id() { " (default)" } else { "" };
     let (id, provider, name, dimension) = (&model.id, model.provider.as_str(), &model.model_name, model.dimension);
     println!("{id}{note}\t{provider}\t{name}\t{dimension}\t{place}");
@@ -153,13 +157,17 @@ fn list(model: &ModelSpec, registry: &Registry, source: &WeightsSource) -> Comma
 }
 
 fn pull(model: &ModelSpec, _: &Registry, source: &WeightsSource) -> CommandResult {
-    let files = source.obtain(model)?;
+    let Some(local) = model.local() else {
+        println!("{}\tis run by a provider", model.id);
+        return Ok(());
+    };
+    let files = source.obtain(local)?;
     println!("{}\tverified in {}", model.id, files.folder.display());
     Ok(())
 }
 
 fn verify(model: &ModelSpec, registry: &Registry, source: &WeightsSource) -> CommandResult {
-    if source.find(model).is_none() {
+    if model.local().is_some_and(|local| source.find(local).is_none()) {
         println!("{}\tno weights on disk", model.id);
         return Ok(());
     }

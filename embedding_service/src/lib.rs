@@ -4,7 +4,9 @@
 //! Modules, lower first; imports point down only:
 //!
 //! - `encoder`: text → tokens → embedding, on the CPU;
-//! - `model`: which models there are, where their weights come from, which are in memory;
+//! - `model`: which models there are, where the weights of local ones come from, which are in memory;
+//! - `provider`: models that others run, asked over HTTP;
+//! - `catalogue`: the models of the registry, each with who runs it;
 //! - `batch`: the queues between callers and the threads that tokenize and run models;
 //! - `engine`: one call from texts to embeddings;
 //! - `port`, `telemetry`, `shutdown`: what any service of ours needs, shared with `vectron`;
@@ -13,11 +15,13 @@
 
 mod api;
 mod batch;
+mod catalogue;
 mod encoder;
 mod engine;
 pub mod model;
 pub mod pb;
 pub mod port;
+mod provider;
 mod service;
 pub mod shutdown;
 pub mod telemetry;

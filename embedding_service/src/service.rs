@@ -17,8 +17,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::api::{self, BODY_BYTES_MAX, Handlers, MESSAGE_BYTES_MAX};
 use crate::batch::Workers;
+use crate::catalogue::Models;
 use crate::engine::{Engine, Limits};
-use crate::model::{Hub, Models, Registry, RegistryError, WeightsSource};
+use crate::model::{Hub, Registry, RegistryError, WeightsSource};
 use crate::pb::v1::embedding_service_client::EmbeddingServiceClient;
 use crate::port::{self, PortOptions};
 
@@ -71,6 +72,10 @@ pub struct Options {
     /// Bytes of text of all calls in flight. Beyond, calls are refused with RESOURCE_EXHAUSTED (429).
     #[arg(long, env = "VECTRON_EMBEDDING_QUEUE_BYTES", default_value_t = 256 << 20, value_name = "BYTES", value_parser = at_least_one)]
     pub embedding_queue_bytes: usize,
+
+    /// Bytes of the weights in memory. Beyond, the models that were used longest ago make room; the default model does not.
+    #[arg(long, env = "VECTRON_MODELS_MEMORY_BYTES_MAX", default_value_t = 2 << 30, value_name = "BYTES", value_parser = at_least_one)]
+    pub models_memory_bytes_max: usize,
 }
 
 /// A limit of none would be no limit, or would let nothing in.
@@ -133,7 +138,7 @@ impl EmbeddingService {
     /// Starts the threads, and begins to load the default model. Does not wait for it, and needs no runtime.
     pub fn start(options: &Options) -> Result<Self, StartError> {
         let registry = options.registry()?;
-        let models = Arc::new(Models::new(&registry, &options.weights_source()));
+        let models = Arc::new(Models::new(&registry, &options.weights_source(), options.models_memory_bytes_max));
         let limits = Limits {
             queue_bytes_max: options.embedding_queue_bytes,
             queue_tokens_max: options.embedding_queue_tokens,

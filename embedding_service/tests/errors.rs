@@ -49,7 +49,7 @@ async fn unknown_model_is_refused_with_those_there_are() {
     let unknown = pb::EmbedRequest { model_id: "gpt".to_owned(), ..request(&["x"]) };
     let status = served.grpc().embed(unknown).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "MODEL_NOT_FOUND"));
-    assert_eq!(status.message(), "there is no model `gpt`; the models are minilm");
+    assert!(status.message().starts_with("there is no model `gpt`; the models are minilm, bge-small, "), "{status:?}");
     let get = pb::GetModelRequest { model_id: "gpt".to_owned() };
     assert_eq!(served.grpc().get_model(get).await.unwrap_err().code(), Code::NotFound);
 
@@ -80,12 +80,15 @@ async fn models_are_listed_by_page() {
     served.embed(&["load it"]).await;
     let list = |page_size, token: &str| pb::ListModelsRequest { page_size, page_token: token.to_owned() };
     let page = served.grpc().list_models(list(1, "")).await.unwrap().into_inner();
-    assert_eq!(page.next_page_token, "");
+    assert_eq!(page.next_page_token, "minilm");
     let [model] = page.models.try_into().unwrap();
     assert_eq!((model.id.as_str(), model.provider.as_str(), model.dimension), ("minilm", "local", 384));
     assert_eq!((model.is_default, model.state(), model.tokens_max), (true, pb::ModelState::Ready, 256));
     assert_eq!(model.fingerprint.len(), 32);
-    let last = served.grpc().list_models(list(0, "minilm")).await.unwrap().into_inner();
+    let rest = served.grpc().list_models(list(0, "minilm")).await.unwrap().into_inner();
+    assert_eq!((rest.models[0].id.as_str(), rest.next_page_token.as_str()), ("bge-small", ""));
+    assert_eq!((rest.models[0].state(), rest.models[0].is_default), (pb::ModelState::NotLoaded, false));
+    let last = served.grpc().list_models(list(0, &rest.models.last().unwrap().id)).await.unwrap().into_inner();
     assert!(last.models.is_empty());
 
     let status = served.grpc().list_models(list(1001, "")).await.unwrap_err();

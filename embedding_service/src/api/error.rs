@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 
 use super::limits::{PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
 use crate::port::Failure;
+use crate::provider::{ErrorKind, ProviderError};
 
 /// What went wrong. Says what was expected and what came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +92,14 @@ pub enum ApiError {
         /// Why.
         reason: String,
     },
+    /// The model's provider has not embedded the texts.
+    #[error("model `{id}`: {error}")]
+    Provider {
+        /// Which model.
+        id: String,
+        /// Why.
+        error: ProviderError,
+    },
     /// No room in the queue.
     #[error("too much is waiting: {queued} {unit} of at most {queued_max}, and this call has {wanted}; try again")]
     QueueFull {
@@ -147,6 +156,22 @@ impl ApiError {
             Self::PageToken { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::ModelLoading { .. } => ("MODEL_LOADING", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Self::ModelFailed { .. } => ("MODEL_FAILED", Code::FailedPrecondition, StatusCode::SERVICE_UNAVAILABLE),
+            Self::Provider { error, .. } => match error.kind {
+                ErrorKind::NoKey => ("PROVIDER_NO_KEY", Code::FailedPrecondition, StatusCode::SERVICE_UNAVAILABLE),
+                ErrorKind::KeyRefused => {
+                    ("PROVIDER_KEY_REFUSED", Code::FailedPrecondition, StatusCode::SERVICE_UNAVAILABLE)
+                }
+                ErrorKind::Unavailable => ("PROVIDER_UNAVAILABLE", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
+                ErrorKind::RateLimited => {
+                    ("PROVIDER_RATE_LIMITED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS)
+                }
+                ErrorKind::QuotaExhausted => {
+                    ("PROVIDER_QUOTA_EXHAUSTED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS)
+                }
+                ErrorKind::TextsRefused => ("PROVIDER_REFUSED_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+                ErrorKind::Refused => ("PROVIDER_REFUSED", Code::FailedPrecondition, StatusCode::BAD_GATEWAY),
+                ErrorKind::WrongAnswer => ("PROVIDER_ANSWER", Code::Internal, StatusCode::BAD_GATEWAY),
+            },
             Self::QueueFull { .. } => ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
             Self::Stopping => ("NOT_READY", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Self::NotBuilt { .. } => ("NOT_IMPLEMENTED", Code::Unimplemented, StatusCode::NOT_IMPLEMENTED),
@@ -158,6 +183,7 @@ impl ApiError {
     fn field(&self) -> Option<&str> {
         match self {
             Self::NoTexts | Self::TooManyTexts { .. } => Some("texts"),
+            Self::Provider { error, .. } if error.kind == ErrorKind::TextsRefused => Some("texts"),
             Self::EmptyText { field } | Self::TextTooLong { field, .. } | Self::TextRefused { field, .. } => {
                 Some(field)
             }
@@ -174,6 +200,7 @@ impl ApiError {
         match self {
             Self::ModelLoading { .. } | Self::QueueFull { .. } | Self::Stopping => Some(Duration::from_secs(1)),
             Self::ModelFailed { .. } => Some(Duration::from_secs(6)),
+            Self::Provider { error, .. } => error.come_back_after(),
             _ => None,
         }
     }

@@ -8,8 +8,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::error::ApiError;
 use super::handlers::{Embed, Embedded, Handlers};
 use super::stream;
+use crate::catalogue::{Model, ModelState};
 use crate::engine::TextEmbedding;
-use crate::model::{Slot, SlotState};
+use crate::model::Input;
 use crate::pb::v1 as pb;
 
 /// Serves `vectron.embedding.v1.EmbeddingService`.
@@ -45,13 +46,13 @@ impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
     ) -> Result<Response<pb::ListModelsResponse>, Status> {
         let request = request.into_inner();
         let page = self.handlers.list(request.page_size, &request.page_token)?;
-        let models = page.slots.iter().map(|slot| self.describe(slot)).collect();
+        let models = page.models.iter().map(|model| self.describe(model)).collect();
         Ok(Response::new(pb::ListModelsResponse { models, next_page_token: page.next_token }))
     }
 
     async fn get_model(&self, request: Request<pb::GetModelRequest>) -> Result<Response<pb::GetModelResponse>, Status> {
-        let slot = self.handlers.model(&request.into_inner().model_id)?;
-        Ok(Response::new(pb::GetModelResponse { model: Some(self.describe(slot)) }))
+        let model = self.handlers.model(&request.into_inner().model_id)?;
+        Ok(Response::new(pb::GetModelResponse { model: Some(self.describe(model)) }))
     }
 
     type BenchmarkModelsStream = Empty<Result<pb::BenchmarkModelsResponse, Status>>;
@@ -72,14 +73,16 @@ impl pb::auth_service_server::AuthService for AuthApi {
 }
 
 impl EmbeddingApi {
-    fn describe(&self, slot: &Slot) -> pb::Model {
-        let (state, state_reason, fingerprint) = match slot.state() {
-            SlotState::NotLoaded => (pb::ModelState::NotLoaded, String::new(), String::new()),
-            SlotState::Loading => (pb::ModelState::Loading, String::new(), String::new()),
-            SlotState::Ready(model) => (pb::ModelState::Ready, String::new(), model.fingerprint.clone()),
-            SlotState::Failed { reason, .. } => (pb::ModelState::Failed, reason, String::new()),
+    fn describe(&self, model: &Model) -> pb::Model {
+        let told = model.state();
+        let state = match told {
+            ModelState::NotLoaded => pb::ModelState::NotLoaded,
+            ModelState::Loading => pb::ModelState::Loading,
+            ModelState::Ready { .. } => pb::ModelState::Ready,
+            ModelState::Failed { .. } => pb::ModelState::Failed,
+            ModelState::NoKey { .. } => pb::ModelState::NoKey,
         };
-        let spec = slot.spec();
+        let spec = model.spec();
         pb::Model {
             id: spec.id.clone(),
             provider: spec.provider.as_str().to_owned(),
@@ -88,8 +91,8 @@ impl EmbeddingApi {
             tokens_max: u32::try_from(spec.tokens_max).unwrap_or(u32::MAX),
             is_default: spec.id == self.handlers.models.default().spec().id,
             state: state.into(),
-            state_reason,
-            fingerprint,
+            state_reason: told.reason().to_owned(),
+            fingerprint: model.fingerprint().unwrap_or_default(),
         }
     }
 }
@@ -97,12 +100,15 @@ impl EmbeddingApi {
 impl TryFrom<pb::EmbedRequest> for Embed {
     type Error = ApiError;
 
-    /// No model of the registry embeds queries and documents differently, so that `input_type` changes nothing yet.
     fn try_from(request: pb::EmbedRequest) -> Result<Self, ApiError> {
-        if pb::InputType::try_from(request.input_type).is_err() {
-            return Err(ApiError::UnknownInputType { value: request.input_type });
-        }
-        Ok(Self { texts: request.texts, model_id: request.model_id, normalize: request.normalize })
+        let input = match pb::InputType::try_from(request.input_type) {
+            Ok(pb::InputType::Unspecified | pb::InputType::Document) => Input::Document,
+            Ok(pb::InputType::Query) => Input::Query,
+            Err(_) => return Err(ApiError::UnknownInputType { value: request.input_type }),
+        };
+        let pb::EmbedRequest { texts, model_id, normalize, .. } = request;
+        // What calls store and compare must never come from another space.
+        Ok(Self { texts, model_id, normalize, input, any_space: false })
     }
 }
 

@@ -6,11 +6,16 @@ use std::time::{Duration, Instant};
 use super::error::ApiError;
 use super::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
 use crate::batch::{Texts, WhenFull};
-use crate::engine::{Engine, EngineError, TextEmbedding};
-use crate::model::{Models, NotReady, Slot};
+use crate::catalogue::{Model, Models};
+use crate::encoder;
+use crate::engine::{Answer, Engine, EngineError, TextEmbedding};
+use crate::model::{Input, ModelSpec, NotReady};
+use crate::provider::RemoteEmbedding;
 
 /// A call waits this long for a model that is being loaded, unless its own deadline comes first.
 const LOAD_PATIENCE: Duration = Duration::from_secs(60);
+/// What is in memory of a text for a provider: itself, itself as it is prepared, and the request.
+const COPIES_FOR_PROVIDER: usize = 3;
 
 /// The service's calls. Cheap to clone.
 #[derive(Clone)]
@@ -26,15 +31,34 @@ pub(crate) struct Embed {
     pub(crate) model_id: String,
     /// Absent: as the registry says of the model.
     pub(crate) normalize: Option<bool>,
+    /// What the texts are for.
+    pub(crate) input: Input,
+    /// Whether the answer may be of another space than the model's, where that cannot be used.
+    pub(crate) any_space: bool,
 }
 
 /// Texts that are taken in: checked, and with their part of the budget of bytes.
 pub(crate) struct Admitted {
     texts: Texts,
-    slot: Arc<Slot>,
-    normalize: bool,
-    when_full: WhenFull,
+    model: Arc<Model>,
+    how: How,
+    any_space: bool,
     since: Instant,
+}
+
+/// How texts are to be embedded.
+#[derive(Clone, Copy)]
+struct How {
+    normalize: Option<bool>,
+    input: Input,
+    when_full: WhenFull,
+}
+
+/// A model has not embedded the texts.
+struct Missed {
+    error: ApiError,
+    /// The texts, where another model may.
+    texts: Option<Texts>,
 }
 
 /// Embedded texts.
@@ -51,7 +75,7 @@ pub(crate) struct Embedded {
 
 /// Models of the registry.
 pub(crate) struct Page {
-    pub(crate) slots: Vec<Arc<Slot>>,
+    pub(crate) models: Vec<Arc<Model>>,
     /// Empty where this is the last page.
     pub(crate) next_token: String,
 }
@@ -66,36 +90,81 @@ impl Handlers {
     pub(crate) async fn admit(&self, request: Embed, when_full: WhenFull) -> Result<Admitted, ApiError> {
         let since = Instant::now();
         check_texts(&request.texts)?;
-        let slot = self.model(&request.model_id)?.clone();
-        let normalize = request.normalize.unwrap_or(slot.spec().normalize);
-        let texts = self.engine.admit(request.texts, when_full).await?;
-        Ok(Admitted { texts, slot, normalize, when_full, since })
+        let model = self.model(&request.model_id)?.clone();
+        let Embed { texts, normalize, input, any_space, .. } = request;
+        let copies = match &*model {
+            Model::Here(_) => 1,
+            Model::There(_) => COPIES_FOR_PROVIDER,
+        };
+        let prompt_bytes = model.spec().prompts.of(input).len();
+        let texts = self.engine.admit(texts, prompt_bytes, copies, when_full).await?;
+        Ok(Admitted { texts, model, how: How { normalize, input, when_full }, any_space, since })
     }
 
+    /// Embeds with the model, or with the first of its fallbacks that can. Where none can, the error is the model's own.
     pub(crate) async fn embed_admitted(&self, admitted: Admitted) -> Result<Embedded, ApiError> {
-        let Admitted { texts, slot, normalize, when_full, since } = admitted;
-        let id = &slot.spec().id;
-        let model = slot.ready(LOAD_PATIENCE).await.map_err(|reason| match reason {
-            NotReady::Loading => ApiError::ModelLoading { id: id.clone() },
-            NotReady::Failed(reason) => ApiError::ModelFailed { id: id.clone(), reason },
-        })?;
-        let answer = self.engine.embed(&model, texts, normalize, when_full).await?;
-        Ok(Embedded {
-            embeddings: answer.embeddings,
-            model_id: id.clone(),
-            fingerprint: model.fingerprint.clone(),
-            dimension: slot.spec().dimension,
-            tokenize_us: answer.tokenize_us,
-            queue_us: answer.queue_us,
-            inference_us: answer.inference_us,
-            elapsed: since.elapsed(),
-        })
+        let Admitted { mut texts, model, how, any_space, since } = admitted;
+        let (mut fallbacks, mut next) = (self.fallbacks(model.spec(), any_space), model.clone());
+        let mut first_error = None;
+        loop {
+            let missed = match self.embed_with(&next, texts, how).await {
+                Ok((answer, fingerprint)) => return Ok(Embedded::new(answer, fingerprint, next.spec(), since)),
+                Err(missed) => missed,
+            };
+            let (Some(back), Some(fallback)) = (missed.texts, fallbacks.next()) else {
+                return Err(first_error.unwrap_or(missed.error));
+            };
+            let (id, fallback_id) = (&next.spec().id, &fallback.spec().id);
+            tracing::warn!("{fallback_id} serves in the place of {id}: {}", missed.error);
+            first_error.get_or_insert(missed.error);
+            (texts, next) = (back, fallback.clone());
+        }
     }
 
-    pub(crate) fn model(&self, id: &str) -> Result<&Arc<Slot>, ApiError> {
+    fn fallbacks(&self, spec: &ModelSpec, any_space: bool) -> impl Iterator<Item = &Arc<Model>> {
+        let of_any_space = if any_space { &spec.fallback_any_space[..] } else { &[] };
+        // The registry has checked that they exist. Some may stand in both lists.
+        let ids = spec.fallback.iter().chain(of_any_space.iter().filter(|id| !spec.fallback.contains(id)));
+        let found: Vec<_> = ids.filter_map(|id| self.models.get(id)).collect();
+        found.into_iter()
+    }
+
+    async fn embed_with(&self, model: &Model, mut texts: Texts, how: How) -> Result<(Answer, String), Missed> {
+        let spec = model.spec();
+        let normalize = how.normalize.unwrap_or(spec.normalize);
+        match model {
+            Model::Here(slot) => {
+                let loaded = match slot.ready(LOAD_PATIENCE).await {
+                    Ok(loaded) => loaded,
+                    Err(reason) => return Err(Missed { error: not_ready(&spec.id, reason), texts: Some(texts) }),
+                };
+                spec.prompts.put_before(how.input, &mut texts.texts);
+                let answer = self.engine.embed(&loaded, texts, normalize, how.when_full).await;
+                let missed = |error| Missed { error: ApiError::from(error), texts: None };
+                Ok((answer.map_err(missed)?, loaded.fingerprint.clone()))
+            }
+            Model::There(remote) => {
+                let started = Instant::now();
+                match remote.embed(&texts.texts, how.input).await {
+                    Ok(embeddings) => {
+                        let inference_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                        let embeddings = embeddings.into_iter().map(|one| scaled(one, normalize)).collect();
+                        let answer = Answer { embeddings, tokenize_us: 0, queue_us: 0, inference_us };
+                        Ok((answer, remote.fingerprint().to_owned()))
+                    }
+                    Err(error) => {
+                        let texts = error.may_be_another_models().then_some(texts);
+                        Err(Missed { error: ApiError::Provider { id: spec.id.clone(), error }, texts })
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn model(&self, id: &str) -> Result<&Arc<Model>, ApiError> {
         self.models.get(id).ok_or_else(|| ApiError::UnknownModel {
             id: id.to_owned(),
-            known: self.models.all().iter().map(|slot| slot.spec().id.clone()).collect(),
+            known: self.models.all().iter().map(|model| model.spec().id.clone()).collect(),
         })
     }
 
@@ -110,15 +179,45 @@ impl Handlers {
         let start = if page_token.is_empty() {
             0
         } else {
-            let last = all.iter().position(|slot| slot.spec().id == page_token);
+            let last = all.iter().position(|model| model.spec().id == page_token);
             1 + last.ok_or_else(|| ApiError::PageToken { token: page_token.to_owned() })?
         };
         let end = all.len().min(start + size);
-        let slots = all[start..end].to_vec();
+        let models = all[start..end].to_vec();
         let more = end < all.len();
-        let next_token = slots.last().filter(|_| more).map_or_else(String::new, |slot| slot.spec().id.clone());
-        Ok(Page { slots, next_token })
+        let next_token = models.last().filter(|_| more).map_or_else(String::new, |model| model.spec().id.clone());
+        Ok(Page { models, next_token })
     }
+}
+
+impl Embedded {
+    fn new(answer: Answer, fingerprint: String, spec: &ModelSpec, since: Instant) -> Self {
+        Self {
+            embeddings: answer.embeddings,
+            model_id: spec.id.clone(),
+            fingerprint,
+            dimension: spec.dimension,
+            tokenize_us: answer.tokenize_us,
+            queue_us: answer.queue_us,
+            inference_us: answer.inference_us,
+            elapsed: since.elapsed(),
+        }
+    }
+}
+
+fn not_ready(id: &str, reason: NotReady) -> ApiError {
+    match reason {
+        NotReady::Loading => ApiError::ModelLoading { id: id.to_owned() },
+        NotReady::Failed(reason) => ApiError::ModelFailed { id: id.to_owned(), reason },
+    }
+}
+
+fn scaled(embedding: RemoteEmbedding, normalize: bool) -> TextEmbedding {
+    let RemoteEmbedding { mut components, tokens, truncated } = embedding;
+    if normalize {
+        encoder::normalize(&mut components);
+    }
+    TextEmbedding { components, tokens, truncated }
 }
 
 /// Whether there are so many texts as a call may have, each of a length that it may have.

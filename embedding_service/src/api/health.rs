@@ -1,4 +1,5 @@
-//! The standard health service (`grpc.health.v1`): serving means that the default model is loaded.
+//! The standard health service (`grpc.health.v1`): serving means that the default model is loaded, or that its provider can
+//! be asked.
 
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -7,13 +8,13 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use crate::model::SlotState;
+use crate::catalogue::Readiness;
 
 const SERVICES: [&str; 2] = ["", "vectron.embedding.v1.EmbeddingService"];
 
 /// Serves `grpc.health.v1.Health`.
 pub(super) struct HealthApi {
-    pub(super) default_model: watch::Receiver<SlotState>,
+    pub(super) default_model: Readiness,
     pub(super) stopping: watch::Receiver<bool>,
 }
 
@@ -60,9 +61,8 @@ impl Health for HealthApi {
     }
 }
 
-fn status(default_model: &watch::Receiver<SlotState>, stopping: &watch::Receiver<bool>) -> ServingStatus {
-    let ready = matches!(*default_model.borrow(), SlotState::Ready(_));
-    if ready && !*stopping.borrow() { ServingStatus::Serving } else { ServingStatus::NotServing }
+fn status(default_model: &Readiness, stopping: &watch::Receiver<bool>) -> ServingStatus {
+    if default_model.is_ready() && !*stopping.borrow() { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {

@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use super::error::ApiError;
 use super::handlers::{Embed, Handlers, check_texts};
 use super::limits::BODY_BYTES_MAX;
-use crate::model::{Sha256Hex, SlotState};
+use crate::catalogue::ModelState;
+use crate::model::{Input, Sha256Hex};
 use crate::port::{self, Params};
 
 /// For those who asked for something else.
@@ -56,15 +57,16 @@ async fn health(State(rest): State<Rest>) -> Response {
     let models = &rest.handlers.models;
     let (status, message) = match models.default().state() {
         _ if *rest.stopping.borrow() => ("stopping", None),
-        SlotState::Ready(_) => ("healthy", None),
-        SlotState::Loading | SlotState::NotLoaded => ("loading", None),
-        SlotState::Failed { reason, .. } => ("failed", Some(reason)),
+        ModelState::Ready { remark } => ("healthy", remark),
+        ModelState::Loading | ModelState::NotLoaded => ("loading", None),
+        ModelState::Failed { reason } => ("failed", Some(reason)),
+        ModelState::NoKey { reason } => ("no_key", Some(reason)),
     };
     let body = Health {
         status,
         version: env!("CARGO_PKG_VERSION"),
         default: models.default().spec().id.clone(),
-        models: models.all().iter().map(|slot| (slot.spec().id.clone(), slot.state().name())).collect(),
+        models: models.all().iter().map(|model| (model.spec().id.clone(), model.state().name())).collect(),
         message,
     };
     (rest.ready_status(), Json(body)).into_response()
@@ -75,14 +77,14 @@ async fn ready(State(rest): State<Rest>) -> Response {
     let body = match status {
         StatusCode::OK => "ok\n",
         _ if *rest.stopping.borrow() => "stopping\n",
-        _ => "the default model is not loaded\n",
+        _ => "the default model cannot be used\n",
     };
     (status, body).into_response()
 }
 
 impl Rest {
     fn ready_status(&self) -> StatusCode {
-        let ready = matches!(self.handlers.models.default().state(), SlotState::Ready(_));
+        let ready = self.handlers.models.default().readiness().is_ready();
         if ready && !*self.stopping.borrow() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
     }
 }
@@ -99,6 +101,7 @@ struct Model {
     model_name: String,
     dimensions: usize,
     tokens_max: usize,
+    /// Whether it can be used at once: in memory, or run by a provider whose key is here.
     loaded: bool,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,27 +113,22 @@ struct Model {
 async fn models(State(rest): State<Rest>) -> Json<Models> {
     let models = &rest.handlers.models;
     let mut by_id = BTreeMap::new();
-    for slot in models.all() {
-        let (spec, state) = (slot.spec(), slot.state());
-        let mut model = Model {
-            provider: spec.provider.as_str(),
-            model_name: spec.model_name.clone(),
-            dimensions: spec.dimension,
-            tokens_max: spec.tokens_max,
-            loaded: false,
-            state: state.name(),
-            state_reason: None,
-            fingerprint: None,
-        };
-        match state {
-            SlotState::NotLoaded | SlotState::Loading => {}
-            SlotState::Ready(loaded) => {
-                model.loaded = true;
-                model.fingerprint = Some(loaded.fingerprint.clone());
-            }
-            SlotState::Failed { reason, .. } => model.state_reason = Some(reason),
-        }
-        by_id.insert(spec.id.clone(), model);
+    for model in models.all() {
+        let (spec, state) = (model.spec(), model.state());
+        let reason = state.reason();
+        by_id.insert(
+            spec.id.clone(),
+            Model {
+                provider: spec.provider.as_str(),
+                model_name: spec.model_name.clone(),
+                dimensions: spec.dimension,
+                tokens_max: spec.tokens_max,
+                loaded: matches!(state, ModelState::Ready { .. }),
+                state: state.name(),
+                state_reason: (!reason.is_empty()).then(|| reason.to_owned()),
+                fingerprint: model.fingerprint(),
+            },
+        );
     }
     Json(Models { default: models.default().spec().id.clone(), models: by_id })
 }
@@ -148,6 +146,8 @@ struct EmbedBody {
     text: String,
     normalize: Option<bool>,
     model_id: Option<String>,
+    /// What it is for: `document` (default) or `query`.
+    input_type: Option<Input>,
 }
 
 #[derive(Serialize)]
@@ -171,7 +171,9 @@ async fn embed(
     let model_id = one_model(query, body.model_id)?;
     check_texts(std::slice::from_ref(&body.text)).map_err(ApiError::of_single_text)?;
     let text_hash = Sha256Hex::of(body.text.as_bytes()).as_str().to_owned();
-    let request = Embed { texts: vec![body.text], model_id, normalize: body.normalize };
+    let input = body.input_type.unwrap_or_default();
+    // Nothing is kept of the answer, and it says who served: its caller may have allowed any space in models.toml.
+    let request = Embed { texts: vec![body.text], model_id, normalize: body.normalize, input, any_space: true };
     let embedded = rest.handlers.embed(request).await.map_err(ApiError::of_single_text)?;
     let embedding = embedded.embeddings.into_iter().next().unwrap_or_default();
     Ok(Json(EmbedAnswer {
@@ -191,6 +193,8 @@ struct BatchEmbedBody {
     texts: Vec<String>,
     normalize: Option<bool>,
     model_id: Option<String>,
+    /// What it is for: `document` (default) or `query`.
+    input_type: Option<Input>,
 }
 
 #[derive(Serialize)]
@@ -211,7 +215,8 @@ async fn batch_embed(
     port::Json(body): port::Json<BatchEmbedBody>,
 ) -> Result<Json<BatchEmbedAnswer>, ApiError> {
     let model_id = one_model(query, body.model_id)?;
-    let request = Embed { texts: body.texts, model_id, normalize: body.normalize };
+    let input = body.input_type.unwrap_or_default();
+    let request = Embed { texts: body.texts, model_id, normalize: body.normalize, input, any_space: false };
     let embedded = rest.handlers.embed(request).await?;
     Ok(Json(BatchEmbedAnswer {
         count: embedded.embeddings.len(),

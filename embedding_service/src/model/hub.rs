@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 use super::hash::Sha256Hex;
-use super::registry::ModelSpec;
+use super::registry::{LocalSpec, ModelFiles};
 
 /// From the request to the first byte of the answer, redirects included.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(4500);
@@ -79,8 +79,15 @@ pub enum HubError {
 }
 
 impl Hub {
-    /// Fetches `names` of the model into `folder`. Blocks; not to be called from within a runtime.
-    pub(super) fn fetch(&self, model: &ModelSpec, folder: &Path, names: &[&str]) -> Result<(), HubError> {
+    /// Fetches `names` of the model into `folder`; they must be as `pins` says, where it does. Blocks; not to be called
+    /// from within a runtime.
+    pub(super) fn fetch(
+        &self,
+        model: &LocalSpec,
+        pins: Option<&ModelFiles>,
+        folder: &Path,
+        names: &[&str],
+    ) -> Result<(), HubError> {
         // Asked of rustls by reqwest. A second call is refused, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HubError::Start)?;
@@ -89,10 +96,8 @@ impl Hub {
         let new = !folder.exists();
         fs::create_dir_all(folder).map_err(writing)?;
         let result = runtime.block_on(async {
-            for (name, expected) in model.files() {
-                if names.contains(&name) {
-                    self.fetch_file(model, folder, name, expected).await?;
-                }
+            for name in names {
+                self.fetch_file(model, folder, name, pins.and_then(|pins| pins.of(name))).await?;
             }
             // Without it a crash can forget the files' names.
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(writing)
@@ -106,19 +111,21 @@ impl Hub {
 
     async fn fetch_file(
         &self,
-        model: &ModelSpec,
+        model: &LocalSpec,
         folder: &Path,
         name: &str,
-        expected: &Sha256Hex,
+        expected: Option<&Sha256Hex>,
     ) -> Result<(), HubError> {
-        let url = format!("{}/{}/resolve/{}/{name}", self.endpoint, model.model_name, model.revision);
+        let url = format!("{}/{}/resolve/{}/{name}", self.endpoint, model.repository, model.revision);
         let response = ask(&url).await?;
 
         let part = folder.join(format!("{name}.{}.part", process::id()));
         let result = match receive(response, &url, &part).await {
-            Ok(found) if found == *expected => fs::rename(&part, folder.join(name))
-                .map_err(|source| HubError::Write { path: folder.join(name).display().to_string(), source }),
-            Ok(found) => Err(HubError::Mismatch { url, expected: expected.clone(), found }),
+            Ok(found) => match expected.filter(|expected| **expected != found) {
+                None => fs::rename(&part, folder.join(name))
+                    .map_err(|source| HubError::Write { path: folder.join(name).display().to_string(), source }),
+                Some(expected) => Err(HubError::Mismatch { url, expected: expected.clone(), found }),
+            },
             Err(error) => Err(error),
         };
         if result.is_err() {
@@ -202,7 +209,7 @@ impl<'a> Progress<'a> {
 }
 
 /// An error with its causes: reqwest's own message is only the outermost.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -1,46 +1,38 @@
-//! Which models there are, where their weights come from, and which are in memory.
+//! Which models there are, where the weights of those that run here come from, and which are in memory.
 
 mod hash;
 mod hub;
+mod memory;
+mod pins;
 mod registry;
 mod slot;
 mod weights;
 
 use std::sync::Arc;
 
+use memory::{Memory, Stays};
+
 pub use hash::Sha256Hex;
+pub(crate) use hub::chain as error_chain;
 pub use hub::{Hub, HubError};
-pub use registry::{ModelFiles, ModelSpec, Provider, Registry, RegistryError};
+pub use pins::PinsError;
+pub use registry::{
+    Input, LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, Registry, RegistryError, RemoteLimits, RemoteSpec,
+    RemoteTokenizer, Runs,
+};
 pub use slot::{LoadedModel, NotReady, Slot, SlotState};
 pub use weights::{Damage, VerifiedFiles, WeightsError, WeightsSource};
 
-/// The models of the registry, each with its place in memory.
-pub struct Models {
-    slots: Vec<Arc<Slot>>,
-    default: Arc<Slot>,
-}
-
-impl Models {
-    /// None is loaded yet.
-    pub fn new(registry: &Registry, source: &WeightsSource) -> Self {
-        let slots: Vec<_> = registry.models().iter().map(|spec| Slot::new(spec.clone(), source.clone())).collect();
-        let default = slots.iter().find(|slot| slot.spec().id == registry.default_id());
-        let default = default.expect("the registry has checked that its default exists").clone();
-        Self { slots, default }
-    }
-
-    /// The model `id`; the default where it is empty.
-    pub fn get(&self, id: &str) -> Option<&Arc<Slot>> {
-        if id.is_empty() { Some(&self.default) } else { self.slots.iter().find(|slot| slot.spec().id == id) }
-    }
-
-    /// The model of requests that name none.
-    pub fn default(&self) -> &Arc<Slot> {
-        &self.default
-    }
-
-    /// All models, in the order of the registry.
-    pub fn all(&self) -> &[Arc<Slot>] {
-        &self.slots
-    }
+/// A place for each model of the registry that runs here, in its order; none is loaded yet. They take at most
+/// `memory_bytes_max` bytes of memory, and the default model, once it is loaded, keeps its part.
+pub(crate) fn slots(registry: &Registry, source: &WeightsSource, memory_bytes_max: usize) -> Vec<Arc<Slot>> {
+    let memory = Memory::new(memory_bytes_max);
+    let slot = |spec: &ModelSpec| {
+        let stays = if spec.id == registry.default_id() { Stays::Always } else { Stays::UntilRoomIsNeeded };
+        let local = spec.local()?.clone();
+        Some(Slot::new(spec.clone(), local, source.clone(), memory.clone(), stays))
+    };
+    let slots: Vec<_> = registry.models().iter().filter_map(slot).collect();
+    memory.watch_over(&slots);
+    slots
 }

@@ -1,10 +1,18 @@
-//! The registry: which models there are, and what their files must contain.
+//! The registry: which models there are, who runs them, and what decides their embeddings.
 //!
-//! Read from models.toml. An unknown key or provider is an error that names its line: a misspelt key would
-//! otherwise be a setting that silently does nothing.
+//! Read from models.toml, whose comment describes every key. A mistake is an error that names its line, an unknown key too:
+//! a misspelt key would otherwise be a setting that silently does nothing. What is read here is checked: nobody else asks
+//! again whether a fallback exists or a URL is one.
+//!
+//! - `file`: models.toml as it is written, and its checks;
+//! - `fingerprint`: which embeddings can be compared.
+
+mod file;
+mod fingerprint;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -14,36 +22,46 @@ use crate::encoder::Pooling;
 const DEFAULT_FILE: &str = include_str!("../../models.toml");
 
 /// The models, in the order of the file, and which one is the default.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Registry {
     default: String,
-    #[serde(rename = "model", default)]
     models: Vec<ModelSpec>,
 }
 
 /// A model of the registry.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct ModelSpec {
     /// What requests call it. Fits as the name of a folder.
     pub id: String,
     /// Who runs it.
     pub provider: Provider,
-    /// Its repository on the model hub.
+    /// The provider's name for it; of a local model its repository on the model hub.
     pub model_name: String,
-    /// The commit of that repository.
-    pub revision: String,
     /// Components of an embedding.
     pub dimension: usize,
     /// Tokens of a text that are embedded, special tokens included.
     pub tokens_max: usize,
-    /// How the vectors of the tokens become one.
-    pub pooling: Pooling,
     /// Whether embeddings are scaled to unit length where a request does not say.
     pub normalize: bool,
-    /// What its files must contain.
-    pub files: ModelFiles,
+    /// What comes before a text.
+    pub prompts: Prompts,
+    /// The name of an embedding space that it shares with other models.
+    pub space: Option<String>,
+    /// Models of the same space that serve in its place, in this order.
+    pub fallback: Vec<String>,
+    /// Models that serve in its place where the caller can take embeddings of any space, in this order.
+    pub fallback_any_space: Vec<String>,
+    /// How it is run.
+    pub runs: Runs,
+}
+
+/// How a model is run.
+#[derive(Debug, Clone)]
+pub enum Runs {
+    /// In this process, of these files.
+    Here(LocalSpec),
+    /// By a provider, over HTTP.
+    There(RemoteSpec),
 }
 
 /// Who runs a model.
@@ -52,10 +70,92 @@ pub struct ModelSpec {
 pub enum Provider {
     /// This process, on the CPU.
     Local,
+    /// OpenAI, or any server that speaks its `/embeddings`.
+    OpenAi,
+    /// Cohere, by its version 2 of `/embed`.
+    Cohere,
+    /// Hugging Face's inference API, or any server with its `feature-extraction`.
+    HuggingFace,
+}
+
+/// What a text is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Input {
+    /// To be found.
+    #[default]
+    Document,
+    /// To search with.
+    Query,
+}
+
+/// What comes before a text, by what the text is for. Empty: nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Prompts {
+    /// Before texts that are searched with.
+    pub query: String,
+    /// Before texts that are to be found.
+    pub document: String,
+}
+
+/// The files of a model that runs here.
+#[derive(Debug, Clone)]
+pub struct LocalSpec {
+    /// The model's id, which names the folder of its files.
+    pub id: String,
+    /// Its repository on the model hub: `organization/name`.
+    pub repository: String,
+    /// The commit of that repository.
+    pub revision: String,
+    /// How the vectors of the tokens become one.
+    pub pooling: Pooling,
+    /// What its files must contain. Absent: what they contained when they were first used.
+    pub files: Option<ModelFiles>,
+}
+
+/// Where a provider is, and how it is asked.
+#[derive(Debug, Clone)]
+pub struct RemoteSpec {
+    /// Its address, without a slash at the end.
+    pub base_url: String,
+    /// The environment variable that holds the key. Absent: the provider asks for none.
+    pub key_env: Option<String>,
+    /// Whether the dimension is asked for, of models that can have several.
+    pub asks_dimension: bool,
+    /// Which tokenizer counts and cuts texts before they are sent. Absent: the provider cuts them, or refuses.
+    pub tokenizer: Option<RemoteTokenizer>,
+    /// How much it is asked for, and how long.
+    pub limits: RemoteLimits,
+}
+
+/// A tokenizer that is known here, of models that run elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum RemoteTokenizer {
+    /// Of OpenAI's text-embedding models.
+    #[serde(rename = "cl100k_base")]
+    Cl100kBase,
+}
+
+/// How much a provider is asked for, and how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteLimits {
+    /// Texts of one request.
+    pub texts_max: usize,
+    /// Tokens of one request where a tokenizer is known, else bytes of its texts: a token has a byte at least. One text is
+    /// sent alone whatever it has.
+    pub tokens_max: usize,
+    /// Requests at once.
+    pub requests_max: usize,
+    /// Tries of one request, the first included.
+    pub tries_max: usize,
+    /// Time of one try, from the connection to the last byte of the answer.
+    pub try_time_max: Duration,
+    /// Time of a request with all of its tries and the pauses between them.
+    pub time_max: Duration,
 }
 
 /// SHA-256 of a model's files.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFiles {
     /// Architecture and sizes.
@@ -101,35 +201,9 @@ impl Registry {
     }
 
     fn parse(text: &str, origin: &str) -> Result<Self, RegistryError> {
-        let malformed = |reason: String| RegistryError::Malformed { origin: origin.to_owned(), reason };
-        let registry: Self = toml::from_str(text).map_err(|error| malformed(error.to_string()))?;
-        registry.check().map_err(malformed)?;
-        Ok(registry)
-    }
-
-    fn check(&self) -> Result<(), String> {
-        for (index, model) in self.models.iter().enumerate() {
-            let id = &model.id;
-            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
-            // The id names a folder.
-            if id.is_empty() || id.len() > 64 || id.starts_with('.') || !id.bytes().all(plain) {
-                return Err(format!(
-                    "id `{id}`: expected 1 to 64 lower-case letters, digits, `-`, `_` and `.`, the first not `.`"
-                ));
-            }
-            if self.models[..index].iter().any(|other| other.id == *id) {
-                return Err(format!("id `{id}` is given to two models"));
-            }
-            let named = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('/');
-            if !model.model_name.split_once('/').is_some_and(|(organization, name)| named(organization) && named(name))
-            {
-                return Err(format!("model_name `{}` of `{id}`: expected `organization/name`", model.model_name));
-            }
-        }
-        if self.get(&self.default).is_none() {
-            return Err(format!("default is `{}`, but the models are {}", self.default, self.ids().join(", ")));
-        }
-        Ok(())
+        let (default, models) =
+            file::read(text).map_err(|reason| RegistryError::Malformed { origin: origin.to_owned(), reason })?;
+        Ok(Self { default, models })
     }
 
     /// The model of requests that name none.
@@ -154,27 +228,49 @@ impl Registry {
 }
 
 impl ModelSpec {
-    /// Names of the files, and what they must contain. The weights come last: they take the longest.
-    pub fn files(&self) -> [(&'static str, &Sha256Hex); 3] {
-        let ModelFiles { config, tokenizer, weights } = &self.files;
-        [("config.json", config), ("tokenizer.json", tokenizer), ("model.safetensors", weights)]
+    /// Its files, where it runs here.
+    pub fn local(&self) -> Option<&LocalSpec> {
+        match &self.runs {
+            Runs::Here(local) => Some(local),
+            Runs::There(_) => None,
+        }
+    }
+}
+
+impl ModelFiles {
+    /// The hash of the file of that name.
+    pub fn of(&self, name: &str) -> Option<&Sha256Hex> {
+        self.named().into_iter().find(|(named, _)| *named == name).map(|(_, hash)| hash)
     }
 
-    /// Equal if and only if embeddings are comparable: a hash of all that decides what the numbers are. Stored with
-    /// collections: what is hashed is written out, and a change of it is another version.
-    pub fn fingerprint(&self) -> String {
-        let Self { files, normalize, tokens_max, .. } = self;
-        let pooling = match self.pooling {
-            Pooling::Mean => "mean",
-            Pooling::Cls => "cls",
-        };
-        let normalize = if *normalize { "yes" } else { "no" };
-        let all = format!(
-            "vectron fingerprint 1\nweights {}\ntokenizer {}\nconfig {}\npooling {pooling}\nnormalize {normalize}\n\
-             tokens_max {tokens_max}\n",
-            files.weights, files.tokenizer, files.config
-        );
-        Sha256Hex::of(all.as_bytes()).as_str()[..32].to_owned()
+    /// Their names and hashes. The weights come last: they take the longest.
+    pub fn named(&self) -> [(&'static str, &Sha256Hex); 3] {
+        let Self { config, tokenizer, weights } = self;
+        let [config_name, tokenizer_name, weights_name] = LocalSpec::FILES;
+        [(config_name, config), (tokenizer_name, tokenizer), (weights_name, weights)]
+    }
+}
+
+impl LocalSpec {
+    /// The names of a model's files. The weights come last: they take the longest.
+    pub const FILES: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
+}
+
+impl Prompts {
+    /// What comes before a text that is for this.
+    pub fn of(&self, input: Input) -> &str {
+        match input {
+            Input::Query => &self.query,
+            Input::Document => &self.document,
+        }
+    }
+
+    /// The texts with what comes before them.
+    pub fn put_before(&self, input: Input, texts: &mut [String]) {
+        let prompt = self.of(input);
+        if !prompt.is_empty() {
+            texts.iter_mut().for_each(|text| text.insert_str(0, prompt));
+        }
     }
 }
 
@@ -183,83 +279,12 @@ impl Provider {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::OpenAi => "openai",
+            Self::Cohere => "cohere",
+            Self::HuggingFace => "huggingface",
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(from: &str, to: &str) -> String {
-        assert!(DEFAULT_FILE.contains(from));
-        Registry::parse(&DEFAULT_FILE.replacen(from, to, 1), "models.toml").unwrap_err().to_string()
-    }
-
-    fn line_of(needle: &str) -> usize {
-        1 + DEFAULT_FILE.lines().position(|line| line.starts_with(needle)).unwrap()
-    }
-
-    #[test]
-    fn built_in_registry_has_minilm() {
-        let registry = Registry::load(None).unwrap();
-        let minilm = registry.get(registry.default_id()).unwrap();
-        assert_eq!((minilm.id.as_str(), minilm.dimension, minilm.tokens_max), ("minilm", 384, 256));
-    }
-
-    #[test]
-    fn unknown_provider_is_refused_with_its_line() {
-        let error = refused(r#"provider = "local""#, r#"provider = "cloud""#);
-        assert!(error.contains("unknown variant `cloud`, expected `local`"), "{error}");
-        assert!(error.contains(&format!("line {}", line_of("provider"))), "{error}");
-    }
-
-    #[test]
-    fn unknown_key_is_refused_with_its_line() {
-        let error = refused("pooling = ", "poling = ");
-        assert!(error.contains("unknown field `poling`"), "{error}");
-        assert!(error.contains(&format!("line {}", line_of("pooling"))), "{error}");
-    }
-
-    #[test]
-    fn hash_that_is_none_is_refused() {
-        let error = refused("953f9c0d", "953f9c0");
-        assert!(error.contains("64 hexadecimal digits"), "{error}");
-    }
-
-    #[test]
-    fn default_must_exist() {
-        let error = refused(r#"default = "minilm""#, r#"default = "bert""#);
-        assert!(error.ends_with("default is `bert`, but the models are minilm"), "{error}");
-    }
-
-    #[test]
-    fn id_must_fit_as_a_folder() {
-        assert!(refused(r#"id = "minilm""#, r#"id = "../minilm""#).contains("id `../minilm`"));
-    }
-
-    #[test]
-    fn model_name_has_an_organization_and_a_name() {
-        for name in ["minilm", "a/b/c", "/b", "a/", "../b", ""] {
-            let error = refused("sentence-transformers/all-MiniLM-L6-v2", name);
-            assert!(error.contains("expected `organization/name`"), "{name}: {error}");
-        }
-    }
-
-    /// Collections have it stored: another value here means that none of them can embed texts any more.
-    #[test]
-    fn fingerprint_of_minilm_stays_what_it_is() {
-        let minilm = Registry::load(None).unwrap().models()[0].fingerprint();
-        assert_eq!(minilm, "52e3c1c394faaaf4270b264109a1f92c");
-    }
-
-    #[test]
-    fn fingerprint_follows_what_decides_the_numbers() {
-        let minilm = Registry::load(None).unwrap().models()[0].clone();
-        let shorter = ModelSpec { tokens_max: 128, ..minilm.clone() };
-        let renamed = ModelSpec { id: "other".to_owned(), ..minilm.clone() };
-        assert_eq!(minilm.fingerprint().len(), 32);
-        assert_ne!(minilm.fingerprint(), shorter.fingerprint());
-        assert_eq!(minilm.fingerprint(), renamed.fingerprint());
-    }
-}
+mod tests;

@@ -1,25 +1,36 @@
 //! The place of one model in memory: not loaded, loading, ready, or failed.
 //!
 //! Loading runs on a thread of its own, at most one per slot. A model that failed is tried again by the first
-//! request more than `RETRY_PERIOD` later: weights that were put into place meanwhile heal it without a restart.
+//! request more than `RETRY_PERIOD` later: weights that were put into place meanwhile heal it without a restart. A model
+//! that makes room for another is not loaded again, until it is asked for.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::registry::ModelSpec;
+use super::memory::{Memory, Part, Stays};
+use super::registry::{LocalSpec, ModelSpec};
 use super::weights::WeightsSource;
 use crate::encoder::{Checkpoint, Encoder};
 
 const RETRY_PERIOD: Duration = Duration::from_secs(5);
 
-/// A model of the registry, and whether it is in memory.
+/// Since when uses are counted.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// A local model of the registry, and whether it is in memory.
 pub struct Slot {
     spec: ModelSpec,
+    local: LocalSpec,
     source: WeightsSource,
+    memory: Arc<Memory>,
+    stays: Stays,
+    /// When it was last asked for: microseconds since `BEGINNING`.
+    used_us: AtomicU64,
     /// A watch, so that requests and health checks can wait for a change.
     state: watch::Sender<SlotState>,
 }
@@ -48,6 +59,7 @@ pub struct LoadedModel {
     pub encoder: Encoder,
     /// See `ModelSpec::fingerprint`.
     pub fingerprint: String,
+    _memory: Part,
 }
 
 /// Why a model cannot be used now.
@@ -60,8 +72,15 @@ pub enum NotReady {
 }
 
 impl Slot {
-    pub(super) fn new(spec: ModelSpec, source: WeightsSource) -> Arc<Self> {
-        Arc::new(Self { spec, source, state: watch::Sender::new(SlotState::NotLoaded) })
+    pub(super) fn new(
+        spec: ModelSpec,
+        local: LocalSpec,
+        source: WeightsSource,
+        memory: Arc<Memory>,
+        stays: Stays,
+    ) -> Arc<Self> {
+        let state = watch::Sender::new(SlotState::NotLoaded);
+        Arc::new(Self { spec, local, source, memory, stays, used_us: AtomicU64::new(0), state })
     }
 
     /// What the registry says of the model.
@@ -81,17 +100,25 @@ impl Slot {
 
     /// The model; waits for at most `patience` where it is being loaded, and starts that where it is time to.
     pub async fn ready(self: &Arc<Self>, patience: Duration) -> Result<Arc<LoadedModel>, NotReady> {
-        self.load();
+        let used_us = u64::try_from(BEGINNING.elapsed().as_micros()).unwrap_or(u64::MAX);
+        // Of calls at the same time any may be the last: no order with other memory is needed.
+        self.used_us.store(used_us, Ordering::Relaxed);
         let mut state = self.state.subscribe();
-        let settled = state.wait_for(|state| !matches!(state, SlotState::NotLoaded | SlotState::Loading));
-        let Ok(Ok(state)) = tokio::time::timeout(patience, settled).await else {
-            return Err(NotReady::Loading);
+        let settled = async {
+            loop {
+                self.load();
+                // It may have made room for another before this task saw it.
+                let Ok(state) = state.wait_for(|state| !matches!(state, SlotState::Loading)).await else {
+                    return Err(NotReady::Loading);
+                };
+                match &*state {
+                    SlotState::Ready(model) => return Ok(model.clone()),
+                    SlotState::Failed { reason, .. } => return Err(NotReady::Failed(reason.clone())),
+                    SlotState::NotLoaded | SlotState::Loading => {}
+                }
+            }
         };
-        match &*state {
-            SlotState::Ready(model) => Ok(model.clone()),
-            SlotState::Failed { reason, .. } => Err(NotReady::Failed(reason.clone())),
-            SlotState::NotLoaded | SlotState::Loading => Err(NotReady::Loading),
-        }
+        tokio::time::timeout(patience, settled).await.unwrap_or(Err(NotReady::Loading))
     }
 
     /// Starts to load the model, unless it is loaded, being loaded, or has just failed.
@@ -117,6 +144,31 @@ impl Slot {
         }
     }
 
+    /// Whether it can be asked to make room.
+    pub(super) fn may_leave(&self) -> bool {
+        self.stays == Stays::UntilRoomIsNeeded && matches!(*self.state.borrow(), SlotState::Ready(_))
+    }
+
+    /// When it was last asked for: larger is later.
+    pub(super) fn used(&self) -> u64 {
+        self.used_us.load(Ordering::Relaxed)
+    }
+
+    /// Makes room, as soon as the calls end that use it. Whether there was something to leave.
+    pub(super) fn leave(&self) -> bool {
+        let left = self.state.send_if_modified(|state| {
+            let is_here = matches!(state, SlotState::Ready(_));
+            if is_here {
+                *state = SlotState::NotLoaded;
+            }
+            is_here
+        });
+        if left {
+            tracing::info!("model {} makes room for another", self.spec.id);
+        }
+        left
+    }
+
     fn load_here(&self) {
         let started = Instant::now();
         // A panic must not leave the slot loading for ever.
@@ -137,12 +189,13 @@ impl Slot {
     }
 
     fn load_model(&self) -> Result<LoadedModel, String> {
-        let files = self.source.obtain(&self.spec).map_err(|error| error.to_string())?;
+        let files = self.source.obtain(&self.local).map_err(|error| error.to_string())?;
+        let memory = self.memory.take(&self.spec.id, files.weights.len() + files.tokenizer.len(), self.stays)?;
         let checkpoint = Checkpoint {
             config: &files.config,
             tokenizer: &files.tokenizer,
             weights: &files.weights,
-            pooling: self.spec.pooling,
+            pooling: self.local.pooling,
             tokens_max: self.spec.tokens_max,
         };
         let encoder = Encoder::load(&checkpoint).map_err(|error| error.to_string())?;
@@ -150,23 +203,12 @@ impl Slot {
             let (expected, got) = (self.spec.dimension, encoder.dimension());
             return Err(format!("the registry says dimension {expected}, the model has {got}"));
         }
-        Ok(LoadedModel { encoder, fingerprint: self.spec.fingerprint() })
+        let fingerprint = self.spec.fingerprint_of(&self.local, &files.hashes);
+        Ok(LoadedModel { encoder, fingerprint, _memory: memory })
     }
 
     fn fail(&self, reason: String) {
         tracing::error!("model {} cannot be loaded: {reason}", self.spec.id);
         self.state.send_replace(SlotState::Failed { reason, at: Instant::now() });
-    }
-}
-
-impl SlotState {
-    /// As REST answers it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::NotLoaded => "not_loaded",
-            Self::Loading => "loading",
-            Self::Ready(_) => "ready",
-            Self::Failed { .. } => "failed",
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Where a model's files are: found on disk or fetched from the hub, and in either case verified by hash.
 //!
-//! The bytes that were verified are the bytes that are used: a file is read once.
+//! The bytes that were verified are the bytes that are used: a file is read once. Where the registry pins no hashes, those
+//! of the first files that were used are pinned, in `SHA256SUMS` (see `pins`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,8 @@ use std::{env, fs};
 
 use super::hash::Sha256Hex;
 use super::hub::{Hub, HubError};
-use super::registry::ModelSpec;
+use super::pins;
+use super::registry::{LocalSpec, ModelFiles};
 
 /// Where to look, and whether to fetch.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub struct VerifiedFiles {
     pub tokenizer: Vec<u8>,
     /// model.safetensors.
     pub weights: Vec<u8>,
+    /// Their hashes.
+    pub hashes: ModelFiles,
 }
 
 /// Why a model's files cannot be used.
@@ -60,6 +64,9 @@ pub enum WeightsError {
         /// What went wrong.
         source: HubError,
     },
+    /// What was written when the files were first used cannot be read.
+    #[error(transparent)]
+    Pins(#[from] pins::PinsError),
     /// Files have other content than the registry says, and there are no others.
     #[error(
         "{damage}; {fetching}; remove {folder} and get them with `vectron-embedding models pull {id}` or `make weights`",
@@ -102,13 +109,26 @@ pub enum Damage {
 
 impl WeightsSource {
     /// The model's files, verified; fetched where no folder has them whole.
-    pub fn obtain(&self, model: &ModelSpec) -> Result<VerifiedFiles, WeightsError> {
+    pub fn obtain(&self, model: &LocalSpec) -> Result<VerifiedFiles, WeightsError> {
+        if let Some(pins) = &model.files {
+            return self.obtain_pinned(model, Some(pins));
+        }
+        let folder = self.model_cache.join(&model.id);
+        if let Some(pins) = pins::read(&folder)? {
+            return self.obtain_pinned(model, Some(&pins));
+        }
+        let files = self.obtain_pinned(model, None)?;
+        pins::write(&folder, &model.id, &files.hashes);
+        Ok(files)
+    }
+
+    fn obtain_pinned(&self, model: &LocalSpec, pins: Option<&ModelFiles>) -> Result<VerifiedFiles, WeightsError> {
         let mut damaged = None;
         for folder in self.folders(model) {
-            if !missing_files(&folder, model).is_empty() {
+            if !missing_files(&folder).is_empty() {
                 continue;
             }
-            match read_verified(&folder, model) {
+            match read_verified(&folder, pins) {
                 Ok(files) => return Ok(files),
                 Err(damage) => {
                     tracing::warn!("{damage}");
@@ -116,7 +136,7 @@ impl WeightsSource {
                 }
             }
         }
-        let error = match self.fetch(model) {
+        let error = match self.fetch(model, pins) {
             Ok(files) => return Ok(files),
             Err(error) => error,
         };
@@ -129,19 +149,19 @@ impl WeightsSource {
     }
 
     /// The first folder that has all of the model's files; they are not verified yet.
-    pub fn find(&self, model: &ModelSpec) -> Option<PathBuf> {
-        self.folders(model).into_iter().find(|folder| missing_files(folder, model).is_empty())
+    pub fn find(&self, model: &LocalSpec) -> Option<PathBuf> {
+        self.folders(model).into_iter().find(|folder| missing_files(folder).is_empty())
     }
 
     /// Where the model's files are looked for, in this order.
-    pub fn folders(&self, model: &ModelSpec) -> Vec<PathBuf> {
-        let snapshot = Path::new(&format!("models--{}", model.model_name.replace('/', "--")))
+    pub fn folders(&self, model: &LocalSpec) -> Vec<PathBuf> {
+        let snapshot = Path::new(&format!("models--{}", model.repository.replace('/', "--")))
             .join("snapshots")
             .join(&model.revision);
         let mut folders = vec![
             self.model_cache.join(&model.id),
             // The layout of sentence-transformers.
-            self.model_cache.join(model.model_name.replace('/', "_")),
+            self.model_cache.join(model.repository.replace('/', "_")),
             self.model_cache.join(&snapshot),
         ];
         if let Some(home) = self.hub_home.clone().or_else(default_hub_home) {
@@ -150,11 +170,11 @@ impl WeightsSource {
         folders
     }
 
-    fn fetch(&self, model: &ModelSpec) -> Result<VerifiedFiles, WeightsError> {
+    fn fetch(&self, model: &LocalSpec, pins: Option<&ModelFiles>) -> Result<VerifiedFiles, WeightsError> {
         let searched = || {
             let describe = |folder: PathBuf| {
-                let missing = missing_files(&folder, model);
-                if missing.is_empty() || missing.len() == model.files().len() {
+                let missing = missing_files(&folder);
+                if missing.is_empty() || missing.len() == LocalSpec::FILES.len() {
                     folder.display().to_string()
                 } else {
                     format!("{} (lacks {})", folder.display(), missing.join(", "))
@@ -166,11 +186,11 @@ impl WeightsSource {
             return Err(WeightsError::Offline { id: model.id.clone(), searched: searched() });
         };
         let folder = self.model_cache.join(&model.id);
-        let wanted = model.files().into_iter().filter(|(name, hash)| read_file(&folder, name, hash).is_err());
-        let wanted: Vec<&str> = wanted.map(|(name, _)| name).collect();
-        let fetched = hub.fetch(model, &folder, &wanted);
+        let wanted = LocalSpec::FILES.into_iter();
+        let wanted: Vec<&str> = wanted.filter(|name| read_file(&folder, name, pins).is_err()).collect();
+        let fetched = hub.fetch(model, pins, &folder, &wanted);
         // Read again whatever came of it: another process may have put them there meanwhile.
-        match (read_verified(&folder, model), fetched) {
+        match (read_verified(&folder, pins), fetched) {
             (Ok(files), _) => Ok(files),
             (Err(_), Err(source)) => Err(WeightsError::Fetch { id: model.id.clone(), searched: searched(), source }),
             (Err(damage), Ok(())) => Err(WeightsError::Damaged {
@@ -183,25 +203,27 @@ impl WeightsSource {
     }
 }
 
-fn missing_files(folder: &Path, model: &ModelSpec) -> Vec<&'static str> {
-    model.files().into_iter().map(|(name, _)| name).filter(|name| !folder.join(name).is_file()).collect()
+fn missing_files(folder: &Path) -> Vec<&'static str> {
+    LocalSpec::FILES.into_iter().filter(|name| !folder.join(name).is_file()).collect()
 }
 
-fn read_verified(folder: &Path, model: &ModelSpec) -> Result<VerifiedFiles, Damage> {
-    let [config, tokenizer, weights] = model.files();
-    Ok(VerifiedFiles {
-        folder: folder.to_owned(),
-        config: read_file(folder, config.0, config.1)?,
-        tokenizer: read_file(folder, tokenizer.0, tokenizer.1)?,
-        weights: read_file(folder, weights.0, weights.1)?,
-    })
+fn read_verified(folder: &Path, pins: Option<&ModelFiles>) -> Result<VerifiedFiles, Damage> {
+    let [config_name, tokenizer_name, weights_name] = LocalSpec::FILES;
+    let (config, config_hash) = read_file(folder, config_name, pins)?;
+    let (tokenizer, tokenizer_hash) = read_file(folder, tokenizer_name, pins)?;
+    let (weights, weights_hash) = read_file(folder, weights_name, pins)?;
+    let hashes = ModelFiles { config: config_hash, tokenizer: tokenizer_hash, weights: weights_hash };
+    Ok(VerifiedFiles { folder: folder.to_owned(), config, tokenizer, weights, hashes })
 }
 
-fn read_file(folder: &Path, name: &str, expected: &Sha256Hex) -> Result<Vec<u8>, Damage> {
+fn read_file(folder: &Path, name: &str, pins: Option<&ModelFiles>) -> Result<(Vec<u8>, Sha256Hex), Damage> {
     let path = folder.join(name);
     let bytes = fs::read(&path).map_err(|source| Damage::Read { path: path.clone(), source })?;
     let found = Sha256Hex::of(&bytes);
-    if found == *expected { Ok(bytes) } else { Err(Damage::Mismatch { path, expected: expected.clone(), found }) }
+    match pins.and_then(|pins| pins.of(name)).filter(|expected| **expected != found) {
+        None => Ok((bytes, found)),
+        Some(expected) => Err(Damage::Mismatch { path, expected: expected.clone(), found }),
+    }
 }
 
 fn default_hub_home() -> Option<PathBuf> {
@@ -217,8 +239,8 @@ mod tests {
         WeightsSource { model_cache: root.join("cache"), hub_home: Some(root.join("hub_home")), hub: None }
     }
 
-    fn minilm() -> ModelSpec {
-        Registry::load(None).unwrap().models()[0].clone()
+    fn minilm() -> LocalSpec {
+        Registry::load(None).unwrap().models()[0].local().unwrap().clone()
     }
 
     #[test]
@@ -233,7 +255,7 @@ mod tests {
             let root = tempfile::tempdir().unwrap();
             let folder = root.path().join(layout);
             fs::create_dir_all(&folder).unwrap();
-            for (name, _) in minilm().files() {
+            for name in LocalSpec::FILES {
                 assert_eq!(source(root.path()).find(&minilm()), None);
                 fs::write(folder.join(name), b"anything").unwrap();
             }
@@ -257,11 +279,39 @@ mod tests {
     }
 
     #[test]
+    fn files_that_nobody_pinned_are_pinned_when_they_are_first_used() {
+        let root = tempfile::tempdir().unwrap();
+        let elsewhere = root.path().join("cache/sentence-transformers_all-MiniLM-L6-v2");
+        fs::create_dir_all(&elsewhere).unwrap();
+        for name in LocalSpec::FILES {
+            fs::write(elsewhere.join(name), name).unwrap();
+        }
+        let model = LocalSpec { files: None, ..minilm() };
+        let first = source(root.path()).obtain(&model).unwrap();
+        assert_eq!(
+            (first.config.as_slice(), &first.hashes.config),
+            (&b"config.json"[..], &Sha256Hex::of(b"config.json"))
+        );
+        let written = fs::read_to_string(root.path().join("cache/minilm/SHA256SUMS")).unwrap();
+        assert!(written.contains(&format!("{}  model.safetensors\n", first.hashes.weights)), "{written}");
+
+        assert_eq!(source(root.path()).obtain(&model).unwrap().hashes, first.hashes);
+        fs::write(elsewhere.join("config.json"), "other").unwrap();
+        let error = source(root.path()).obtain(&model).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("config.json is damaged or of another revision"), "{error}");
+        assert!(error.contains(first.hashes.config.as_str()), "{error}");
+
+        fs::write(root.path().join("cache/minilm/SHA256SUMS"), "nonsense\n").unwrap();
+        let error = source(root.path()).obtain(&model).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("SHA256SUMS") && error.contains("`nonsense`"), "{error}");
+    }
+
+    #[test]
     fn damaged_file_is_refused_with_both_hashes() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("cache/minilm");
         fs::create_dir_all(&folder).unwrap();
-        for (name, _) in minilm().files() {
+        for name in LocalSpec::FILES {
             fs::write(folder.join(name), b"").unwrap();
         }
         let error = source(root.path()).obtain(&minilm()).map(|_| ()).unwrap_err().to_string();

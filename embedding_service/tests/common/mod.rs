@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod provider;
+
 use std::env;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,7 @@ pub fn options(model_cache: &Path) -> Options {
         embedding_batch_tokens: 1024,
         embedding_queue_tokens: 1_000_000,
         embedding_queue_bytes: 256 << 20,
+        models_memory_bytes_max: 2 << 30,
     }
 }
 

@@ -1,0 +1,181 @@
+//! The models of the registry, each with who runs it: a place in this process's memory, or a provider.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::model::{ModelSpec, Registry, Runs, Slot, SlotState, WeightsSource, slots};
+use crate::provider::{Http, RemoteModel};
+
+/// The models of the registry.
+pub(crate) struct Models {
+    all: Vec<Arc<Model>>,
+    default: Arc<Model>,
+}
+
+/// A model of the registry.
+pub(crate) enum Model {
+    /// Run in this process.
+    Here(Arc<Slot>),
+    /// Run by a provider.
+    There(Box<RemoteModel>),
+}
+
+/// Whether a model can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ModelState {
+    /// Loaded when it is asked for.
+    NotLoaded,
+    /// Being fetched or loaded.
+    Loading,
+    /// In memory, or its provider can be asked. A remark where its provider is left alone for a while.
+    Ready { remark: Option<String> },
+    /// Could not be loaded.
+    Failed { reason: String },
+    /// There is no key for its provider.
+    NoKey { reason: String },
+}
+
+/// Follows whether a model can be used.
+#[derive(Clone)]
+pub(crate) enum Readiness {
+    Here(watch::Receiver<SlotState>),
+    /// That there is a key does not change.
+    There {
+        is_ready: bool,
+    },
+}
+
+impl Models {
+    /// None is loaded, and no provider is asked, yet. Models in memory take at most `memory_bytes_max` bytes.
+    pub(crate) fn new(registry: &Registry, source: &WeightsSource, memory_bytes_max: usize) -> Self {
+        let mut slots = slots(registry, source, memory_bytes_max).into_iter();
+        let http = Arc::new(Http::default());
+        let model = |spec: &ModelSpec| {
+            Arc::new(match &spec.runs {
+                Runs::Here(_) => Model::Here(slots.next().expect("each model that runs here has a slot")),
+                Runs::There(remote) => {
+                    Model::There(Box::new(RemoteModel::new(spec.clone(), remote.clone(), http.clone())))
+                }
+            })
+        };
+        let all: Vec<_> = registry.models().iter().map(model).collect();
+        let default = all.iter().find(|model| model.spec().id == registry.default_id());
+        let default = default.expect("the registry has checked that its default exists").clone();
+        Self { all, default }
+    }
+
+    /// The model `id`; the default where it is empty.
+    pub(crate) fn get(&self, id: &str) -> Option<&Arc<Model>> {
+        if id.is_empty() { Some(&self.default) } else { self.all.iter().find(|model| model.spec().id == id) }
+    }
+
+    /// The model of requests that name none.
+    pub(crate) fn default(&self) -> &Arc<Model> {
+        &self.default
+    }
+
+    /// All models, in the order of the registry.
+    pub(crate) fn all(&self) -> &[Arc<Model>] {
+        &self.all
+    }
+}
+
+impl Model {
+    /// What the registry says of it.
+    pub(crate) fn spec(&self) -> &ModelSpec {
+        match self {
+            Self::Here(slot) => slot.spec(),
+            Self::There(remote) => remote.spec(),
+        }
+    }
+
+    /// Whether it can be used.
+    pub(crate) fn state(&self) -> ModelState {
+        match self {
+            Self::Here(slot) => match slot.state() {
+                SlotState::NotLoaded => ModelState::NotLoaded,
+                SlotState::Loading => ModelState::Loading,
+                SlotState::Ready(_) => ModelState::Ready { remark: None },
+                SlotState::Failed { reason, .. } => ModelState::Failed { reason },
+            },
+            Self::There(remote) => match remote.key_problem() {
+                Some(problem) => ModelState::NoKey { reason: problem.to_string() },
+                None => {
+                    let remark = |time: std::time::Duration| {
+                        format!(
+                            "its provider failed again and again, and is left alone for {:.0} s",
+                            time.as_secs_f32()
+                        )
+                    };
+                    ModelState::Ready { remark: remote.rests_for().map(remark) }
+                }
+            },
+        }
+    }
+
+    /// The fingerprint of its embeddings; of files that the registry does not pin, only while they are loaded.
+    pub(crate) fn fingerprint(&self) -> Option<String> {
+        match self {
+            Self::Here(slot) => match slot.state() {
+                SlotState::Ready(model) => Some(model.fingerprint.clone()),
+                _ => slot.spec().fingerprint(),
+            },
+            Self::There(remote) => Some(remote.fingerprint().to_owned()),
+        }
+    }
+
+    /// Starts to load it, where it runs here.
+    pub(crate) fn load(&self) {
+        if let Self::Here(slot) = self {
+            slot.load();
+        }
+    }
+
+    /// Follows whether it can be used.
+    pub(crate) fn readiness(&self) -> Readiness {
+        match self {
+            Self::Here(slot) => Readiness::Here(slot.watch()),
+            Self::There(remote) => Readiness::There { is_ready: remote.key_problem().is_none() },
+        }
+    }
+}
+
+impl ModelState {
+    /// As REST answers it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::NotLoaded => "not_loaded",
+            Self::Loading => "loading",
+            Self::Ready { .. } => "ready",
+            Self::Failed { .. } => "failed",
+            Self::NoKey { .. } => "no_key",
+        }
+    }
+
+    /// Why it cannot be used, or why it may fail now; empty where there is nothing to say.
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::NotLoaded | Self::Loading => "",
+            Self::Ready { remark } => remark.as_deref().unwrap_or_default(),
+            Self::Failed { reason } | Self::NoKey { reason } => reason,
+        }
+    }
+}
+
+impl Readiness {
+    pub(crate) fn is_ready(&self) -> bool {
+        match self {
+            Self::Here(state) => matches!(*state.borrow(), SlotState::Ready(_)),
+            Self::There { is_ready } => *is_ready,
+        }
+    }
+
+    /// Waits for the next change.
+    pub(crate) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        match self {
+            Self::Here(state) => state.changed().await,
+            Self::There { .. } => std::future::pending().await,
+        }
+    }
+}

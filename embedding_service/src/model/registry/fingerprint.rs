@@ -1,0 +1,146 @@
+//! Which embeddings can be compared: those of equal fingerprints.
+//!
+//! A fingerprint is a hash of all that decides what the numbers are. Collections have it stored: what is hashed is written
+//! out below, and a change of it is another version.
+//!
+//! Version 1 is a local model without prompts. Version 2 is every other model: what identifies it (its files, its
+//! provider's name for it, or the space that models.toml says it shares), then dimension, normalization and prompts.
+
+use super::super::hash::Sha256Hex;
+use super::{LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, Runs};
+use crate::encoder::Pooling;
+
+/// Hexadecimal digits of a fingerprint: 128 bits.
+const DIGITS: usize = 32;
+
+impl ModelSpec {
+    /// The fingerprint, as far as models.toml decides it: nothing for a local model whose files it does not pin.
+    pub fn fingerprint(&self) -> Option<String> {
+        match &self.runs {
+            Runs::Here(LocalSpec { files: None, .. }) if self.space.is_none() => None,
+            Runs::Here(local) => Some(self.fingerprint_here(local, local.files.as_ref())),
+            Runs::There(_) => Some(self.fingerprint_there()),
+        }
+    }
+
+    /// The fingerprint of a model that runs here, of these files.
+    pub fn fingerprint_of(&self, local: &LocalSpec, files: &ModelFiles) -> String {
+        self.fingerprint_here(local, Some(files))
+    }
+
+    fn fingerprint_here(&self, local: &LocalSpec, files: Option<&ModelFiles>) -> String {
+        let Some(files) = files.filter(|_| self.space.is_none()) else { return self.fingerprint_2("") };
+        let pooling = match local.pooling {
+            Pooling::Mean => "mean",
+            Pooling::Cls => "cls",
+        };
+        let ModelFiles { config, tokenizer, weights } = files;
+        let files = format!("weights {weights}\ntokenizer {tokenizer}\nconfig {config}\npooling {pooling}\n");
+        let tokens_max = format!("tokens_max {}\n", self.tokens_max);
+        if self.prompts == Prompts::default() {
+            return hash(&format!("vectron fingerprint 1\n{files}normalize {}\n{tokens_max}", self.normalizes()));
+        }
+        self.fingerprint_2(&format!("{files}{tokens_max}"))
+    }
+
+    fn fingerprint_there(&self) -> String {
+        let input_types = match self.provider {
+            Provider::Cohere => "input types search_document search_query\n",
+            Provider::Local | Provider::OpenAi | Provider::HuggingFace => "",
+        };
+        self.fingerprint_2(&format!("provider {}\nmodel {}\n{input_types}", self.provider.as_str(), self.model_name))
+    }
+
+    fn fingerprint_2(&self, identity: &str) -> String {
+        let identity = self.space.as_ref().map_or_else(|| identity.to_owned(), |space| format!("space {space}\n"));
+        let Prompts { query, document } = &self.prompts;
+        hash(&format!(
+            "vectron fingerprint 2\n{identity}dimension {}\nnormalize {}\nquery prompt {query:?}\n\
+             document prompt {document:?}\n",
+            self.dimension,
+            self.normalizes()
+        ))
+    }
+
+    fn normalizes(&self) -> &'static str {
+        if self.normalize { "yes" } else { "no" }
+    }
+}
+
+fn hash(all: &str) -> String {
+    Sha256Hex::of(all.as_bytes()).as_str()[..DIGITS].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Registry;
+    use super::*;
+
+    fn model(id: &str) -> ModelSpec {
+        Registry::load(None).unwrap().get(id).unwrap().clone()
+    }
+
+    fn pinned(id: &str) -> String {
+        model(id).fingerprint().unwrap()
+    }
+
+    /// Collections have them stored: another value here means that none of them can embed texts any more.
+    #[test]
+    fn fingerprints_stay_what_they_are() {
+        for (id, fingerprint) in [
+            ("minilm", "52e3c1c394faaaf4270b264109a1f92c"),
+            ("bge-small", "58131284d7c1aaead756acd37296900c"),
+            ("openai-small", "3c76e49fcc0ff4d48b70fd97360fc322"),
+            ("cohere-english", "ad6118494cf787fa265a0a5b0e9bead5"),
+        ] {
+            assert_eq!(pinned(id), fingerprint, "{id}");
+        }
+    }
+
+    #[test]
+    fn fingerprint_follows_what_decides_the_numbers() {
+        let bge = model("bge-small");
+        let prompts = Prompts { query: "other: ".to_owned(), ..Prompts::default() };
+        let files = |files| {
+            let Runs::Here(local) = &bge.runs else { panic!("it runs here") };
+            Runs::Here(LocalSpec { files, ..local.clone() })
+        };
+        let Some(pins) = bge.local().unwrap().files.clone() else { panic!("it is pinned") };
+        let others = ModelFiles { config: Sha256Hex::of(b"other"), ..pins };
+        for other in [
+            ModelSpec { tokens_max: 128, ..bge.clone() },
+            ModelSpec { normalize: false, ..bge.clone() },
+            ModelSpec { prompts: prompts.clone(), ..bge.clone() },
+            ModelSpec { prompts: Prompts::default(), ..bge.clone() },
+            ModelSpec { space: Some("bge".to_owned()), ..bge.clone() },
+            ModelSpec { runs: files(Some(others)), ..bge.clone() },
+        ] {
+            assert_ne!(other.fingerprint(), bge.fingerprint(), "{other:?}");
+        }
+        assert_eq!(ModelSpec { id: "other".to_owned(), ..bge.clone() }.fingerprint(), bge.fingerprint());
+        assert_eq!(
+            ModelSpec { runs: files(None), ..bge.clone() }.fingerprint(),
+            None,
+            "nobody knows before it is read"
+        );
+
+        let remote = model("huggingface-bge");
+        for other in [
+            ModelSpec { provider: Provider::OpenAi, ..remote.clone() },
+            ModelSpec { model_name: "BAAI/bge-large-en-v1.5".to_owned(), ..remote.clone() },
+            ModelSpec { dimension: 1024, ..remote.clone() },
+            ModelSpec { normalize: false, ..remote.clone() },
+            ModelSpec { prompts, ..remote.clone() },
+        ] {
+            assert_ne!(other.fingerprint(), remote.fingerprint(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn models_of_one_space_have_one_fingerprint() {
+        let space = |id: &str| ModelSpec { space: Some("bge-base".to_owned()), ..model(id) }.fingerprint();
+        assert_eq!(space("bge-base"), space("huggingface-bge"));
+        assert_ne!(space("bge-base"), space("bge-small"), "another dimension");
+        assert_ne!(model("bge-base").fingerprint(), model("huggingface-bge").fingerprint());
+    }
+}

@@ -1,0 +1,150 @@
+use super::*;
+
+fn refused(from: &str, to: &str) -> String {
+    assert!(DEFAULT_FILE.contains(from));
+    Registry::parse(&DEFAULT_FILE.replacen(from, to, 1), "models.toml").unwrap_err().to_string()
+}
+
+/// A registry of one local model, minilm, and what `more` says.
+fn parse(more: &str) -> Result<Registry, String> {
+    let minilm = "default = \"minilm\"\n[[model]]\nid = \"minilm\"\nprovider = \"local\"\nmodel_name = \"a/b\"\n\
+                  revision = \"main\"\ndimension = 384\ntokens_max = 256\npooling = \"mean\"\nnormalize = true\n";
+    Registry::parse(&format!("{minilm}{more}"), "models.toml").map_err(|error| error.to_string())
+}
+
+/// The lines of `parse` before `more`.
+const LINES_BEFORE: usize = 10;
+
+fn remote(id: &str, more: &str) -> String {
+    format!(
+        "[[model]]\nid = \"{id}\"\nprovider = \"openai\"\nmodel_name = \"m\"\ndimension = 8\ntokens_max = 100\n\
+         normalize = true\n{more}\n"
+    )
+}
+
+fn line_of(needle: &str) -> usize {
+    1 + DEFAULT_FILE.lines().position(|line| line.starts_with(needle)).unwrap()
+}
+
+#[test]
+fn built_in_registry_has_its_models() {
+    let registry = Registry::load(None).unwrap();
+    let facts = |model: &ModelSpec| (model.id.clone(), model.provider, model.dimension);
+    let expected = [
+        ("minilm", Provider::Local, 384),
+        ("bge-small", Provider::Local, 384),
+        ("bge-base", Provider::Local, 768),
+        ("openai-small", Provider::OpenAi, 1536),
+        ("cohere-english", Provider::Cohere, 384),
+        ("huggingface-bge", Provider::HuggingFace, 768),
+    ];
+    let expected = expected.map(|(id, provider, dimension)| (id.to_owned(), provider, dimension));
+    assert_eq!(registry.models().iter().map(facts).collect::<Vec<_>>(), expected);
+    assert_eq!((registry.default_id(), registry.get("minilm").unwrap().tokens_max), ("minilm", 256));
+    let small = registry.get("bge-small").unwrap();
+    assert_eq!(small.prompts.of(Input::Query), "Represent this sentence for searching relevant passages: ");
+    assert_eq!((small.prompts.of(Input::Document), small.local().unwrap().pooling), ("", Pooling::Cls));
+}
+
+#[test]
+fn unknown_provider_is_refused_with_its_line() {
+    let error = refused(r#"provider = "local""#, r#"provider = "cloud""#);
+    assert!(error.contains("unknown variant `cloud`, expected one of `local`, `openai`, `cohere`"), "{error}");
+    assert!(error.contains(&format!("line {}", line_of("provider"))), "{error}");
+}
+
+#[test]
+fn unknown_key_is_refused_with_its_line() {
+    let error = refused("pooling = ", "poling = ");
+    assert!(error.contains("unknown field `poling`"), "{error}");
+    assert!(error.contains(&format!("line {}", line_of("pooling"))), "{error}");
+}
+
+#[test]
+fn hash_that_is_none_is_refused() {
+    let error = refused("953f9c0d", "953f9c0");
+    assert!(error.contains("64 hexadecimal digits"), "{error}");
+}
+
+#[test]
+fn default_must_exist() {
+    let error = refused(r#"default = "minilm""#, r#"default = "bert""#);
+    let line = line_of("default =");
+    assert!(
+        error.contains(&format!("line {line}: default is `bert`, but the models are minilm, bge-small")),
+        "{error}"
+    );
+}
+
+#[test]
+fn id_must_fit_as_a_folder() {
+    assert!(refused(r#"id = "minilm""#, r#"id = "../minilm""#).contains("id `../minilm`"));
+}
+
+#[test]
+fn model_name_has_an_organization_and_a_name() {
+    for name in ["minilm", "a/b/c", "/b", "a/", "../b", "a/b?c", ""] {
+        let error = refused("sentence-transformers/all-MiniLM-L6-v2", name);
+        assert!(error.contains("expected `organization/name`"), "{name}: {error}");
+    }
+}
+
+/// What the test says is wrong is on the last line.
+#[test]
+fn mistakes_are_refused_with_their_line() {
+    let local = "[[model]]\nid = \"l\"\nprovider = \"local\"\nmodel_name = \"a/b\"\ndimension = 8\ntokens_max = 9\n\
+                 normalize = true\nrevision = \"main\"\npooling = \"cls\"\n";
+    let cases = [
+        (remote("minilm", "").lines().take(2).collect::<Vec<_>>().join("\n"), "missing field `provider`"),
+        (remote("r", "pooling = \"cls\""), "`pooling` means nothing to model `r`, whose provider is `openai`"),
+        (format!("{local}key_env = \"K\""), "`key_env` means nothing to model `l`, whose provider is `local`"),
+        (remote("r", "base_url = \"ftp://x\""), "base_url: expected http:// or https://"),
+        (remote("r", "base_url = \"https://me:secret@x\""), "base_url: expected no user, password"),
+        (remote("r", "base_url = \"https://x?key=secret\""), "base_url: expected no user, password"),
+        (remote("r", "api_key = \"sk-secret\""), "unknown field `api_key`"),
+        (remote("r", "key_env = \"sk-secret\""), "key_env: expected the name of an environment variable"),
+        (remote("r", "requests_max = 0"), "requests_max is 0: expected 1 to 1024"),
+        (remote("r", "request_texts_max = -1"), "invalid value: integer `-1`"),
+        (remote("r", "space = \"a b\""), "space `a b` of `r`: expected"),
+        (remote("r", "tokenizer = \"wordpiece\""), "expected `cl100k_base`"),
+        (remote("r", "fallback = [\"gpt\"]"), "fallback of `r` names `gpt`, but the models are minilm, r"),
+        (remote("r", "fallback = [\"r\"]"), "fallback of `r` names `r`, which was tried before"),
+        (
+            remote("r", "fallback = [\"minilm\"]"),
+            "fallback of `r` names `minilm`, whose embeddings are of another space",
+        ),
+        (remote("r", "fallback_any_space = [\"minilm\", \"minilm\"]"), "names `minilm`, which was tried before"),
+        (
+            remote("a", "space = \"s\"") + &remote("b", "query_prompt = \"q\"\nspace = \"s\""),
+            "space `s` is that of `b` and `a`, which differ in `query_prompt`",
+        ),
+    ];
+    for (more, expected) in cases {
+        let error = parse(&more).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+        let lines: Vec<&str> = more.trim_end().lines().collect();
+        // A missing field is told at the table's head, a space at the first of its members.
+        let at = if expected.starts_with("missing") { 1 } else { lines.len() };
+        let first = lines.iter().position(|line| line.starts_with("space = \"s\"")).map_or(at, |index| index + 1);
+        assert!(error.contains(&format!("line {}", LINES_BEFORE + first)), "{more}\n{error}");
+    }
+}
+
+#[test]
+fn second_model_of_an_id_is_refused_at_its_id() {
+    let error = parse(&remote("minilm", "")).unwrap_err();
+    assert!(error.contains(&format!("line {}: id `minilm` is given to two models", LINES_BEFORE + 2)), "{error}");
+}
+
+#[test]
+fn files_may_be_left_out_and_fallbacks_may_share_a_space() {
+    let registry = parse(&(remote("a", "space = \"s\"\nfallback = [\"b\"]") + &remote("b", "space = \"s\""))).unwrap();
+    assert_eq!(registry.get("a").unwrap().fallback, ["b"]);
+    assert!(registry.get("minilm").unwrap().local().unwrap().files.is_none());
+    // The same model elsewhere: of one space without a word.
+    let twice = remote("a", "fallback = [\"b\"]") + &remote("b", "base_url = \"http://127.0.0.1:8080/v1/\"");
+    let registry = parse(&twice).unwrap();
+    let Runs::There(there) = &registry.get("b").unwrap().runs else { panic!("it runs elsewhere") };
+    assert_eq!(there.base_url, "http://127.0.0.1:8080/v1");
+}

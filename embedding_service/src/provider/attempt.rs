@@ -1,0 +1,250 @@
+//! One try of one request: sent, answered within its time, read up to a bound, and understood.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use reqwest::{Client, Response, redirect};
+
+use super::error::{ErrorKind, ProviderError};
+use super::key::Key;
+use super::wire;
+use crate::model::{ModelSpec, RemoteSpec, error_chain};
+
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+/// An answer has at most so many bytes for each component: a number of JSON has some 20.
+const COMPONENT_BYTES_MAX: usize = 32;
+/// And so many beside them: some providers repeat the texts, which are at most 8 MiB.
+const ANSWER_BYTES_MIN: usize = 16 << 20;
+/// Of an answer that is an error.
+const ERROR_BYTES_MAX: usize = 16 << 10;
+/// Characters of an answer that a message repeats.
+const REPEATED_CHARS_MAX: usize = 200;
+/// An answer of more bytes is understood on a thread that may block.
+const INLINE_BYTES_MAX: usize = 256 << 10;
+/// A provider that wants to be left alone for longer is asked again after this time.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// The client of all providers, made when the first is asked: a machine without certificates is no trouble to those who
+/// never leave it.
+#[derive(Default)]
+pub(crate) struct Http {
+    client: OnceLock<Result<Client, String>>,
+}
+
+/// Where a request goes, and what is known of it, for messages.
+struct Place<'a> {
+    url: &'a str,
+    key: Option<&'a Key>,
+    key_env: Option<&'a str>,
+}
+
+impl Http {
+    fn client(&self) -> Result<&Client, ProviderError> {
+        let build = || {
+            // Asked of rustls by reqwest. A second call is refused, which is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            Client::builder()
+                .user_agent(concat!("vectron-embedding/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_TIME_MAX)
+                // The key would go along.
+                .redirect(redirect::Policy::none())
+                .build()
+                .map_err(|error| error_chain(&error))
+        };
+        let failed = |reason: &String| {
+            ProviderError::lasting(ErrorKind::Refused, format!("no provider can be asked from here: {reason}"))
+        };
+        self.client.get_or_init(build).as_ref().map_err(failed)
+    }
+
+    /// Sends the request of `count` texts, and understands the answer, all before `deadline`.
+    pub(super) async fn post(
+        &self,
+        spec: &ModelSpec,
+        remote: &RemoteSpec,
+        body: Bytes,
+        count: usize,
+        key: Option<&Key>,
+        deadline: Instant,
+    ) -> Result<wire::Answer, ProviderError> {
+        let url = wire::url(spec, remote);
+        let place = Place { url: &url, key, key_env: remote.key_env.as_deref() };
+        let since = Instant::now();
+        let answer = async {
+            let mut request = self.client()?.post(&url).header(header::CONTENT_TYPE, "application/json").body(body);
+            if let Some(key) = key {
+                request = request.header(header::AUTHORIZATION, key.header());
+            }
+            let response = request.send().await.map_err(|error| place.broken(error))?;
+            read(&place, response, COMPONENT_BYTES_MAX * spec.dimension * count + ANSWER_BYTES_MIN).await
+        };
+        let answer = tokio::time::timeout_at(deadline.into(), answer).await;
+        let late =
+            |_| place.unavailable(format!("no whole answer within {:.1} s", since.elapsed().as_secs_f32()), None);
+        let body = answer.map_err(late)??;
+
+        let (provider, dimension) = (spec.provider, spec.dimension);
+        let bytes = body.len();
+        let understand = move || wire::read(provider, &body).and_then(|answer| answer.check(count, dimension));
+        let understood = if bytes <= INLINE_BYTES_MAX {
+            understand()
+        } else {
+            let thread = tokio::task::spawn_blocking(understand);
+            thread.await.unwrap_or_else(|_| Err("it could not be understood; the log has more".to_owned()))
+        };
+        understood.map_err(|reason| place.wrong(&reason))
+    }
+}
+
+/// The body of an answer that is one, up to `bytes_max`.
+async fn read(place: &Place<'_>, mut response: Response, bytes_max: usize) -> Result<Vec<u8>, ProviderError> {
+    let status = response.status();
+    if !status.is_success() {
+        let (beginning, _) = read_up_to(&mut response, ERROR_BYTES_MAX).await.unwrap_or_default();
+        return Err(place.refused(status, response.headers(), &beginning));
+    }
+    let kind =
+        response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("").to_owned();
+    let essence = kind.split(';').next().unwrap_or("").trim();
+    if !essence.eq_ignore_ascii_case("application/json") && !essence.to_ascii_lowercase().ends_with("+json") {
+        let (beginning, _) = read_up_to(&mut response, ERROR_BYTES_MAX).await.unwrap_or_default();
+        let beginning = place.repeat(&String::from_utf8_lossy(&beginning));
+        return Err(place.wrong(&format!("expected JSON, got `{}`, which begins: {beginning}", place.repeat(&kind))));
+    }
+    let told = response.content_length().unwrap_or(0);
+    if told > bytes_max as u64 {
+        return Err(place.wrong(&format!("it has {told} bytes: expected at most {bytes_max}")));
+    }
+    match read_up_to(&mut response, bytes_max).await {
+        Ok((body, true)) => Ok(body),
+        Ok((_, false)) => Err(place.wrong(&format!("it has more than {bytes_max} bytes, and was cut off"))),
+        Err(error) => Err(place.broken(error)),
+    }
+}
+
+/// The body, and whether it is all of it.
+async fn read_up_to(response: &mut Response, bytes_max: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await? {
+        let room = bytes_max - body.len();
+        body.extend_from_slice(&piece[..piece.len().min(room)]);
+        if piece.len() > room {
+            return Ok((body, false));
+        }
+    }
+    Ok((body, true))
+}
+
+impl Place<'_> {
+    /// What an answer with an error's status means.
+    fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+        let told = wire::error_text(body);
+        let said = match &told {
+            Some(said) => format!(": {}", self.repeat(&said.message)),
+            None if body.is_empty() => String::new(),
+            None => format!(
+                ", with something else than JSON, which begins: {}",
+                self.repeat(&String::from_utf8_lossy(body))
+            ),
+        };
+        let retry_after = retry_after(headers, SystemTime::now());
+        let has_no_quota = told.is_some_and(|said| said.code == "insufficient_quota");
+        let lasting = |kind| ProviderError::lasting(kind, self.message(&format!("it answered {status}{said}")));
+        match status.as_u16() {
+            300..400 => {
+                let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
+                self.wrong(&format!(
+                    "it answered {status} and points to `{}`; redirects are not followed, since the key would go along: \
+                     correct base_url",
+                    self.repeat(to)
+                ))
+            }
+            // What it says may hold a part of the key.
+            401 | 403 | 498 => ProviderError::lasting(ErrorKind::KeyRefused, self.message(&self.about_key(status))),
+            402 => lasting(ErrorKind::QuotaExhausted),
+            429 if has_no_quota => lasting(ErrorKind::QuotaExhausted),
+            429 => ProviderError::rate_limited(self.message(&format!("it answered {status}{said}")), retry_after),
+            400 | 413 | 422 => lasting(ErrorKind::TextsRefused),
+            408 | 425 | 500.. => self.unavailable(format!("it answered {status}{said}"), retry_after),
+            _ => lasting(ErrorKind::Refused),
+        }
+    }
+
+    fn about_key(&self, status: StatusCode) -> String {
+        match (self.key, self.key_env) {
+            (Some(key), _) => {
+                format!("it answered {status}: it refuses the key of the environment variable {}", key.variable())
+            }
+            (None, _) => format!(
+                "it answered {status}: it asks for a key; name its environment variable as `key_env` in models.toml"
+            ),
+        }
+    }
+
+    fn unavailable(&self, what: String, retry_after: Option<Duration>) -> ProviderError {
+        ProviderError::unavailable(self.message(&what), retry_after)
+    }
+
+    /// The connection could not be made, or broke.
+    fn broken(&self, error: reqwest::Error) -> ProviderError {
+        // The address is in the message already.
+        self.unavailable(self.repeat(&error_chain(&error.without_url())), None)
+    }
+
+    fn wrong(&self, what: &str) -> ProviderError {
+        ProviderError::lasting(ErrorKind::WrongAnswer, self.message(&format!("a wrong answer: {what}")))
+    }
+
+    fn message(&self, what: &str) -> String {
+        format!("{}: {what}", self.url)
+    }
+
+    /// The beginning of what came, in one line, without the key.
+    fn repeat(&self, text: &str) -> String {
+        let text = self.key.map_or_else(|| text.to_owned(), |key| key.hide_in(text));
+        let words: Vec<&str> = text.split(|char: char| char.is_whitespace() || char.is_control()).collect();
+        let line = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        match line.char_indices().nth(REPEATED_CHARS_MAX) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => line,
+        }
+    }
+}
+
+/// When the provider wants to be asked again: `retry-after`, in seconds or as a date (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let time = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(time.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_seconds_and_as_a_date() {
+        let now = httpdate::parse_http_date("Fri, 31 Dec 1999 23:59:00 GMT").unwrap();
+        let read = |value: &'static str| {
+            retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, value.parse().unwrap())]), now)
+        };
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::from_secs(59)));
+        assert_eq!(read("Fri, 31 Dec 1999 23:58:59 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("99999999999"), Some(RETRY_AFTER_MAX));
+        assert_eq!((read("soon"), read("-1"), retry_after(&HeaderMap::new(), now)), (None, None, None));
+    }
+
+    #[test]
+    fn what_is_repeated_is_one_line_without_the_key() {
+        let key = Key::new("K", "sk-1");
+        let place = Place { url: "http://x", key: Some(&key), key_env: Some("K") };
+        assert_eq!(place.repeat("<html>\n\r\n no: sk-1\u{1b}[31m</html>"), "<html> no: *** [31m</html>");
+        assert_eq!(place.repeat(&"ä".repeat(1000)).chars().count(), REPEATED_CHARS_MAX + 1);
+    }
+}

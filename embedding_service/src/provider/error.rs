@@ -1,0 +1,81 @@
+//! Why a provider has not embedded texts.
+
+use std::time::Duration;
+
+/// When to come back to a provider that does not say.
+const COME_BACK_AFTER: Duration = Duration::from_secs(5);
+
+/// Why a provider has not embedded texts. The message says where it was asked and what came, and never holds a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ProviderError {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: String,
+    /// When the provider, or its breaker, wants to be asked again.
+    pub(super) retry_after: Option<Duration>,
+    /// Whether the next try of the same request may succeed.
+    may_pass: bool,
+}
+
+/// What kind of failure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// There is no key here.
+    NoKey,
+    /// The provider refuses the key, or asks for one.
+    KeyRefused,
+    /// The provider cannot be reached, does not answer in time, fails, or is left alone because it did.
+    Unavailable,
+    /// The provider takes no more at this rate.
+    RateLimited,
+    /// The account with the provider has nothing left.
+    QuotaExhausted,
+    /// The provider refuses the texts.
+    TextsRefused,
+    /// The provider refuses whatever is asked: it does not know the model, or the address.
+    Refused,
+    /// The provider's answer is not what it should be.
+    WrongAnswer,
+}
+
+impl ProviderError {
+    pub(super) fn no_key(message: String) -> Self {
+        Self { kind: ErrorKind::NoKey, message, retry_after: None, may_pass: false }
+    }
+
+    /// What did not come to an answer, or to one that says that the provider fails.
+    pub(super) fn unavailable(message: String, retry_after: Option<Duration>) -> Self {
+        Self { kind: ErrorKind::Unavailable, message, retry_after, may_pass: true }
+    }
+
+    /// Nobody is asked, for that time.
+    pub(super) fn resting(time: Duration) -> Self {
+        let message = format!("the provider failed again and again, and is left alone for {:.1} s", time.as_secs_f32());
+        Self { kind: ErrorKind::Unavailable, message, retry_after: Some(time), may_pass: false }
+    }
+
+    pub(super) fn rate_limited(message: String, retry_after: Option<Duration>) -> Self {
+        Self { kind: ErrorKind::RateLimited, message, retry_after, may_pass: true }
+    }
+
+    /// What another try would not change.
+    pub(super) fn lasting(kind: ErrorKind, message: String) -> Self {
+        Self { kind, message, retry_after: None, may_pass: false }
+    }
+
+    /// When callers may come back. Nothing where coming back changes nothing.
+    pub(crate) fn come_back_after(&self) -> Option<Duration> {
+        let passes = matches!(self.kind, ErrorKind::Unavailable | ErrorKind::RateLimited);
+        self.retry_after.or(passes.then_some(COME_BACK_AFTER))
+    }
+
+    /// Whether the next try of the same request may succeed.
+    pub(super) fn may_pass(&self) -> bool {
+        self.may_pass
+    }
+
+    /// Whether another model may serve in the place of this one.
+    pub(crate) fn may_be_another_models(&self) -> bool {
+        self.kind != ErrorKind::TextsRefused
+    }
+}
