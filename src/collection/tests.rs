@@ -221,6 +221,24 @@ fn raw_vectors_stay_in_their_space_when_texts_of_the_same_dimension_come() {
 }
 
 #[test]
+fn embeddings_of_a_fallback_go_to_the_space_of_their_fingerprint() {
+    let folder = tempfile::tempdir().unwrap();
+    let model =
+        |id: &str, fingerprint: &str| TextModel { model_id: id.to_owned(), fingerprint: fingerprint.to_owned() };
+    let spaces = [("a", "f"), ("b", "g")]
+        .map(|(id, fingerprint)| Space { text_model: Some(model(id, fingerprint)), ..space(id, 2, Metric::Cosine) });
+    let view = create(&folder.path().join("c"), spaces.to_vec()).view();
+    let of = |id: &str, fingerprint: &str| {
+        let number = view.space_of_embeddings(&model(id, fingerprint));
+        number.map(|number| view.space(number).name.to_string())
+    };
+    assert_eq!(of("fallback", "g"), Some("b".to_owned()));
+    assert_eq!((of("fallback", "h"), of("fallback", "")), (None, None));
+    // The model itself has changed: its space is named, and whoever asked compares the fingerprints.
+    assert_eq!(of("a", "g"), Some("a".to_owned()));
+}
+
+#[test]
 fn a_model_has_one_space() {
     let folder = tempfile::tempdir().unwrap();
     let text_model =

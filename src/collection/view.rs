@@ -11,7 +11,7 @@ use imbl::{OrdMap, Vector};
 use crate::collection::memtable::Row;
 use crate::collection::parts::Parts;
 use crate::collection::segment::{Place, Segment};
-use crate::types::{Dimension, RecordId, Sequence, Space, SpaceName};
+use crate::types::{Dimension, RecordId, Sequence, Space, SpaceName, TextModel};
 
 /// The collection after the log record `sequence`.
 #[derive(Clone, Default)]
@@ -148,6 +148,14 @@ impl View {
     /// The space that the texts of a model lie in.
     pub fn space_of_model(&self, model_id: &str) -> Option<SpaceNumber> {
         self.find(|space| space.text_model.as_ref().is_some_and(|model| model.model_id == model_id))
+    }
+
+    /// The space that texts embedded by this model lie in: its own, else that of a model with the same fingerprint, whose
+    /// embeddings are as good. Another model serves where the one that was asked for cannot, and says so.
+    pub fn space_of_embeddings(&self, model: &TextModel) -> Option<SpaceNumber> {
+        let is_same = |other: &TextModel| !model.fingerprint.is_empty() && other.fingerprint == model.fingerprint;
+        self.space_of_model(&model.model_id)
+            .or_else(|| self.find(|space| space.text_model.as_ref().is_some_and(is_same)))
     }
 
     /// The space for a raw vector: the named one, else the only raw one of its dimension, else the only one. So raw

@@ -27,11 +27,12 @@ pub(super) fn check(response: pb::EmbedResponse, count: usize) -> Result<Embedde
     Ok(Embedded { model, embeddings })
 }
 
-/// Adds the next part of a batch to those before it. All have to be of one model.
+/// Adds the next part of a batch to those before it. All have to be of one fingerprint: of one model, or of those that the
+/// service knows to embed alike.
 pub(super) fn append(all: &mut Option<Embedded>, next: Embedded) -> Result<(), EmbedError> {
     match all {
         None => *all = Some(next),
-        Some(all) if all.model == next.model => all.embeddings.extend(next.embeddings),
+        Some(all) if all.model.fingerprint == next.model.fingerprint => all.embeddings.extend(next.embeddings),
         Some(all) => {
             let (before, now) = (&all.model.fingerprint, &next.model.fingerprint);
             return Err(garbled(format!("the model changed within one batch, from {before} to {now}")));
@@ -94,6 +95,19 @@ fn describe(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_by_models_of_one_fingerprint_are_one_batch() {
+        let part = |model_id: &str, fingerprint: &str| Embedded {
+            model: TextModel { model_id: model_id.to_owned(), fingerprint: fingerprint.to_owned() },
+            embeddings: Vec::new(),
+        };
+        let mut all = None;
+        append(&mut all, part("asked for", "f")).unwrap();
+        append(&mut all, part("fallback", "f")).unwrap();
+        let error = append(&mut all, part("asked for", "g")).unwrap_err();
+        assert!(error.message.contains("from f to g"), "{error}");
+    }
 
     #[test]
     fn wrong_answers_are_refused() {

@@ -1,12 +1,13 @@
 //! Embedding one batch and waiting for it: as few calls as it takes, one after the other.
 
 use backon::Retryable;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
 use vectron_embedding::pb::v1::{EmbedRequest, EmbedResponse};
 
 use super::answer::{append, check, code, error_of, timed_out};
 use super::parts::split;
-use super::{EmbedError, Embedded, EmbeddingClient, InputType, backoff};
+use super::{EmbedError, Embedded, EmbeddingClient, InputType, PAUSE_MAX, backoff};
 
 impl EmbeddingClient {
     /// Embeds at least one text. An empty `model_id` is the service's default model.
@@ -39,11 +40,37 @@ impl EmbeddingClient {
             request.set_timeout(self.timeout);
             async move { client.embed(request).await }
         };
-        let answer = attempt.retry(backoff()).when(|status| code(status) == Code::Unavailable);
+        let answer = attempt.retry(backoff()).when(may_pass);
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(error_of(&status, &self.place)),
             Err(_) => Err(timed_out(&self.place, self.timeout)),
         }
+    }
+}
+
+/// Whether another try may help: the service is away, and does not say that it will be for longer than a pause.
+fn may_pass(status: &Status) -> bool {
+    let away_for = status.get_details_retry_info().and_then(|retry| retry.retry_delay).unwrap_or_default();
+    code(status) == Code::Unavailable && away_for <= PAUSE_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn service_that_says_when_to_come_back_is_not_asked_long_before() {
+        let told = |seconds| {
+            let mut details = ErrorDetails::with_error_info("PROVIDER_UNAVAILABLE", "vectron", []);
+            details.set_retry_info(Some(Duration::from_secs(seconds)));
+            Status::with_error_details(Code::Unavailable, "away", details)
+        };
+        assert!(may_pass(&told(1)) && may_pass(&Status::unavailable("connection refused")));
+        assert!(!may_pass(&told(5)) && !may_pass(&Status::deadline_exceeded("late")));
     }
 }

@@ -31,6 +31,8 @@ pub use vectron_embedding::pb::v1::InputType;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first try, and three more where the service cannot be reached.
 const RETRIES: usize = 3;
+/// The longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A client of the embedding service; clones share the connection.
 #[derive(Clone)]
@@ -111,7 +113,7 @@ impl EmbeddingClient {
 fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(1))
+        .with_max_delay(PAUSE_MAX)
         .with_max_times(RETRIES)
         .with_jitter()
 }

@@ -18,6 +18,8 @@ use super::{EmbedError, Embedded, RETRIES};
 const PART_TEXTS_MAX: usize = 512;
 /// Bytes of the texts of one part, which is under the service's limit of a message.
 const PART_BYTES_MAX: usize = 8 << 20;
+/// A part is put off for at most this time: a provider may ask to be left alone for an hour, and its writer is told so.
+const PUT_OFF_MAX: Duration = Duration::from_secs(10);
 /// Parts on their way at once: as many as the service takes in of a stream.
 pub(super) const ON_THEIR_WAY_MAX: usize = 16;
 
@@ -130,7 +132,7 @@ impl Parts {
         };
         match result {
             Err(EmbedError { code: Code::ResourceExhausted | Code::Unavailable, retry_after: Some(pause), .. })
-                if part.put_off < RETRIES =>
+                if part.put_off < RETRIES && pause <= PUT_OFF_MAX =>
             {
                 part.put_off += 1;
                 self.waiting.push_front(part);

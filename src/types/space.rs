@@ -20,7 +20,7 @@ pub struct Space {
 pub struct TextModel {
     /// Its id in the embedding service's registry.
     pub model_id: String,
-    /// Hash of the weights, the tokenizer, the configuration, the pooling, the normalization and the limit of tokens.
+    /// What decides its embeddings, as a hash: equal fingerprints mean embeddings that can be compared.
     pub fingerprint: String,
 }
 

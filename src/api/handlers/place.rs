@@ -66,7 +66,7 @@ impl<'a> Placement<'a> {
 
     fn place_text(&mut self, embedded: &Embedded) -> Result<SpaceName, ApiError> {
         let model = &embedded.model;
-        if let Some(number) = self.view.space_of_model(&model.model_id) {
+        if let Some(number) = self.view.space_of_embeddings(model) {
             let space = self.view.space(number);
             for embedding in &embedded.embeddings {
                 check_embedding(space, model, embedding)?;

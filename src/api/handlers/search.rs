@@ -247,7 +247,7 @@ fn locate_vector(vector: Vector, space: Option<&SpaceName>, view: &View) -> Resu
 
 fn locate_text((embedded, embed_time): (Embedded, Duration), view: &View) -> Result<Placed, ApiError> {
     let model = &embedded.model;
-    let Some(space) = view.space_of_model(&model.model_id) else {
+    let Some(space) = view.space_of_embeddings(model) else {
         let existing = describe(view.spaces().map(|(space, _)| space));
         let message = format_args!("the collection has no texts of model {:?}; it has {existing}", model.model_id);
         return Err(ApiError::new(Reason::SpaceNotFound, message));
