@@ -30,6 +30,7 @@ fn options() -> Options {
     Options {
         model_cache: common::model_cache(),
         models_file: None,
+        precision: None,
         offline: true,
         hub_endpoint: common::AWAY.to_owned(),
         hub_home: None,

@@ -26,4 +26,5 @@ mod service;
 pub mod shutdown;
 pub mod telemetry;
 
+pub use encoder::Precision;
 pub use service::{EmbeddingService, Options, StartError, client};

@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::api::{self, BODY_BYTES_MAX, Handlers, MESSAGE_BYTES_MAX};
 use crate::batch::Workers;
 use crate::catalogue::Models;
+use crate::encoder::Precision;
 use crate::engine::{Engine, Limits};
 use crate::model::{Hub, Registry, RegistryError, WeightsSource};
 use crate::pb::v1::embedding_service_client::EmbeddingServiceClient;
@@ -37,6 +38,11 @@ pub struct Options {
     /// Registry of models to use in place of the built-in one.
     #[arg(long = "models", env = "VECTRON_MODELS", value_name = "FILE")]
     pub models_file: Option<PathBuf>,
+
+    /// In which numbers local models are computed: f32, or int8, which is several times faster [default: what the
+    /// registry says of each].
+    #[arg(long, env = "VECTRON_EMBEDDING_PRECISION", value_name = "PRECISION", value_enum)]
+    pub precision: Option<Precision>,
 
     /// Fetch nothing: weights that are not on disk are an error.
     #[arg(long, env = "VECTRON_OFFLINE", value_parser = BoolishValueParser::new())]
@@ -119,7 +125,11 @@ struct Threads {
 impl Options {
     /// The registry that the options name.
     pub fn registry(&self) -> Result<Registry, RegistryError> {
-        Registry::load(self.models_file.as_deref())
+        let registry = Registry::load(self.models_file.as_deref())?;
+        Ok(match self.precision {
+            Some(precision) => registry.with_precision(precision),
+            None => registry,
+        })
     }
 
     /// Where the options say that weights come from.

@@ -1,17 +1,17 @@
 //! The BERT encoder: token ids in, one vector per text out.
 //!
-//! The tokens of all texts of a batch form one matrix, without padding: every linear layer is one product.
+//! The tokens of all texts of a group form one matrix, without padding: every linear layer is one product.
 
 use std::ops::Range;
 
 use rten_simd::SimdOp;
 
-use super::attention::{Attention, AttentionScratch};
+use super::buffer::Buffer;
 use super::config::BertConfig;
-use super::elementwise::{AddGelu, AddNorm, Norm, SumRows};
-use super::matmul::{Bias, Linear, Multiplier};
+use super::elementwise::{AddNorm, Norm, SumRows};
+use super::layer_weights::LayerWeights;
 use super::tensors::Tensors;
-use super::{LoadError, Pooling};
+use super::{LoadError, Pooling, Precision, full, int8};
 
 pub(super) struct Bert {
     config: BertConfig,
@@ -20,65 +20,37 @@ pub(super) struct Bert {
     /// Of a text's first segment; there is no second here.
     segment: Vec<f32>,
     norm: Norm,
-    layers: Vec<Layer>,
+    layers: Layers,
 }
 
-struct Layer {
-    /// Query, key and value in one product.
-    qkv: Linear,
-    attended: Linear,
-    attended_norm: Norm,
-    widen: Linear,
-    narrow: Linear,
-    narrow_norm: Norm,
+enum Layers {
+    F32(Vec<full::Layer>),
+    Int8(Vec<int8::Layer>),
 }
 
 /// What one thread keeps between batches: working memory, and its means to multiply.
 #[derive(Default)]
 pub struct Scratch {
-    multiplier: Multiplier,
     texts: Vec<Range<usize>>,
-    x: Vec<f32>,
-    y: Vec<f32>,
-    qkv: Vec<f32>,
-    wide: Vec<f32>,
-    attention: AttentionScratch,
+    x: Buffer<f32>,
+    y: Buffer<f32>,
+    f32: full::Scratch,
+    int8: int8::Scratch,
 }
 
 impl Bert {
-    pub(super) fn new(config: BertConfig, tensors: &Tensors<'_>) -> Result<Self, LoadError> {
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let multiplier = Multiplier::default();
-        let norm = |name: &str| {
-            Ok::<_, LoadError>(Norm {
-                scale: tensors.get(&format!("{name}.weight"), &[hidden])?,
-                shift: tensors.get(&format!("{name}.bias"), &[hidden])?,
-                epsilon: config.layer_norm_eps,
-            })
-        };
-        let linear = |names: &[&str], inputs: usize, outputs: usize| {
-            let (mut weights, mut bias) = (Vec::new(), Vec::new());
-            for name in names {
-                weights.extend(tensors.get(&format!("{name}.weight"), &[outputs, inputs])?);
-                bias.extend(tensors.get(&format!("{name}.bias"), &[outputs])?);
+    pub(super) fn new(config: BertConfig, tensors: &Tensors<'_>, precision: Precision) -> Result<Self, LoadError> {
+        let layers = (0..config.num_hidden_layers).map(|index| LayerWeights::read(tensors, &config, index));
+        let layers = match precision {
+            Precision::F32 => {
+                Layers::F32(layers.map(|weights| Ok(full::Layer::new(weights?))).collect::<Result<_, _>>()?)
             }
-            Ok::<_, LoadError>(multiplier.pack(&weights, bias))
+            Precision::Int8 => {
+                config.check_int8()?;
+                Layers::Int8(layers.map(|weights| Ok(int8::Layer::new(weights?))).collect::<Result<_, _>>()?)
+            }
         };
-
-        let mut layers = Vec::with_capacity(config.num_hidden_layers);
-        for index in 0..config.num_hidden_layers {
-            let name = |part: &str| format!("encoder.layer.{index}.{part}");
-            let qkv = ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
-            layers.push(Layer {
-                qkv: linear(&qkv.each_ref().map(String::as_str), hidden, hidden)?,
-                attended: linear(&[&name("attention.output.dense")], hidden, hidden)?,
-                attended_norm: norm(&name("attention.output.LayerNorm"))?,
-                widen: linear(&[&name("intermediate.dense")], hidden, wide)?,
-                narrow: linear(&[&name("output.dense")], wide, hidden)?,
-                narrow_norm: norm(&name("output.LayerNorm"))?,
-            });
-        }
-
+        let hidden = config.hidden_size;
         let mut segment = tensors.get("embeddings.token_type_embeddings.weight", &[2, hidden])?;
         segment.truncate(hidden);
         Ok(Self {
@@ -86,7 +58,7 @@ impl Bert {
             positions: tensors
                 .get("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?,
             segment,
-            norm: norm("embeddings.LayerNorm")?,
+            norm: tensors.norm("embeddings.LayerNorm", &config)?,
             layers,
             config,
         })
@@ -100,64 +72,76 @@ impl Bert {
     ///
     /// A text has at least one token, at most the model's positions, and only ids below the model's vocabulary.
     pub(super) fn run(&self, texts: &[&[u32]], pooling: Pooling, scratch: &mut Scratch, embeddings: &mut Vec<f32>) {
-        self.look_up(texts, scratch);
-        for layer in &self.layers {
-            self.run_layer(layer, scratch);
-        }
-
-        let width = self.config.hidden_size;
-        for text in &scratch.texts {
-            let rows = &scratch.x[text.start * width..text.end * width];
-            let start = embeddings.len();
-            match pooling {
-                Pooling::Cls => embeddings.extend_from_slice(&rows[..width]),
-                Pooling::Mean => {
-                    embeddings.resize(start + width, 0.0);
-                    let mean = &mut embeddings[start..];
-                    SumRows { rows, sum: mean }.dispatch();
-                    let scale = 1.0 / text.len() as f32;
-                    mean.iter_mut().for_each(|x| *x *= scale);
-                }
-            }
+        let tokens_max = match &self.layers {
+            Layers::F32(_) => usize::MAX,
+            Layers::Int8(_) => int8::GROUP_TOKENS,
+        };
+        let mut rest = texts;
+        while !rest.is_empty() {
+            let group;
+            (group, rest) = rest.split_at(texts_within(rest, tokens_max));
+            self.run_group(group, pooling, scratch, embeddings);
         }
     }
 
-    /// Fills `x` with the embeddings of words, positions and segment, and sizes the other buffers.
-    fn look_up(&self, texts: &[&[u32]], scratch: &mut Scratch) {
+    fn run_group(&self, texts: &[&[u32]], pooling: Pooling, scratch: &mut Scratch, embeddings: &mut Vec<f32>) {
+        let Scratch { texts: ranges, x, y, f32, int8 } = scratch;
         let width = self.config.hidden_size;
-        scratch.texts.clear();
-        scratch.x.clear();
-        scratch.y.clear();
+        ranges.clear();
         for ids in texts {
             assert!(!ids.is_empty() && ids.len() <= self.config.max_position_embeddings, "{} tokens", ids.len());
-            let start = scratch.texts.last().map_or(0, |text| text.end);
-            scratch.texts.push(start..start + ids.len());
-            for id in *ids {
-                scratch.x.extend_from_slice(&self.words[*id as usize * width..][..width]);
-            }
-            scratch.y.extend_from_slice(&self.positions[..ids.len() * width]);
+            let start = ranges.last().map_or(0, |text: &Range<usize>| text.end);
+            ranges.push(start..start + ids.len());
         }
-        AddNorm { x: &mut scratch.x, y: &scratch.y, bias: &self.segment, norm: &self.norm }.dispatch();
-
-        let tokens = scratch.texts.last().map_or(0, |text| text.end);
-        scratch.qkv.resize(tokens * 3 * width, 0.0);
-        scratch.wide.resize(tokens * self.config.intermediate_size, 0.0);
+        let tokens = ranges.last().map_or(0, |text| text.end);
+        let (x, y) = (x.take(tokens * width), y.take(tokens * width));
+        self.look_up(texts, x, y);
+        match &self.layers {
+            Layers::F32(layers) => full::run(layers, &self.config, ranges, x, f32),
+            Layers::Int8(layers) => int8::run(layers, &self.config, ranges, x, int8),
+        }
+        for text in ranges {
+            pool(&x[text.start * width..text.end * width], width, pooling, embeddings);
+        }
     }
 
-    fn run_layer(&self, layer: &Layer, scratch: &mut Scratch) {
-        let Scratch { multiplier, texts, x, y, qkv, wide, attention } = scratch;
+    /// Fills `x` with the embeddings of words, positions and segment. `y` is working memory.
+    fn look_up(&self, texts: &[&[u32]], x: &mut [f32], y: &mut [f32]) {
+        let width = self.config.hidden_size;
+        let mut rows = x.chunks_exact_mut(width).zip(y.chunks_exact_mut(width));
+        for ids in texts {
+            let positions = self.positions.chunks_exact(width);
+            // The rows come last: `zip` takes from its left first, and must not take a row that it leaves.
+            for ((id, position), (x, y)) in ids.iter().zip(positions).zip(&mut rows) {
+                x.copy_from_slice(&self.words[*id as usize * width..][..width]);
+                y.copy_from_slice(position);
+            }
+        }
+        AddNorm { x, y, bias: &self.segment, norm: &self.norm }.dispatch();
+    }
+}
 
-        multiplier.multiply(x, &layer.qkv, Bias::Added, qkv);
-        let (heads, head_size) = (self.config.num_attention_heads, self.config.head_size());
-        // `wide` is free until the products below: the attention's result lies there.
-        let attended = &mut wide[..x.len()];
-        Attention { qkv, output: attended, texts, heads, head_size, scratch: attention }.dispatch();
-        multiplier.multiply(attended, &layer.attended, Bias::LeftToReader, y);
-        AddNorm { x, y, bias: layer.attended.bias(), norm: &layer.attended_norm }.dispatch();
+/// How many of the first texts have at most `tokens_max` tokens together; at least one.
+fn texts_within(texts: &[&[u32]], tokens_max: usize) -> usize {
+    let mut tokens = 0;
+    let beyond = texts.iter().position(|ids| {
+        tokens += ids.len();
+        tokens > tokens_max
+    });
+    beyond.map_or(texts.len(), |count| count.max(1))
+}
 
-        multiplier.multiply(x, &layer.widen, Bias::LeftToReader, wide);
-        AddGelu { x: wide, bias: layer.widen.bias() }.dispatch();
-        multiplier.multiply(wide, &layer.narrow, Bias::LeftToReader, y);
-        AddNorm { x, y, bias: layer.narrow.bias(), norm: &layer.narrow_norm }.dispatch();
+/// Appends the vector of a text, of whose tokens `rows` has the vectors.
+fn pool(rows: &[f32], width: usize, pooling: Pooling, embeddings: &mut Vec<f32>) {
+    let start = embeddings.len();
+    match pooling {
+        Pooling::Cls => embeddings.extend_from_slice(&rows[..width]),
+        Pooling::Mean => {
+            embeddings.resize(start + width, 0.0);
+            let mean = &mut embeddings[start..];
+            SumRows { rows, sum: mean }.dispatch();
+            let scale = 1.0 / (rows.len() / width) as f32;
+            mean.iter_mut().for_each(|x| *x *= scale);
+        }
     }
 }

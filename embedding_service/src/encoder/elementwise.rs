@@ -35,6 +35,36 @@ pub(super) struct Norm {
     pub(super) epsilon: f32,
 }
 
+impl Norm {
+    /// Normalises a row whose components sum to `sum`. Returns the least and the most of each lane.
+    #[inline(always)]
+    pub(super) fn apply<I: Isa>(&self, isa: I, row: &mut [f32], sum: f32) -> (I::F32, I::F32) {
+        let ops = isa.f32();
+        let lanes = ops.len();
+        let mean = ops.splat(sum / row.len() as f32);
+
+        // In a second pass: the difference of two large sums would lose the small variance.
+        let mut squares = ops.zero();
+        for x in row.chunks_exact(lanes) {
+            let deviation = ops.sub(ops.load(x), mean);
+            squares = ops.mul_add(deviation, deviation, squares);
+        }
+        let variance = ops.sum(squares) / row.len() as f32;
+        let inverse = ops.splat(1.0 / (variance + self.epsilon).sqrt());
+
+        let (mut least, mut most) = (ops.splat(f32::INFINITY), ops.splat(f32::NEG_INFINITY));
+        let weights = self.scale.chunks_exact(lanes).zip(self.shift.chunks_exact(lanes));
+        for (x, (scale, shift)) in row.chunks_exact_mut(lanes).zip(weights) {
+            let deviation = ops.mul(ops.sub(ops.load(x), mean), inverse);
+            let value = ops.mul_add(deviation, ops.load(scale), ops.load(shift));
+            least = ops.min(least, value);
+            most = ops.max(most, value);
+            ops.store(value, x);
+        }
+        (least, most)
+    }
+}
+
 /// `x` = norm(`x` + `y` + `bias`), row by row: the residual connection after each half of a layer.
 pub(super) struct AddNorm<'a> {
     pub(super) x: &'a mut [f32],
@@ -53,29 +83,14 @@ impl SimdOp for AddNorm<'_> {
         let lanes = ops.len();
         let width = bias.len();
 
-        for (x, y) in x.chunks_exact_mut(width).zip(y.chunks_exact(width)) {
+        for (row, y) in x.chunks_exact_mut(width).zip(y.chunks_exact(width)) {
             let mut sum = ops.zero();
-            for ((x, y), bias) in x.chunks_exact_mut(lanes).zip(y.chunks_exact(lanes)).zip(bias.chunks_exact(lanes)) {
+            for ((x, y), bias) in row.chunks_exact_mut(lanes).zip(y.chunks_exact(lanes)).zip(bias.chunks_exact(lanes)) {
                 let value = ops.add(ops.add(ops.load(x), ops.load(y)), ops.load(bias));
                 ops.store(value, x);
                 sum = ops.add(sum, value);
             }
-            let mean = ops.splat(ops.sum(sum) / width as f32);
-
-            // In a second pass: the difference of two large sums would lose the small variance.
-            let mut squares = ops.zero();
-            for x in x.chunks_exact(lanes) {
-                let deviation = ops.sub(ops.load(x), mean);
-                squares = ops.mul_add(deviation, deviation, squares);
-            }
-            let variance = ops.sum(squares) / width as f32;
-            let inverse = ops.splat(1.0 / (variance + norm.epsilon).sqrt());
-
-            let weights = norm.scale.chunks_exact(lanes).zip(norm.shift.chunks_exact(lanes));
-            for (x, (scale, shift)) in x.chunks_exact_mut(lanes).zip(weights) {
-                let deviation = ops.mul(ops.sub(ops.load(x), mean), inverse);
-                ops.store(ops.mul_add(deviation, ops.load(scale), ops.load(shift)), x);
-            }
+            norm.apply(isa, row, ops.sum(sum));
         }
     }
 }

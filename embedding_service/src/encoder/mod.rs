@@ -1,4 +1,4 @@
-//! Text → tokens → embedding, on the CPU, in f32.
+//! Text → tokens → embedding, on the CPU, in f32 or in 8 bits.
 //!
 //! Runs BERT-family checkpoints as they are published: config.json, tokenizer.json, model.safetensors, all three
 //! handed over as bytes. An architecture that is not supported is refused by name. Knows nothing of files, models'
@@ -7,8 +7,12 @@
 
 mod attention;
 mod bert;
+mod buffer;
 mod config;
 mod elementwise;
+mod full;
+mod int8;
+mod layer_weights;
 mod matmul;
 mod tensors;
 mod tokens;
@@ -32,6 +36,17 @@ pub enum Pooling {
     Cls,
 }
 
+/// In which numbers the layers are computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As the model was trained.
+    #[default]
+    F32,
+    /// Weights and activations of the products in 8 bits: several times faster, and near.
+    Int8,
+}
+
 /// The three files of a checkpoint, and how it is to be used.
 pub struct Checkpoint<'a> {
     /// config.json.
@@ -44,6 +59,8 @@ pub struct Checkpoint<'a> {
     pub pooling: Pooling,
     /// Tokens of a text that are embedded, special tokens included.
     pub tokens_max: usize,
+    /// In which numbers the layers are computed.
+    pub precision: Precision,
 }
 
 /// Why a checkpoint cannot be used.
@@ -98,7 +115,7 @@ impl Encoder {
             return Err(LoadError::TokensMax { tokens_max, positions });
         }
         let tokenizer = TextTokenizer::from_json(checkpoint.tokenizer, tokens_max, config.vocab_size)?;
-        let bert = Bert::new(config, &Tensors::from_bytes(checkpoint.weights)?)?;
+        let bert = Bert::new(config, &Tensors::from_bytes(checkpoint.weights)?, checkpoint.precision)?;
         Ok(Self { tokenizer, bert, pooling: checkpoint.pooling })
     }
 

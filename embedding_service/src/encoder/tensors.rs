@@ -3,6 +3,8 @@
 use safetensors::{Dtype, SafeTensors};
 
 use super::LoadError;
+use super::config::BertConfig;
+use super::elementwise::Norm;
 
 /// The tensors of a checkpoint, with and without the `bert.` in front of their names.
 pub(super) struct Tensors<'a> {
@@ -16,6 +18,15 @@ impl<'a> Tensors<'a> {
             .map_err(|error| LoadError::Malformed { file: "model.safetensors", reason: error.to_string() })?;
         let prefixed = tensors.names().iter().any(|name| name.starts_with("bert."));
         Ok(Self { tensors, prefix: if prefixed { "bert." } else { "" } })
+    }
+
+    /// The layer normalisation `name`.
+    pub(super) fn norm(&self, name: &str, config: &BertConfig) -> Result<Norm, LoadError> {
+        Ok(Norm {
+            scale: self.get(&format!("{name}.weight"), &[config.hidden_size])?,
+            shift: self.get(&format!("{name}.bias"), &[config.hidden_size])?,
+            epsilon: config.layer_norm_eps,
+        })
     }
 
     /// The tensor `name`, which must have exactly the shape `shape`.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::hash::Sha256Hex;
-use crate::encoder::Pooling;
+use crate::encoder::{Pooling, Precision};
 
 const DEFAULT_FILE: &str = include_str!("../../models.toml");
 
@@ -109,6 +109,8 @@ pub struct LocalSpec {
     pub revision: String,
     /// How the vectors of the tokens become one.
     pub pooling: Pooling,
+    /// In which numbers its layers are computed.
+    pub precision: Precision,
     /// What its files must contain. Absent: what they contained when they were first used.
     pub files: Option<ModelFiles>,
 }
@@ -204,6 +206,16 @@ impl Registry {
         let (default, models) =
             file::read(text).map_err(|reason| RegistryError::Malformed { origin: origin.to_owned(), reason })?;
         Ok(Self { default, models })
+    }
+
+    /// All models that run here in this precision, whatever the file says.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        for model in &mut self.models {
+            if let Runs::Here(local) = &mut model.runs {
+                local.precision = precision;
+            }
+        }
+        self
     }
 
     /// The model of requests that name none.

@@ -197,6 +197,7 @@ impl Slot {
             weights: &files.weights,
             pooling: self.local.pooling,
             tokens_max: self.spec.tokens_max,
+            precision: self.local.precision,
         };
         let encoder = Encoder::load(&checkpoint).map_err(|error| error.to_string())?;
         if encoder.dimension() != self.spec.dimension {

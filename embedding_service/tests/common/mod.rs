@@ -35,6 +35,7 @@ pub fn options(model_cache: &Path) -> Options {
     Options {
         model_cache: model_cache.to_owned(),
         models_file: None,
+        precision: None,
         offline: true,
         hub_endpoint: "http://127.0.0.1:9".to_owned(),
         hub_home: Some(model_cache.join("no_hub_home")),

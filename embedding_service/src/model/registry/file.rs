@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::{
     Input, LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, RemoteLimits, RemoteSpec, RemoteTokenizer, Runs,
 };
-use crate::encoder::Pooling;
+use crate::encoder::{Pooling, Precision};
 
 /// Components of an embedding: as many as a collection takes.
 const DIMENSION_MAX: usize = 65_536;
@@ -45,6 +45,7 @@ struct Entry {
     // Of models that run here.
     revision: Option<Spanned<String>>,
     pooling: Option<Spanned<Pooling>>,
+    precision: Option<Spanned<Precision>>,
     files: Option<Spanned<ModelFiles>>,
 
     // Of models that run elsewhere.
@@ -171,12 +172,18 @@ impl Entry {
             repository: self.model_name.get_ref().clone(),
             revision: revision.clone(),
             pooling: *self.required("pooling", &self.pooling)?,
+            precision: self.precision.as_ref().map(|precision| *precision.get_ref()).unwrap_or_default(),
             files: self.files.as_ref().map(|files| files.get_ref().clone()),
         })
     }
 
     fn remote(&self, provider: Provider) -> Result<RemoteSpec, Fault> {
-        let here = [("revision", span(&self.revision)), ("pooling", span(&self.pooling)), ("files", span(&self.files))];
+        let here = [
+            ("revision", span(&self.revision)),
+            ("pooling", span(&self.pooling)),
+            ("precision", span(&self.precision)),
+            ("files", span(&self.files)),
+        ];
         self.refuse(&here)?;
         if provider != Provider::OpenAi {
             self.refuse(&[("ask_dimension", span(&self.ask_dimension)), ("tokenizer", span(&self.tokenizer))])?;

@@ -8,7 +8,7 @@
 
 use super::super::hash::Sha256Hex;
 use super::{LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, Runs};
-use crate::encoder::Pooling;
+use crate::encoder::{Pooling, Precision};
 
 /// Hexadecimal digits of a fingerprint: 128 bits.
 const DIGITS: usize = 32;
@@ -36,7 +36,12 @@ impl ModelSpec {
         };
         let ModelFiles { config, tokenizer, weights } = files;
         let files = format!("weights {weights}\ntokenizer {tokenizer}\nconfig {config}\npooling {pooling}\n");
-        let tokens_max = format!("tokens_max {}\n", self.tokens_max);
+        // Nothing for f32: fingerprints of collections that were made before there was a choice stay as they are.
+        let precision = match local.precision {
+            Precision::F32 => "",
+            Precision::Int8 => "precision int8\n",
+        };
+        let tokens_max = format!("tokens_max {}\n{precision}", self.tokens_max);
         if self.prompts == Prompts::default() {
             return hash(&format!("vectron fingerprint 1\n{files}normalize {}\n{tokens_max}", self.normalizes()));
         }
@@ -101,11 +106,10 @@ mod tests {
     fn fingerprint_follows_what_decides_the_numbers() {
         let bge = model("bge-small");
         let prompts = Prompts { query: "other: ".to_owned(), ..Prompts::default() };
-        let files = |files| {
-            let Runs::Here(local) = &bge.runs else { panic!("it runs here") };
-            Runs::Here(LocalSpec { files, ..local.clone() })
-        };
-        let Some(pins) = bge.local().unwrap().files.clone() else { panic!("it is pinned") };
+        let local = bge.local().unwrap();
+        let files = |files| Runs::Here(LocalSpec { files, ..local.clone() });
+        let int8 = Runs::Here(LocalSpec { precision: Precision::Int8, ..local.clone() });
+        let Some(pins) = local.files.clone() else { panic!("it is pinned") };
         let others = ModelFiles { config: Sha256Hex::of(b"other"), ..pins };
         for other in [
             ModelSpec { tokens_max: 128, ..bge.clone() },
@@ -114,6 +118,7 @@ mod tests {
             ModelSpec { prompts: Prompts::default(), ..bge.clone() },
             ModelSpec { space: Some("bge".to_owned()), ..bge.clone() },
             ModelSpec { runs: files(Some(others)), ..bge.clone() },
+            ModelSpec { runs: int8, ..bge.clone() },
         ] {
             assert_ne!(other.fingerprint(), bge.fingerprint(), "{other:?}");
         }

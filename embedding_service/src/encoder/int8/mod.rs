@@ -1,0 +1,98 @@
+//! The layers of the encoder in 8 bits: products of bytes, everything between them in f32.
+//!
+//! Weights are quantized at load, one scale for each output; activations as they are computed, one range for each
+//! token. Nothing is calibrated, so a model needs no files but its own.
+
+mod codes;
+mod linear;
+mod product;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::ops::Range;
+
+use rten_simd::SimdOp;
+
+use self::codes::Codes;
+use self::linear::{Finish, Linear};
+use super::attention::{Attention, AttentionScratch};
+use super::buffer::Buffer;
+use super::config::BertConfig;
+use super::elementwise::Norm;
+use super::layer_weights::LayerWeights;
+
+/// Tokens that run through all layers together: what they need fits into the second cache, beside the weights that pass by.
+pub(super) const GROUP_TOKENS: usize = 128;
+/// Tokens whose wide activations are there at once.
+const WIDE_TOKENS: usize = 48;
+
+/// Weights of a layer.
+pub(super) struct Layer {
+    /// Query, key and value in one product.
+    qkv: Linear,
+    attended: Linear,
+    attended_norm: Norm,
+    widen: Linear,
+    narrow: Linear,
+    narrow_norm: Norm,
+}
+
+/// Working memory, kept between calls.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Of a row for each token, which is what the next product begins with.
+    codes: Codes,
+    wide_codes: Codes,
+    qkv: Buffer<f32>,
+    attended: Buffer<f32>,
+    wide: Buffer<f32>,
+    attention: AttentionScratch,
+}
+
+impl Layer {
+    pub(super) fn new(weights: LayerWeights) -> Self {
+        let linear = |(weights, bias): (Vec<f32>, Vec<f32>)| Linear::new(&weights, &bias);
+        Self {
+            qkv: linear(weights.qkv),
+            attended: linear(weights.attended),
+            attended_norm: weights.attended_norm,
+            widen: linear(weights.widen),
+            narrow: linear(weights.narrow),
+            narrow_norm: weights.narrow_norm,
+        }
+    }
+
+    /// Runs the layer on `x`, a row for each token.
+    fn run(&self, config: &BertConfig, texts: &[Range<usize>], x: &mut [f32], scratch: &mut Scratch) {
+        let Scratch { codes, wide_codes, qkv, attended, wide, attention } = scratch;
+        let width = config.hidden_size;
+        let tokens = x.len() / width;
+
+        let qkv = qkv.take(tokens * self.qkv.outputs());
+        self.qkv.run(codes.rows(width), Finish::Store, qkv);
+        let attended = attended.take(x.len());
+        let (heads, head_size) = (config.num_attention_heads, config.head_size());
+        Attention { qkv, output: attended, texts, heads, head_size, scratch: attention }.dispatch();
+        codes.encode(attended, width);
+        self.attended.run(codes.rows(width), Finish::Add, x);
+        codes.norm_and_encode(x, &self.attended_norm);
+
+        for first in (0..tokens).step_by(WIDE_TOKENS) {
+            let count = WIDE_TOKENS.min(tokens - first);
+            let wide = wide.take(count * self.widen.outputs());
+            self.widen.run(codes.rows(width).range(first, count), Finish::Gelu, wide);
+            wide_codes.encode(wide, self.widen.outputs());
+            let x = &mut x[first * width..][..count * width];
+            self.narrow.run(wide_codes.rows(self.widen.outputs()), Finish::Add, x);
+        }
+        codes.norm_and_encode(x, &self.narrow_norm);
+    }
+}
+
+/// Runs all layers on `x`, a row for each token.
+pub(super) fn run(layers: &[Layer], config: &BertConfig, texts: &[Range<usize>], x: &mut [f32], scratch: &mut Scratch) {
+    scratch.codes.encode(x, config.hidden_size);
+    for layer in layers {
+        layer.run(config, texts, x, scratch);
+    }
+}
