@@ -5,8 +5,8 @@
 use std::ops::Range;
 
 use rten_simd::ops::{BitOps, NumOps};
-use rten_simd::{Isa, SimdOp};
-use rten_vecmath::Softmax;
+use rten_simd::{Isa, SimdOp, SimdUnaryOp};
+use rten_vecmath::Exp;
 
 /// Queries handled together: each key and value loaded serves this many.
 const QUERIES: usize = 4;
@@ -75,10 +75,12 @@ impl SimdOp for Attention<'_> {
                     // The last group repeats the last token; writing the same result twice does no harm.
                     let group: [usize; QUERIES] = std::array::from_fn(|i| (first + i).min(tokens - 1));
                     score(isa, queries, group, keys, scale, scores, stride);
-                    for row in scores.chunks_exact_mut(stride) {
-                        Softmax::new_mut(&mut row[..tokens]).eval(isa);
+                    let mut inverses = [0.0; QUERIES];
+                    for (row, inverse) in scores.chunks_exact_mut(stride).zip(&mut inverses) {
+                        *inverse = 1.0 / exponentiate(isa, row, tokens);
                     }
-                    weigh(isa, values, group, scores, stride, output, hidden, component);
+                    let weights = Weights { scores, stride, inverses };
+                    weigh(isa, values, group, weights, output, hidden, component);
                 }
             }
         }
@@ -144,22 +146,48 @@ fn score<I: Isa>(
     }
 }
 
+/// Each of the first `tokens` scores becomes its exponential, relative to that of the largest; what lies beyond becomes 0.
+/// Returns their sum, which is at least 1.
+#[inline(always)]
+fn exponentiate<I: Isa>(isa: I, row: &mut [f32], tokens: usize) -> f32 {
+    let ops = isa.f32();
+    let lanes = ops.len();
+    row[tokens..].fill(f32::NEG_INFINITY);
+    let mut most = ops.splat(f32::NEG_INFINITY);
+    for scores in row.chunks_exact(lanes) {
+        most = ops.max(most, ops.load(scores));
+    }
+    let most = ops.fold_splat(most, f32::NEG_INFINITY, f32::max);
+    let mut sum = ops.zero();
+    for scores in row.chunks_exact_mut(lanes) {
+        let exponential = Exp {}.eval(isa, ops.sub(ops.load(scores), most));
+        sum = ops.add(sum, exponential);
+        ops.store(exponential, scores);
+    }
+    ops.sum(sum)
+}
+
+/// What the values are weighed by: a row of exponentials for each query of a group, and the inverse of its sum.
+struct Weights<'a> {
+    scores: &'a [f32],
+    stride: usize,
+    inverses: [f32; QUERIES],
+}
+
 /// Sums of the values, weighed by the group's scores.
-#[expect(clippy::too_many_arguments, reason = "the inner loop of attention, called once")]
 #[inline(always)]
 fn weigh<I: Isa>(
     isa: I,
     values: Head<'_>,
     group: [usize; QUERIES],
-    scores: &[f32],
-    stride: usize,
+    weights: Weights<'_>,
     output: &mut [f32],
     hidden: usize,
     component: usize,
 ) {
     let ops = isa.f32();
     let lanes = ops.len();
-    let scores: [&[f32]; QUERIES] = std::array::from_fn(|i| &scores[i * stride..][..stride]);
+    let scores: [&[f32]; QUERIES] = std::array::from_fn(|i| &weights.scores[i * weights.stride..][..weights.stride]);
     for column in (0..values.size).step_by(lanes) {
         let mut sums = [ops.zero(); QUERIES];
         for token in 0..values.tokens() {
@@ -168,7 +196,8 @@ fn weigh<I: Isa>(
                 *sum = ops.mul_add(ops.splat(scores[token]), value, *sum);
             }
         }
-        for (sum, token) in sums.into_iter().zip(group) {
+        for ((sum, token), inverse) in sums.into_iter().zip(group).zip(weights.inverses) {
+            let sum = ops.mul(sum, ops.splat(inverse));
             ops.store(sum, &mut output[token * hidden + component + column..]);
         }
     }
