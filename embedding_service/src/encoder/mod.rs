@@ -144,3 +144,6 @@ pub fn normalize(vector: &mut [f32]) {
         vector.iter_mut().for_each(|x| *x /= length);
     }
 }
+
+#[cfg(test)]
+mod tests;
