@@ -4,8 +4,9 @@
 
 mod common;
 
-use common::{Served, components, distance, request};
+use common::{Served, cache_with_weights, components, distance, options, request};
 use vectron_embedding::pb::v1 as pb;
+use vectron_embedding::{Options, Precision};
 
 /// Five definitions of WordNet 3.0 (Copyright 2006 by Princeton University, used by its licence with this notice), and
 /// the first components of their embeddings by sentence-transformers' all-MiniLM-L6-v2, which were stored as f16.
@@ -48,6 +49,23 @@ async fn embeddings_are_those_of_the_reference() {
     }
     let times = answer.times.unwrap();
     assert!(times.inference_us > 0 && times.tokenize_us > 0, "{times:?}");
+}
+
+#[tokio::test]
+async fn embeddings_in_bytes_are_near_and_have_a_fingerprint_of_their_own() {
+    let cache = cache_with_weights();
+    let exact = Served::start_with(&options(cache.path())).await;
+    let in_bytes = Options { precision: Some(Precision::Int8), ..options(cache.path()) };
+    let in_bytes = Served::start_with(&in_bytes).await;
+    let texts = REFERENCE.map(|(text, _)| text);
+    let (exact, in_bytes) = (exact.embed(&texts).await, in_bytes.embed(&texts).await);
+    assert_ne!(exact.fingerprint, in_bytes.fingerprint);
+    for (exact, in_bytes) in exact.embeddings.iter().zip(&in_bytes.embeddings) {
+        let (exact, in_bytes) = (components(exact), components(in_bytes));
+        let cosine: f32 = exact.iter().zip(&in_bytes).map(|(a, b)| a * b).sum();
+        assert!(cosine > 0.995, "cosine {cosine}");
+        assert!(distance(&exact, &in_bytes) > 0.0, "nothing was computed in bytes");
+    }
 }
 
 #[tokio::test]

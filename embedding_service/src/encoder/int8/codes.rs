@@ -4,7 +4,7 @@
 //! Jacob et al., arXiv 1712.05877, section 2.1, but with a least value that need not be a multiple of the step).
 
 use rten_simd::ops::{BitOps, FloatOps, NarrowSaturate, NumOps};
-use rten_simd::{Isa, SimdOp};
+use rten_simd::{Isa, Simd, SimdOp};
 
 use super::super::buffer::Buffer;
 use super::super::elementwise::Norm;
@@ -132,17 +132,15 @@ impl SimdOp for NormAndEncode<'_> {
 #[inline(always)]
 fn scale_of<I: Isa>(isa: I, least: I::F32, most: I::F32) -> Scale {
     let ops = isa.f32();
-    let least = ops.fold_splat(least, 0.0, f32::min);
-    let most = ops.fold_splat(most, 0.0, f32::max);
-    let (least, most) = (first(isa, least), first(isa, most));
+    let least = first::<I>(ops.fold_splat(least, 0.0, f32::min));
+    let most = first::<I>(ops.fold_splat(most, 0.0, f32::max));
     Scale { step: ((most - least) / CODES_MAX).max(STEP_MIN), least }
 }
 
+/// Of a vector whose lanes are all the same.
 #[inline(always)]
-fn first<I: Isa>(isa: I, x: I::F32) -> f32 {
-    use rten_simd::Simd;
-    let _ = isa;
-    x.to_array().as_ref()[0]
+fn first<I: Isa>(lanes: I::F32) -> f32 {
+    lanes.to_array().as_ref()[0]
 }
 
 /// The nearest codes, 64 (or 32) at a time: four registers of f32 become one of bytes.

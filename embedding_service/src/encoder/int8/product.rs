@@ -127,7 +127,6 @@ mod tests {
     #[test]
     fn every_kernel_gives_the_numbers_of_the_definition() {
         let available = available();
-        println!("{:?}", available.iter().map(|kernel| kernel.name).collect::<Vec<_>>());
         for inputs in [4, 8, 64, 100, 384, 1536] {
             let bytes = noise(inputs * PANEL_OUTPUTS, 7);
             let line = |bytes: &[u8]| Line(std::array::from_fn(|i| (bytes[i] as i8).max(-127)));
