@@ -68,7 +68,8 @@ pub struct Damage {
 impl Damage {
     /// How many records would be lost, as far as can be told.
     pub fn records_lost(&self) -> u64 {
-        (self.last_seen.0 + 1).saturating_sub(self.sequence.0)
+        // A group may claim any sequence, the highest too.
+        self.last_seen.0.saturating_add(1).saturating_sub(self.sequence.0)
     }
 
     /// Whether something is left of the log when it is cut here.
@@ -247,4 +248,25 @@ fn remove(fs: &dyn Fs, folder: &Path, path: &Path) -> Result<(), LogError> {
     fs.remove_file(path).map_err(LogError::io("remove", path))?;
     // Before the next one goes: a file missing in the middle would be damage of another kind.
     fs.sync_dir(folder).map_err(LogError::io("sync", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_claims_the_highest_sequence_is_counted_without_overflow() {
+        let damage = |sequence, last_seen| Damage {
+            file: PathBuf::from("log"),
+            offset: 4096,
+            sequence: Sequence(sequence),
+            reason: String::new(),
+            last_seen: Sequence(last_seen),
+            files: Vec::new(),
+            is_first_file: true,
+        };
+        assert_eq!(damage(5, 7).records_lost(), 3);
+        assert_eq!(damage(5, 3).records_lost(), 0);
+        assert_eq!(damage(5, u64::MAX).records_lost(), u64::MAX - 5);
+    }
 }
