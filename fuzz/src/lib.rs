@@ -1,4 +1,4 @@
-//! What the fuzzer gives to the decoders of the storage, a target in a file each. `tests/fuzz_corpus.rs` of the store runs
+//! What the fuzzer gives to the decoders of the storage, a target in a file each. `tests/fuzz` of the store runs
 //! the same code over the corpus, without a fuzzer.
 //!
 //! - `operation`: one record's payload. Nothing covers it with a checksum by itself.

@@ -17,7 +17,7 @@ use crate::filter::Filter;
 use crate::index::coded::{Certainty, CodedQueries};
 use crate::index::flat;
 use crate::index::graph::{Hit, Rows, Scores, Scratch, Wanted};
-use crate::types::{Metric, Vector, norm};
+use crate::types::{Metric, Vector, check_row};
 
 /// A search within one space.
 #[derive(Clone)]
@@ -417,5 +417,5 @@ impl Found {
 
 /// Whether the vector is long enough to have a cosine.
 pub fn has_direction(vector: &Vector) -> bool {
-    norm(vector.components()) >= f64::from(f32::MIN_POSITIVE)
+    check_row(vector.components(), Metric::Cosine).is_ok()
 }

@@ -2,6 +2,7 @@
 
 mod building;
 mod kept;
+mod nonsense;
 mod retries;
 
 use std::collections::BTreeMap;

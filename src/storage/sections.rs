@@ -42,6 +42,10 @@ pub struct Kind {
     pub format: u32,
 }
 
+/// Sees the bytes of a section while they are in the cache, each after it has verified: pieces of 1 MiB in any order, on several
+/// threads, each with its place in the section.
+type Look<'a> = &'a (dyn Fn(usize, &[u8]) + Sync);
+
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SectionError {
@@ -305,12 +309,12 @@ impl SectionFile {
     pub fn read(&self, tag: u32) -> Result<Vec<u8>, SectionError> {
         let bytes = self.bytes(tag).ok_or_else(|| self.nonsense(tag, format!("section {tag} is missing")))?;
         let mut content = vec![0; bytes as usize];
-        self.read_into(tag, &mut content, 1)?;
+        self.read_into(tag, &mut content, 1, &|_, _| ())?;
         Ok(content)
     }
 
     /// A whole section into a place of its length, by several threads.
-    pub fn read_into(&self, tag: u32, content: &mut [u8], threads: usize) -> Result<(), SectionError> {
+    pub fn read_into(&self, tag: u32, content: &mut [u8], threads: usize, look: Look<'_>) -> Result<(), SectionError> {
         let section = self.section(tag).ok_or_else(|| self.nonsense(tag, format!("section {tag} is missing")))?;
         if section.bytes != content.len() as u64 {
             let reason = format!("expected section {tag} to have {} bytes, got {}", content.len(), section.bytes);
@@ -321,7 +325,9 @@ impl SectionFile {
             let mut piece = pieces[number].lock().expect("each piece is taken once");
             let offset = section.offset + (number * PIECE_BYTES) as u64;
             self.file.read_exact_at(&mut piece, offset).map_err(SectionError::io("read", &self.path))?;
-            self.verify_piece(section, number, &piece)
+            self.verify_piece(section, number, &piece)?;
+            look(number * PIECE_BYTES, &piece);
+            Ok(())
         })
     }
 
@@ -357,11 +363,15 @@ impl SectionFile {
     }
 
     /// Verifies a whole section that was mapped.
-    pub fn verify_mapped(&self, tag: u32, content: &[u8], threads: usize) -> Result<(), SectionError> {
+    pub fn verify_mapped(&self, tag: u32, content: &[u8], threads: usize, look: Look<'_>) -> Result<(), SectionError> {
         let section = self.section(tag).filter(|section| section.bytes == content.len() as u64);
         let section = section.ok_or_else(|| self.nonsense(tag, format!("section {tag} has another length")))?;
         let pieces: Vec<_> = content.chunks(PIECE_BYTES).collect();
-        for_each_piece(pieces.len(), threads, |number| self.verify_piece(section, number, pieces[number]))
+        for_each_piece(pieces.len(), threads, |number| {
+            self.verify_piece(section, number, pieces[number])?;
+            look(number * PIECE_BYTES, pieces[number]);
+            Ok(())
+        })
     }
 
     /// The file, and where a section begins in it, to be mapped.
@@ -469,7 +479,7 @@ mod tests {
             assert_eq!(file.bytes(tag), Some(bytes as u64));
             for threads in [1, 2, 5] {
                 let mut read = vec![1; bytes];
-                file.read_into(tag, &mut read, threads).unwrap();
+                file.read_into(tag, &mut read, threads, &|_, _| ()).unwrap();
                 assert!(read == content(bytes), "{tag} {threads}");
             }
         }
@@ -484,11 +494,11 @@ mod tests {
         let path = folder.path().join("a");
         write(&RealFs, &path, KIND, &[(1, 5000), (2, 100)]);
         let whole = std::fs::read(&path).unwrap();
+        // In place: some file systems write to the disk what is cut to nothing and written anew, tens of thousands of times here.
+        let file = RealFs.open(&path).unwrap();
         let mut found = 0;
         for at in 0..whole.len() {
-            let mut flipped = whole.clone();
-            flipped[at] ^= 1 << (at % 8);
-            std::fs::write(&path, &flipped).unwrap();
+            file.write_all_at(&[whole[at] ^ 1 << (at % 8)], at as u64).unwrap();
             let opened = SectionFile::open(&RealFs, &path, KIND);
             let verified = opened.as_ref().is_ok_and(|file| file.verify().is_ok());
             let read = opened.and_then(|file| Ok((file.read(1)?, file.read(2)?)));
@@ -498,11 +508,13 @@ mod tests {
                 Err(SectionError::Damaged { .. } | SectionError::NewerFormat { .. }) => found += 1,
                 Err(error) => panic!("byte {at}: {error}"),
             }
+            file.write_all_at(&whole[at..at + 1], at as u64).unwrap();
         }
         // Header, sections and table; not the zeros between them.
         assert_eq!(found, HEADER_BYTES + 5000 + 100 + 2 * (24 + 4));
-        for length in 0..whole.len() {
-            std::fs::write(&path, &whole[..length]).unwrap();
+        assert!(std::fs::read(&path).unwrap() == whole);
+        for length in (0..whole.len()).rev() {
+            file.set_len(length as u64).unwrap();
             assert!(SectionFile::open(&RealFs, &path, KIND).is_err(), "cut to {length}");
         }
     }

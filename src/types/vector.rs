@@ -62,12 +62,17 @@ impl fmt::Display for Dimension {
 impl Vector {
     /// Takes the components.
     pub fn new(components: Vec<f32>) -> Result<Self, InvalidVector> {
+        Self::check(&components).map(|_| Self(components.into_boxed_slice()))
+    }
+
+    /// The length of what would be a vector: 0 to `NORM_MAX`.
+    pub fn check(components: &[f32]) -> Result<f64, InvalidVector> {
         if Dimension::new(components.len()).is_none() {
             return Err(InvalidVector::Length { got: components.len() });
         }
-        let norm = norm(&components);
+        let norm = norm(components);
         if norm <= NORM_MAX {
-            return Ok(Self(components.into_boxed_slice()));
+            return Ok(norm);
         }
         // NaN and infinities make the norm NaN or infinite; large numbers make it large.
         Err(match components.iter().position(|component| !component.is_finite()) {

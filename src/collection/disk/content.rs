@@ -4,8 +4,7 @@
 use super::{DiskError, rows};
 use crate::index::graph::{INVERSE_NORMS, NODES, VECTORS};
 use crate::storage::sections::SectionFile;
-use crate::types::limits::NORM_MAX;
-use crate::types::{Metric, Space, Vector, norm};
+use crate::types::{Space, check_row};
 
 /// How far a stored norm may lie from the true one: another processor may add in another order.
 const NORM_ERROR_MAX: f32 = 1e-6;
@@ -71,18 +70,10 @@ fn check_vectors(file: &SectionFile, space: &Space) -> Result<Vec<f32>, DiskErro
     let mut check = |vector: &[u8]| {
         components.clear();
         components.extend(vector.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
-        let norm = norm(&components);
-        // Not NaN either.
-        let is_vector = norm <= NORM_MAX;
-        if is_vector && (space.metric != Metric::Cosine || norm >= f64::from(f32::MIN_POSITIVE)) {
-            inverse_norms.push((1.0 / norm) as f32);
-            return Ok(());
-        }
-        let why = match Vector::new(std::mem::take(&mut components)) {
-            Err(error) => error.to_string(),
-            Ok(_) => "it has no direction, so it has no cosine".to_owned(),
-        };
-        Err(file.nonsense(VECTORS, format!("vector {}: {why}", inverse_norms.len())))
+        let norm = check_row(&components, space.metric)
+            .map_err(|why| file.nonsense(VECTORS, format!("vector {}: {why}", inverse_norms.len())))?;
+        inverse_norms.push((1.0 / norm) as f32);
+        Ok(())
     };
     // A vector may begin in one piece and end in a later one.
     let mut begun: Vec<u8> = Vec::new();

@@ -9,10 +9,10 @@ use super::rows::{self, RowsRead};
 use super::{DiskError, FileKind, path_of};
 use crate::collection::memtable::{Row, Table};
 use crate::collection::segment::Segment;
-use crate::index::graph::{Graph, Residence, Sections, VECTORS};
+use crate::index::graph::{Graph, Look, Residence, Sections, VECTORS};
 use crate::storage::fs::Fs;
 use crate::storage::sections::{Kind, SectionError, SectionFile, SectionWriter};
-use crate::types::Space;
+use crate::types::{Space, check_row};
 
 pub const GRAPH: Kind = Kind { number: 2, name: "graph", format: 1 };
 /// The id of the rows file that a graph was built over.
@@ -76,6 +76,8 @@ pub fn read_table(
         let Some(components) = vector else {
             return Err(file.nonsense(VECTORS, format!("row {row} has no vector of dimension {dimension}")).into());
         };
+        check_row(components, space.metric)
+            .map_err(|why| file.nonsense(VECTORS, format!("vector of row {row}: {why}")))?;
         table.insert(Row { id, version, components, content }, first_record + row as u32);
     }
     Ok(table.seal())
@@ -137,16 +139,16 @@ impl Sections for SectionFile {
         SectionFile::bytes(self, tag)
     }
 
-    fn read_into(&self, tag: u32, content: &mut [u8], threads: usize) -> Result<(), SectionError> {
-        SectionFile::read_into(self, tag, content, threads)
+    fn read_into(&self, tag: u32, content: &mut [u8], threads: usize, look: Look<'_>) -> Result<(), SectionError> {
+        SectionFile::read_into(self, tag, content, threads, look)
     }
 
     fn place(&self, tag: u32) -> Option<(BorrowedFd<'_>, u64)> {
         SectionFile::place(self, tag)
     }
 
-    fn verify(&self, tag: u32, content: &[u8], threads: usize) -> Result<(), SectionError> {
-        self.verify_mapped(tag, content, threads)
+    fn verify(&self, tag: u32, content: &[u8], threads: usize, look: Look<'_>) -> Result<(), SectionError> {
+        self.verify_mapped(tag, content, threads, look)
     }
 
     fn nonsense(&self, tag: u32, reason: String) -> SectionError {

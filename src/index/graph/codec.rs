@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::os::fd::BorrowedFd;
 
 use super::calibrate::Calibration;
-use super::layout::{Blocks, MISSING};
+use super::layout::Blocks;
 use super::memory::{Array, Plain, bytes_of};
 use super::points::{Group, Points, Transform};
 use super::vectors::Vectors;
 use super::{Graph, Twins};
-use crate::types::Metric;
+use crate::types::{Metric, RowCheck};
 
 /// Sections of the primary file: what the graph is made of.
 pub const VECTORS: u32 = 1;
@@ -26,9 +26,15 @@ const POINTS: u32 = 6;
 const SCALES: u32 = 7;
 const BLOCKS: u32 = 8;
 
+/// Does not look.
+const NOTHING: Look<'_> = &|_, _| ();
 const HEAD_BYTES: usize = 56;
 /// No graph of ours has more neighbours a node.
 const DEGREE_MAX: usize = 1024;
+
+/// Sees the bytes of a section while they are in the cache, each after it has verified: pieces in any order, on several threads,
+/// each with its place in the section. Pieces begin and end between numbers.
+pub type Look<'a> = &'a (dyn Fn(usize, &[u8]) + Sync);
 
 /// Where sections are read from. Whatever it hands out has been verified.
 pub trait Sections {
@@ -39,13 +45,13 @@ pub trait Sections {
     fn bytes(&self, tag: u32) -> Option<u64>;
 
     /// Reads a section into a place of its length.
-    fn read_into(&self, tag: u32, content: &mut [u8], threads: usize) -> Result<(), Self::Error>;
+    fn read_into(&self, tag: u32, content: &mut [u8], threads: usize, look: Look<'_>) -> Result<(), Self::Error>;
 
     /// The file that a section lies in, and where: for sections that may be mapped. None where there is no file.
     fn place(&self, tag: u32) -> Option<(BorrowedFd<'_>, u64)>;
 
     /// Verifies a section that was read in another way.
-    fn verify(&self, tag: u32, content: &[u8], threads: usize) -> Result<(), Self::Error>;
+    fn verify(&self, tag: u32, content: &[u8], threads: usize, look: Look<'_>) -> Result<(), Self::Error>;
 
     /// An error for a section that makes no sense.
     fn nonsense(&self, tag: u32, reason: String) -> Self::Error;
@@ -166,7 +172,7 @@ impl Graph {
         threads: usize,
     ) -> Result<Self, S::Error> {
         let mut head = [0; HEAD_BYTES];
-        derived.read_into(HEAD, &mut head, 1)?;
+        derived.read_into(HEAD, &mut head, 1, NOTHING)?;
         let head = Head::decode(&head);
         let nonsense = |what: &str| Err(derived.nonsense(HEAD, format!("the graph {what}")));
         let (nodes, degree, augmented) = (head.node_count as usize, head.degree as usize, head.augmented as usize);
@@ -180,38 +186,54 @@ impl Graph {
         if nodes == 0 || head.row_count < head.node_count {
             return nonsense("has no nodes, or fewer rows than nodes");
         }
-        let mean = read_array::<f32, S>(derived, MEAN, augmented, 1)?;
+        let mean = read_array::<f32, S>(derived, MEAN, augmented, 1, NOTHING)?;
+        let is_scale = head.scale.is_finite() && head.scale > 0.0 && head.length.is_finite() && head.length >= 0.0;
+        if !is_scale || !(0.0..=f32::MAX).contains(&head.error_max) || !are_finite(&mean) {
+            return nonsense("brings vectors to where nothing is");
+        }
         let transform = Transform::restored(metric, dimension, head.seed, head.length, mean.to_vec(), head.scale);
+        let check = RowCheck::new(metric, dimension);
+        let look: Look<'_> = &|offset, bytes| check.look(offset, bytes);
         let components = match residence {
-            Residence::Resident => read_array(primary, VECTORS, nodes * dimension, threads)?,
-            Residence::Mapped => map_array(primary, VECTORS, nodes * dimension, threads)?,
+            Residence::Resident => read_array(primary, VECTORS, nodes * dimension, threads, look)?,
+            Residence::Mapped => map_array(primary, VECTORS, nodes * dimension, threads, look)?,
         };
-        let inverse_norms = read_array(derived, INVERSE_NORMS, nodes, 1)?;
+        check
+            .settle(&components)
+            .map_err(|(vector, why)| primary.nonsense(VECTORS, format!("vector {vector}: {why}")))?;
+        let inverse_norms: Array<f32> = read_array(derived, INVERSE_NORMS, nodes, 1, NOTHING)?;
+        if metric == Metric::Cosine && !inverse_norms.iter().all(|norm| norm.is_normal() && *norm > 0.0) {
+            return nonsense("has a vector without a length");
+        }
         let vectors = Vectors::restored(dimension, components, inverse_norms);
         let points = if transform.is_coded() {
-            let codes = read_array(derived, POINTS, nodes * transform.width(), threads)?;
-            Points::of_codes(transform.width(), codes, read_array(derived, SCALES, 2 * nodes, 1)?, head.error_max)
+            let codes = read_array(derived, POINTS, nodes * transform.width(), threads, NOTHING)?;
+            let scales = read_array(derived, SCALES, 2 * nodes, 1, NOTHING)?;
+            if !are_finite(&scales) {
+                return nonsense("has codes of no length");
+            }
+            Points::of_codes(transform.width(), codes, scales, head.error_max)
         } else {
-            Points::of_floats(transform.width(), read_array(derived, POINTS, nodes * transform.width(), threads)?)
+            let floats = read_array(derived, POINTS, nodes * transform.width(), threads, NOTHING)?;
+            if !are_finite(&floats) {
+                return nonsense("has points that are nowhere");
+            }
+            Points::of_floats(transform.width(), floats)
         };
         let block_bytes = Blocks::block_bytes(degree, if transform.is_coded() { transform.width() } else { 0 });
         if derived.bytes(BLOCKS) != Some(nodes as u64 * block_bytes as u64) {
             return nonsense("has blocks of another size");
         }
         let mut blocks = Blocks::new(nodes, degree, if transform.is_coded() { transform.width() } else { 0 });
-        read_numbers(derived, BLOCKS, blocks.numbers_mut(), threads)?;
-        let has_strangers = (0..head.node_count).any(|node| {
-            let block = blocks.block(node);
-            let mut neighbors = (0..degree / 32).flat_map(|group| block.neighbors(group));
-            neighbors.any(|&neighbor| neighbor >= head.node_count && neighbor != MISSING)
-        });
+        read_numbers(derived, BLOCKS, blocks.numbers_mut(), threads, NOTHING)?;
+        let is_sound = (0..head.node_count).all(|node| blocks.is_sound(node, head.node_count));
         let entry_count = derived.bytes(ENTRIES).unwrap_or(0) as usize / size_of::<u32>();
-        let entries = read_array::<u32, S>(derived, ENTRIES, entry_count, 1)?.to_vec();
-        if has_strangers || entries.is_empty() || entries.iter().any(|&entry| entry >= head.node_count) {
+        let entries = read_array::<u32, S>(derived, ENTRIES, entry_count, 1, NOTHING)?.to_vec();
+        if !is_sound || entries.is_empty() || entries.iter().any(|&entry| entry >= head.node_count) {
             return nonsense("names nodes that do not exist");
         }
         let mut calibration = vec![0; derived.bytes(CALIBRATION).unwrap_or(0) as usize];
-        derived.read_into(CALIBRATION, &mut calibration, 1)?;
+        derived.read_into(CALIBRATION, &mut calibration, 1, NOTHING)?;
         let Some(calibration) = Calibration::decode(&calibration) else {
             return nonsense("has a calibration that cannot be read");
         };
@@ -219,7 +241,7 @@ impl Graph {
             None if head.row_count == head.node_count => None,
             None => return nonsense("has rows whose vectors are not told"),
             Some(_) => {
-                let rows = read_array::<u32, S>(primary, NODES, head.row_count as usize, 1)?.to_vec();
+                let rows = read_array::<u32, S>(primary, NODES, head.row_count as usize, 1, NOTHING)?.to_vec();
                 Some(
                     Twins::of(rows, nodes)
                         .ok_or_else(|| primary.nonsense(NODES, "rows do not follow their vectors".to_owned()))?,
@@ -247,20 +269,36 @@ impl Twins {
     }
 }
 
+fn are_finite(numbers: &[f32]) -> bool {
+    numbers.iter().all(|number| number.is_finite())
+}
+
 /// An array that lies in its file, where it has one that can be mapped.
-fn map_array<T: Plain, S: Sections>(from: &S, tag: u32, len: usize, threads: usize) -> Result<Array<T>, S::Error> {
+fn map_array<T: Plain, S: Sections>(
+    from: &S,
+    tag: u32,
+    len: usize,
+    threads: usize,
+    look: Look<'_>,
+) -> Result<Array<T>, S::Error> {
     check_length::<T, S>(from, tag, len)?;
     let place = from.place(tag).filter(|_| len > 0);
     match place.and_then(|(file, offset)| Array::of_file(file, offset, len).ok()) {
-        Some(array) => from.verify(tag, bytes_of(&array[..]), threads).map(|()| array),
-        None => read_array(from, tag, len, threads),
+        Some(array) => from.verify(tag, bytes_of(&array[..]), threads, look).map(|()| array),
+        None => read_array(from, tag, len, threads, look),
     }
 }
 
-fn read_array<T: Plain, S: Sections>(from: &S, tag: u32, len: usize, threads: usize) -> Result<Array<T>, S::Error> {
+fn read_array<T: Plain, S: Sections>(
+    from: &S,
+    tag: u32,
+    len: usize,
+    threads: usize,
+    look: Look<'_>,
+) -> Result<Array<T>, S::Error> {
     check_length::<T, S>(from, tag, len)?;
     let mut array = Array::zeroed(len);
-    read_numbers(from, tag, &mut array, threads)?;
+    read_numbers(from, tag, &mut array, threads, look)?;
     Ok(array)
 }
 
@@ -281,6 +319,7 @@ fn read_numbers<T: Plain, S: Sections>(
     tag: u32,
     numbers: &mut Array<T>,
     threads: usize,
+    look: Look<'_>,
 ) -> Result<(), S::Error> {
-    from.read_into(tag, numbers.as_bytes_mut(), threads)
+    from.read_into(tag, numbers.as_bytes_mut(), threads, look)
 }

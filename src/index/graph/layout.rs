@@ -57,6 +57,20 @@ impl Blocks {
         Block { neighbors, groups, group_numbers: self.group_numbers }
     }
 
+    /// Whether a walk may go by the block of a node: its neighbours exist, or are missing and, where codes tell the distance,
+    /// infinitely far, so that nobody visits them. To be asked of blocks that come from a file.
+    pub fn is_sound(&self, node: u32, node_count: u32) -> bool {
+        let block = self.block(node);
+        block.neighbors.iter().enumerate().all(|(place, &neighbor)| match neighbor {
+            MISSING if self.width > 0 => {
+                let constants = block.neighborhood(place / GROUP_ROWS).constants;
+                constants[place % GROUP_ROWS] == f32::INFINITY
+            }
+            MISSING => true,
+            neighbor => neighbor < node_count,
+        })
+    }
+
     /// Fetches a block into the cache.
     #[inline(always)]
     pub fn prefetch(&self, node: u32) {

@@ -26,7 +26,7 @@ mod walk;
 use std::ops::Range;
 
 pub use build::{Built, Stopped};
-pub use codec::{INVERSE_NORMS, NODES, Residence, Sections, VECTORS};
+pub use codec::{INVERSE_NORMS, Look, NODES, Residence, Sections, VECTORS};
 pub use options::{GraphOptions, Task};
 pub use search::{Hit, Rows, Scores, Wanted};
 pub use walk::{Scratch, Walk, WalkStats};
