@@ -199,7 +199,10 @@ fn damage(
                 (header.log_id, header.number)
             }
             // What is lost of a header follows from the one before; what does not fit verifies nowhere.
-            (Err(_), Some((_, last))) => (last.log_id, last.number + (number + 1 - headers.len()) as u64),
+            (Err(_), Some((_, last))) => {
+                let later = (number + 1 - headers.len()) as u64;
+                (last.log_id, last.number.saturating_add(later))
+            }
             (Err(_), None) => continue,
         };
         let mut reader = GroupReader::open(fs, path, log_id, file_number)?;
