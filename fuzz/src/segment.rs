@@ -39,9 +39,11 @@ pub enum Kind {
     Answers,
 }
 
-/// The files that a manifest names: kind, name below the collection's folder, its own id, and that of the rows it was
-/// built over.
-pub fn named(message: &[u8]) -> Vec<(Kind, String, Option<[u8; 16]>, Option<[u8; 16]>)> {
+/// Kind, name below the collection's folder, its own id, and that of the rows it was built over.
+pub type Named = (Kind, String, Option<[u8; 16]>, Option<[u8; 16]>);
+
+/// The files that a manifest names.
+pub fn named(message: &[u8]) -> Vec<Named> {
     let Ok(manifest) = pb::Manifest::decode(message) else { return Vec::new() };
     let mut named = Vec::new();
     let id = |bytes: &[u8]| <[u8; 16]>::try_from(bytes).ok();

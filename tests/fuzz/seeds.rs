@@ -81,7 +81,7 @@ fn record(number: usize, space: &Space) -> RecordWritten {
         ]),
         _ => BTreeMap::from([("deep".to_owned(), Value::Object(BTreeMap::from([("x".into(), Value::Int(1))])))]),
     };
-    let text = (number % 3 == 0).then(|| "wörd".into());
+    let text = number.is_multiple_of(3).then(|| "wörd".into());
     RecordWritten {
         id: id(number),
         space: space.name.clone(),
