@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::RngExt;
 use tempfile::TempDir;
 use vectron::pb::v1 as pb;
 
-use crate::common::{self, Texts, data_folder};
+use crate::common::data_folder;
 use crate::effort::{Effort, dice};
 use crate::figures;
 use crate::process::{Client, Process, Records, Written, compare, record};
@@ -134,6 +134,7 @@ pub fn power_cuts(effort: &Effort) {
         let writers: Vec<_> = (0..3)
             .map(|number| runtime.spawn(write(server.address.clone(), number, told[number].clone(), dice.random())))
             .collect();
+        wait_for_a_write(&told);
         for _ in 0..if effort.is_long { 10 } else { 5 } {
             thread::sleep(Duration::from_millis(dice.random_range(0..200)));
             let acknowledged: Vec<usize> = told.iter().map(|told| told.lock().unwrap().acknowledged).collect();
@@ -150,7 +151,16 @@ pub fn power_cuts(effort: &Effort) {
             runtime.block_on(writer).expect("a writer does not panic");
         }
         let written: usize = told.iter().map(|told| told.lock().unwrap().acknowledged).sum();
+        assert!(written > 0, "nothing was written, so nothing could be lost");
         figures::add("acknowledged writes before power cuts, ext4 image", written as u64);
+    }
+}
+
+fn wait_for_a_write(told: &[Arc<Mutex<Told>>]) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while told.iter().any(|told| told.lock().unwrap().acknowledged == 0) {
+        assert!(Instant::now() < deadline, "a writer has had nothing acknowledged");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -209,13 +219,7 @@ pub fn full_disks(effort: &Effort) {
 async fn fill(image: &Image, round: u32) {
     let ballast = image.folder.path().join("mounted/ballast");
     fs::write(&ballast, vec![1; 3 << 20]).expect("there is space yet");
-    // Else little would be written to so small a disk.
-    let start = || {
-        let mut command = common::command(&image.data(), Texts::Away);
-        command.args(["--disk-free-bytes-min", "0"]);
-        Process::run(command).unwrap_or_else(|(status, log)| panic!("the server ended with {status}:\n{log}"))
-    };
-    let server = start();
+    let server = Process::healthy(&image.data());
     let mut client = server.client().await.expect("the server is ready");
     // Buffered writes, in every third round, meet the full disk with nothing in between.
     let durability = if round % 3 == 2 { pb::Durability::Buffered } else { pb::Durability::Durable };
@@ -259,7 +263,7 @@ async fn fill(image: &Image, round: u32) {
     figures::add(if goes_on { "full disks after which writes went on" } else { "full disks that took a restart" }, 1);
     drop(client);
     server.take().expect("it was not taken yet").kill();
-    let server = start();
+    let server = Process::healthy(&image.data());
     let mut client = server.client().await.expect("the server is ready");
     let found = client.all("c").await;
     let is_any = compare(&found, "", &state).is_ok() || doubtful.iter().any(|state| compare(&found, "", state).is_ok());
