@@ -9,6 +9,7 @@
 //! - `catalogue`: the models of the registry, each with who runs it;
 //! - `batch`: the queues between callers and the threads that tokenize and run models;
 //! - `engine`: one call from texts to embeddings;
+//! - `compare`: models beside each other, on sample texts;
 //! - `port`, `telemetry`, `shutdown`: what any service of ours needs, shared with `vectron`;
 //! - `api`: gRPC and REST over the same handlers;
 //! - `service`: all of it, running.
@@ -16,6 +17,7 @@
 mod api;
 mod batch;
 mod catalogue;
+pub mod compare;
 mod encoder;
 mod engine;
 pub mod model;

@@ -164,7 +164,7 @@ impl EmbeddingService {
         models.default().load();
 
         let shared = Shared {
-            handlers: Handlers { models, engine },
+            handlers: Handlers { models, engine, comparing: Arc::default() },
             stopping: watch::Sender::new(false),
             threads: Mutex::new(Some(Threads { tokenizing, workers })),
         };

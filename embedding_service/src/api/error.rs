@@ -10,6 +10,9 @@ use super::limits::{PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
 use crate::port::Failure;
 use crate::provider::{ErrorKind, ProviderError};
 
+/// A comparison takes seconds with one local model, minutes with slow providers.
+const COMPARISON_PATIENCE: Duration = Duration::from_secs(15);
+
 /// What went wrong. Says what was expected and what came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
@@ -100,6 +103,17 @@ pub enum ApiError {
         /// Why.
         error: ProviderError,
     },
+    /// Models cannot be compared on what was given.
+    #[error("{what}")]
+    Comparison {
+        /// Which field.
+        field: String,
+        /// What was expected and what came.
+        what: String,
+    },
+    /// A comparison of models is running.
+    #[error("a comparison of models is running, and two would measure each other; try again")]
+    ComparisonRuns,
     /// No room in the queue.
     #[error("too much is waiting: {queued} {unit} of at most {queued_max}, and this call has {wanted}; try again")]
     QueueFull {
@@ -154,6 +168,8 @@ impl ApiError {
             Self::UnknownInputType { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::PageSize { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::PageToken { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::Comparison { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::ComparisonRuns => ("COMPARISON_RUNS", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
             Self::ModelLoading { .. } => ("MODEL_LOADING", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Self::ModelFailed { .. } => ("MODEL_FAILED", Code::FailedPrecondition, StatusCode::SERVICE_UNAVAILABLE),
             Self::Provider { error, .. } => match error.kind {
@@ -191,6 +207,7 @@ impl ApiError {
             Self::UnknownInputType { .. } => Some("input_type"),
             Self::PageSize { .. } => Some("page_size"),
             Self::PageToken { .. } => Some("page_token"),
+            Self::Comparison { field, .. } => Some(field),
             _ => None,
         }
     }
@@ -200,6 +217,7 @@ impl ApiError {
         match self {
             Self::ModelLoading { .. } | Self::QueueFull { .. } | Self::Stopping => Some(Duration::from_secs(1)),
             Self::ModelFailed { .. } => Some(Duration::from_secs(6)),
+            Self::ComparisonRuns => Some(COMPARISON_PATIENCE),
             Self::Provider { error, .. } => error.come_back_after(),
             _ => None,
         }

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio_stream::Empty;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::compare;
 use super::error::ApiError;
 use super::handlers::{Embed, Embedded, Handlers};
 use super::stream;
@@ -55,13 +55,14 @@ impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
         Ok(Response::new(pb::GetModelResponse { model: Some(self.describe(model)) }))
     }
 
-    type BenchmarkModelsStream = Empty<Result<pb::BenchmarkModelsResponse, Status>>;
+    type BenchmarkModelsStream = compare::Answers;
 
     async fn benchmark_models(
         &self,
-        _: Request<pb::BenchmarkModelsRequest>,
+        request: Request<pb::BenchmarkModelsRequest>,
     ) -> Result<Response<Self::BenchmarkModelsStream>, Status> {
-        Err(ApiError::NotBuilt { rpc: "BenchmarkModels" }.into())
+        let answers = compare::answers(&self.handlers, request.into_inner(), self.stopping.clone())?;
+        Ok(Response::new(answers))
     }
 }
 

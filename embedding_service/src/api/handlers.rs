@@ -22,6 +22,8 @@ const COPIES_FOR_PROVIDER: usize = 3;
 pub(crate) struct Handlers {
     pub(crate) models: Arc<Models>,
     pub(crate) engine: Arc<Engine>,
+    /// One comparison of models at a time; held while it runs.
+    pub(crate) comparing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Texts to embed.
@@ -84,6 +86,14 @@ impl Handlers {
     pub(crate) async fn embed(&self, request: Embed) -> Result<Embedded, ApiError> {
         let admitted = self.admit(request, WhenFull::Refuse).await?;
         self.embed_admitted(admitted).await
+    }
+
+    /// Embeds with the model itself or not at all, for those who measure it: no fallback serves in its place, and whatever
+    /// remembers embeddings is to be passed by here. Waits in line where the queue is full.
+    pub(crate) async fn embed_by_model_alone(&self, request: Embed) -> Result<Embedded, ApiError> {
+        let Admitted { texts, model, how, since, .. } = self.admit(request, WhenFull::Wait).await?;
+        let (answer, fingerprint) = self.embed_with(&model, texts, how).await.map_err(|missed| missed.error)?;
+        Ok(Embedded::new(answer, fingerprint, model.spec(), since))
     }
 
     /// Comes before the wait for the model: the texts are in memory all that time.

@@ -1,5 +1,6 @@
 //! Both doors over the same handlers: gRPC with health and reflection, and REST.
 
+mod compare;
 mod error;
 mod grpc;
 mod handlers;

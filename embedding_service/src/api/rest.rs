@@ -10,16 +10,18 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::compare;
 use super::error::ApiError;
 use super::handlers::{Embed, Handlers, check_texts};
 use super::limits::BODY_BYTES_MAX;
 use crate::catalogue::ModelState;
+use crate::compare::Comparison;
 use crate::model::{Input, Sha256Hex};
 use crate::port::{self, Params};
 
 /// For those who asked for something else.
-const ENDPOINTS: [&str; 6] =
-    ["GET /health", "GET /livez", "GET /readyz", "GET /models", "POST /embed", "POST /batch-embed"];
+const ENDPOINTS: [&str; 7] =
+    ["GET /health", "GET /livez", "GET /readyz", "GET /models", "POST /embed", "POST /batch-embed", "POST /benchmark"];
 
 #[derive(Clone)]
 struct Rest {
@@ -35,6 +37,7 @@ pub(super) fn router(handlers: Handlers, stopping: watch::Receiver<bool>) -> Rou
         .route("/models", get(models))
         .route("/embed", post(embed))
         .route("/batch-embed", post(batch_embed))
+        .route("/benchmark", post(benchmark))
         .fallback(|request| port::not_found(request, &ENDPOINTS))
         .method_not_allowed_fallback(|request| port::method_not_allowed(request, &ENDPOINTS))
         .with_state(Rest { handlers, stopping });
@@ -226,6 +229,13 @@ async fn batch_embed(
         model_id: embedded.model_id,
         processing_time: embedded.elapsed.as_secs_f64(),
     }))
+}
+
+async fn benchmark(
+    State(rest): State<Rest>,
+    port::OptionalJson(body): port::OptionalJson<compare::BenchmarkBody>,
+) -> Result<Json<Comparison>, ApiError> {
+    Ok(Json(compare::benchmark(&rest.handlers, body, rest.stopping.clone()).await?))
 }
 
 fn one_model(query: Option<String>, body: Option<String>) -> Result<String, ApiError> {

@@ -1,0 +1,43 @@
+//! `POST /benchmark`.
+
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::super::error::ApiError;
+use super::super::handlers::Handlers;
+use super::{Compare, Event, start};
+use crate::compare::{Comparison, Pair, Sample};
+
+/// What `POST /benchmark` takes; all of it may be missing.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::api) struct BenchmarkBody {
+    /// The models to compare, in this order, each once; at most 64. Default: all of the registry.
+    models: Vec<String>,
+    /// Texts with their topics, 2 to 2,048. Default: the built-in set.
+    samples: Vec<Sample>,
+    /// Queries with the document that each should find, at most 5,000. Default: retrieval is not measured.
+    pairs: Vec<Pair>,
+    /// How often each time is measured, 1 to 20. Default: 3.
+    repeats: usize,
+}
+
+/// Compares, and answers when all is done. A caller that leaves ends it.
+pub(in crate::api) async fn benchmark(
+    handlers: &Handlers,
+    body: BenchmarkBody,
+    stopping: watch::Receiver<bool>,
+) -> Result<Comparison, ApiError> {
+    let BenchmarkBody { models, samples, pairs, repeats } = body;
+    let mut running = start(handlers, Compare { model_ids: models, samples, pairs, repeats }, stopping)?;
+    let mut models = Vec::with_capacity(running.model_ids.len());
+    while let Some(event) = running.events.recv().await {
+        if let Event::Result(report) = event? {
+            models.push(report);
+        }
+    }
+    if models.len() < running.model_ids.len() {
+        return Err(ApiError::Internal { what: "a comparison of models was lost" });
+    }
+    Ok(Comparison { setting: running.setting, models })
+}

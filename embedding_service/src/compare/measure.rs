@@ -1,0 +1,193 @@
+//! One model, measured: load, warm-up, single texts, batches, retrieval.
+//!
+//! The first answer and the warm-up are not timed: they load the model, open connections, and size buffers. The embeddings
+//! of the warm-up are those of the contrast score. Times are what a caller waits for; each is repeated, and the median told.
+
+use std::future::Future;
+use std::time::Instant;
+
+use super::contrast::Contrast;
+use super::input::Plan;
+use super::report::{Measured, Retrieval};
+use super::retrieval::{Rows, quality};
+use crate::engine::TextEmbedding;
+use crate::model::Input;
+
+/// Texts that are sent one after the other: few enough for providers that bound the calls of a minute, evenly spread over
+/// the samples.
+const SINGLE_TEXTS_MAX: usize = 20;
+/// Texts of one call where times are not measured.
+const CALL_TEXTS_MAX: usize = 256;
+
+/// One model, as callers have it.
+pub(crate) trait Embeds {
+    /// Why it does not embed.
+    type Error: Send;
+
+    /// The embeddings of 1 to 2,048 texts, in their order, made by the model itself: neither remembered, nor another's.
+    fn embed(
+        &self,
+        texts: Vec<String>,
+        input: Input,
+    ) -> impl Future<Output = Result<Vec<TextEmbedding>, Self::Error>> + Send;
+}
+
+/// What is being done with a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Waiting for its first answer.
+    Load,
+    /// Embedding all samples, unmeasured.
+    WarmUp,
+    /// Measuring texts one after the other.
+    Single,
+    /// Measuring all samples in one call.
+    Batch,
+    /// Embedding the pairs, and looking for the documents.
+    Retrieval,
+}
+
+/// How far a model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) stage: Stage,
+    /// Texts embedded, each as often as it was.
+    pub(crate) texts_done: usize,
+    /// Texts to be embedded, counted alike.
+    pub(crate) texts_total: usize,
+}
+
+/// Counts what is embedded, and tells it.
+struct Course<'a> {
+    progress: Progress,
+    tell: &'a (dyn Fn(Progress) + Send + Sync),
+}
+
+/// Measures one model as `plan` says; `tell` hears of its progress, and must not wait.
+pub(crate) async fn measure<M: Embeds + Sync>(
+    model: &M,
+    plan: &Plan,
+    tell: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<Measured, M::Error> {
+    let single = spread(plan.texts.len());
+    let texts_total = 1
+        + plan.texts.len() * (1 + plan.repeats)
+        + single.len() * plan.repeats
+        + plan.queries.len()
+        + plan.documents.len();
+    let mut course = Course { progress: Progress { stage: Stage::Load, texts_done: 0, texts_total }, tell };
+    course.enter(Stage::Load);
+    model.embed(vec![plan.texts[0].clone()], Input::Document).await?;
+    course.add(1);
+
+    course.enter(Stage::WarmUp);
+    let embedded = model.embed(plan.texts.clone(), Input::Document).await?;
+    course.add(plan.texts.len());
+    let rows: Vec<&[f32]> = embedded.iter().map(|one| one.components.as_slice()).collect();
+    let contrast = Contrast::of(&rows, &plan.topic_of, plan.topics);
+
+    course.enter(Stage::Single);
+    let mut times = vec![Vec::with_capacity(plan.repeats); single.len()];
+    // Round after round, so that something that disturbs the machine for a while does not disturb all times of a text.
+    for _ in 0..plan.repeats {
+        for (place, times) in single.iter().zip(&mut times) {
+            times.push(seconds(model, vec![plan.texts[*place].clone()]).await?);
+            course.add(1);
+        }
+    }
+    let singles: Vec<f64> = times.into_iter().map(median).collect();
+
+    course.enter(Stage::Batch);
+    let mut times = Vec::with_capacity(plan.repeats);
+    for _ in 0..plan.repeats {
+        times.push(seconds(model, plan.texts.clone()).await?);
+        course.add(plan.texts.len());
+    }
+    let processing_time = median(times);
+
+    let retrieval = if plan.queries.is_empty() { None } else { Some(retrieval(model, plan, &mut course).await?) };
+    let tokens = embedded.iter().map(|one| one.tokens as u64).sum::<u64>();
+    let tokens = (tokens > 0).then_some(tokens);
+    Ok(Measured {
+        processing_time,
+        contrast_score: contrast.score(),
+        cosine_within: contrast.within,
+        cosine_across: contrast.across,
+        texts_per_second: plan.texts.len() as f64 / processing_time,
+        tokens_per_second: tokens.map(|tokens| tokens as f64 / processing_time),
+        tokens,
+        truncated: embedded.iter().filter(|one| one.truncated).count(),
+        single_mean: singles.iter().sum::<f64>() / singles.len() as f64,
+        single_p50: median(singles),
+        retrieval,
+    })
+}
+
+async fn retrieval<M: Embeds + Sync>(model: &M, plan: &Plan, course: &mut Course<'_>) -> Result<Retrieval, M::Error> {
+    course.enter(Stage::Retrieval);
+    let queries = rows(model, &plan.queries, Input::Query, course).await?;
+    let documents = rows(model, &plan.documents, Input::Document, course).await?;
+    Ok(quality(queries, documents, &plan.document_of).await)
+}
+
+async fn rows<M: Embeds + Sync>(
+    model: &M,
+    texts: &[String],
+    input: Input,
+    course: &mut Course<'_>,
+) -> Result<Rows, M::Error> {
+    let mut embeddings = Vec::with_capacity(texts.len());
+    for texts in texts.chunks(CALL_TEXTS_MAX) {
+        embeddings.extend(model.embed(texts.to_vec(), input).await?.into_iter().map(|one| one.components));
+        course.add(texts.len());
+    }
+    Ok(Rows::of(embeddings))
+}
+
+/// What a caller waits for these texts.
+async fn seconds<M: Embeds + Sync>(model: &M, texts: Vec<String>) -> Result<f64, M::Error> {
+    let started = Instant::now();
+    model.embed(texts, Input::Document).await?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// The places of the texts that are sent alone.
+fn spread(texts: usize) -> Vec<usize> {
+    let count = texts.min(SINGLE_TEXTS_MAX);
+    (0..count).map(|index| index * texts / count).collect()
+}
+
+/// Of at least one; of an even number the mean of the middle two.
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    let middle = times.len() / 2;
+    if times.len().is_multiple_of(2) { (times[middle - 1] + times[middle]) / 2.0 } else { times[middle] }
+}
+
+impl Course<'_> {
+    fn enter(&mut self, stage: Stage) {
+        self.progress.stage = stage;
+        (self.tell)(self.progress);
+    }
+
+    fn add(&mut self, texts: usize) {
+        self.progress.texts_done += texts;
+        (self.tell)(self.progress);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_places() {
+        assert_eq!(median(vec![3.0]), 3.0);
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), 3.0);
+        assert_eq!(spread(3), [0, 1, 2]);
+        let places = spread(64);
+        assert_eq!((places.len(), places[0], places[19]), (20, 0, 60));
+        assert!(places.windows(2).all(|two| two[0] < two[1]));
+    }
+}
