@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks to a person")]
 
+mod compare;
+
 use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -30,6 +32,7 @@ Examples:
   vectron-embedding                                   serve on 127.0.0.1:8000
   vectron-embedding serve --listen 0.0.0.0:8000       serve for other machines too
   vectron-embedding models pull minilm                fetch a model's weights, and verify them
+  vectron-embedding compare --local                   compare the models that run here
   curl localhost:8000/embed -H 'content-type: application/json' -d '{\"text\": \"hello\"}'
   grpcurl -plaintext -d '{\"texts\": [\"hello\"]}' localhost:8000 vectron.embedding.v1.EmbeddingService/Embed";
 
@@ -42,6 +45,8 @@ enum Command {
         #[command(subcommand)]
         command: ModelsCommand,
     },
+    /// Compare models: speed, contrast of topics, retrieval.
+    Compare(Box<compare::Arguments>),
 }
 
 #[derive(Args)]
@@ -89,6 +94,7 @@ pub fn run() -> ExitCode {
         Some(Command::Models { command: ModelsCommand::List(arguments) }) => each(&arguments, list),
         Some(Command::Models { command: ModelsCommand::Pull(arguments) }) => each(&arguments, pull),
         Some(Command::Models { command: ModelsCommand::Verify(arguments) }) => each(&arguments, verify),
+        Some(Command::Compare(arguments)) => compare::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,214 @@
+//! `compare`: models beside each other. Asks a service, or starts one in this process, and shows what it tells.
+
+mod plot;
+mod progress;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use tokio_stream::StreamExt;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+use vectron_embedding::compare::{Comparison, ModelReport, Setting, read_pairs, read_samples};
+use vectron_embedding::pb::v1 as pb;
+use vectron_embedding::pb::v1::benchmark_models_response::Message;
+use vectron_embedding::telemetry::{self, TelemetryOptions};
+use vectron_embedding::{EmbeddingService, Options, client};
+
+use super::CommandResult;
+use progress::Bar;
+
+/// Compare models: speed, contrast of topics, retrieval.
+///
+/// Each model embeds sample texts: some alone, then all in one call, each several times. The contrast score is how much
+/// nearer texts of the same topic are to each other than texts of different topics; with --pairs, retrieval tells whether
+/// queries find their documents. Models that cannot be used are named with the reason. Models of providers cost what the
+/// provider asks. Without --server the models run in this process, with the settings of the environment and .env.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Compare the models that the service itself runs.
+    #[arg(long, group = "which")]
+    local: bool,
+    /// Compare the models that providers run.
+    #[arg(long, group = "which")]
+    remote: bool,
+    /// Compare these models, in this order [default: all of the registry].
+    #[arg(long, group = "which", value_name = "ID,…", value_delimiter = ',')]
+    models: Vec<String>,
+    /// Sample texts in place of the built-in ones: a file of lines `topic<TAB>text`.
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
+    /// Measure retrieval on these: a file of lines `query<TAB>document`.
+    #[arg(long, value_name = "FILE")]
+    pairs: Option<PathBuf>,
+    /// How often each time is measured; medians are told.
+    #[arg(long, default_value_t = 3, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=20))]
+    repeats: u32,
+    /// Write the table as JSON, as `POST /benchmark` answers it.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Draw texts per second beside contrast (and recall@10 with --pairs), as PNG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// The service to ask, such as http://127.0.0.1:8000.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["registry", "model_cache", "offline"])]
+    server: Option<String>,
+    /// Registry of models to use in place of the built-in one [default: $VECTRON_MODELS].
+    #[arg(long, value_name = "FILE")]
+    registry: Option<PathBuf>,
+    /// Folder of the models' weights [default: $VECTRON_MODEL_CACHE, or model_cache].
+    #[arg(long, value_name = "FOLDER")]
+    model_cache: Option<PathBuf>,
+    /// Fetch no weights [default: $VECTRON_OFFLINE].
+    #[arg(long)]
+    offline: bool,
+    /// What is logged, as for `serve`. Not read from RUST_LOG, whose lines would run into the table.
+    #[arg(long, default_value = "off", value_name = "FILTER")]
+    log: String,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vectron-embedding compare --local
+  vectron-embedding compare --models minilm,openai-small --pairs faq.tsv --output results.json --plot benchmark.png
+  vectron-embedding compare --server http://127.0.0.1:8000 --samples my-topics.tsv";
+
+/// The settings of a service in this process, from the environment.
+#[derive(Parser)]
+struct FromEnvironment {
+    #[command(flatten)]
+    options: Options,
+}
+
+pub fn run(arguments: &Arguments) -> CommandResult {
+    telemetry::init(&TelemetryOptions { log: arguments.log.clone() })?;
+    let samples = arguments.samples.as_deref().map(read_samples).transpose()?.unwrap_or_default();
+    let pairs = arguments.pairs.as_deref().map(read_pairs).transpose()?.unwrap_or_default();
+    for file in [&arguments.output, &arguments.plot].into_iter().flatten() {
+        check_folder(file)?;
+    }
+    let request = pb::BenchmarkModelsRequest {
+        model_ids: arguments.models.clone(),
+        samples: samples.into_iter().map(Into::into).collect(),
+        pairs: pairs.into_iter().map(Into::into).collect(),
+        repeats: arguments.repeats,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let comparison = match &arguments.server {
+        Some(url) => {
+            let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| format!("--server {url}: {error}"))?;
+            runtime.block_on(async {
+                let channel = endpoint
+                    .connect()
+                    .await
+                    .map_err(|error| format!("no embedding service can be reached at {url}: {}", innermost(&error)))?;
+                compare(channel, arguments, request).await
+            })
+        }
+        None => {
+            let service = EmbeddingService::start(&arguments.options()?)?;
+            let comparison = runtime.block_on(async { compare(service.in_memory_channel(), arguments, request).await });
+            service.shutdown();
+            comparison
+        }
+    }?;
+
+    // Before the table: it is what a script waits for, and a broken pipe must not keep it from it.
+    if let Some(path) = &arguments.output {
+        let json = serde_json::to_string_pretty(&comparison)? + "\n";
+        fs::write(path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    let has_results = comparison.models.iter().any(|model| model.measured().is_some());
+    if let Some(path) = arguments.plot.as_deref().filter(|_| has_results) {
+        plot::draw(&comparison, path)?;
+    }
+    table::print(&comparison);
+    if has_results { Ok(()) } else { Err("no model could be measured".into()) }
+}
+
+async fn compare(
+    channel: Channel,
+    arguments: &Arguments,
+    mut request: pb::BenchmarkModelsRequest,
+) -> Result<Comparison, Box<dyn std::error::Error>> {
+    let mut client = client(channel);
+    if arguments.local || arguments.remote {
+        let listed = client.list_models(pb::ListModelsRequest { page_size: 1000, ..Default::default() }).await;
+        let models = listed.map_err(told)?.into_inner().models;
+        let is_meant = |model: &pb::Model| (model.provider == "local") == arguments.local;
+        request.model_ids = models.into_iter().filter(is_meant).map(|model| model.id).collect();
+        if request.model_ids.is_empty() {
+            let which = if arguments.local { "local" } else { "remote" };
+            return Err(format!("the registry has no {which} models").into());
+        }
+    }
+
+    let mut answers = client.benchmark_models(request).await.map_err(told)?.into_inner();
+    let mut bar = Bar::hidden();
+    let (mut expected, mut comparison) = (0, Comparison { setting: Setting::default(), models: Vec::new() });
+    while let Some(answer) = answers.next().await {
+        match answer.map_err(told)?.message {
+            Some(Message::Started(started)) => {
+                comparison.setting = Setting::from(&started);
+                expected = started.model_ids.len();
+                bar = Bar::new(expected);
+            }
+            Some(Message::Progress(progress)) => bar.show(&progress),
+            Some(Message::Result(result)) => {
+                bar.next_model();
+                comparison.models.push(ModelReport::from(result));
+            }
+            // Of a newer service: nothing that the table needs.
+            None => {}
+        }
+    }
+    bar.end();
+    if comparison.models.len() != expected {
+        return Err(format!("expected results of {expected} models, got {}", comparison.models.len()).into());
+    }
+    Ok(comparison)
+}
+
+impl Arguments {
+    /// The environment's, and what the command line says.
+    fn options(&self) -> Result<Options, clap::Error> {
+        let FromEnvironment { mut options } = FromEnvironment::try_parse_from(["vectron-embedding"])?;
+        if let Some(registry) = &self.registry {
+            options.models_file = Some(registry.clone());
+        }
+        if let Some(model_cache) = &self.model_cache {
+            options.model_cache.clone_from(model_cache);
+        }
+        options.offline |= self.offline;
+        Ok(options)
+    }
+}
+
+/// A comparison may take long: that there is no place for its result is told before.
+fn check_folder(file: &Path) -> CommandResult {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        Ok(())
+    } else {
+        Err(format!("cannot write {}: there is no folder {}", file.display(), folder.display()).into())
+    }
+}
+
+fn told(status: Status) -> String {
+    match status.message() {
+        "" => innermost(&status),
+        message => message.to_owned(),
+    }
+}
+
+/// The last cause of an error: what the operating system said, where it did.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,208 @@
+//! `vectron-embedding compare` and ./benchmark_models.sh as their users meet them: tables, files, pictures, mistakes.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::Served;
+use common::provider::{Provider, entry, write_models};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_vectron-embedding");
+const KEYS: [&str; 3] = ["OPENAI_API_KEY", "COHERE_API_KEY", "HF_TOKEN"];
+
+/// Runs `program` in `folder`, where no `.env` lies, with the weights of `cache` and no keys.
+async fn run(program: &Path, folder: &Path, cache: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(folder).env("HF_HOME", cache).env("VECTRON_OFFLINE", "1");
+    command.env("VECTRON_MODEL_CACHE", cache);
+    for key in KEYS {
+        command.env_remove(key);
+    }
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let Output { status, stdout, stderr } = output;
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+async fn compare(cache: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let arguments = [&["compare"], arguments].concat();
+    run(Path::new(BINARY), cache, cache, &arguments).await
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Width, height, and the colours of each row of pixels of a PNG of 8 bits a channel.
+fn picture(path: &Path) -> (u32, u32, Vec<HashSet<[u8; 3]>>) {
+    let mut reader = png::Decoder::new(BufReader::new(File::open(path).unwrap())).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Rgb, png::BitDepth::Eight));
+    let rows = pixels.chunks(info.line_size).map(|row| row.as_chunks::<3>().0.iter().copied().collect());
+    (info.width, info.height, rows.collect())
+}
+
+/// How many bands of rows have the colour of the bars: one for each model.
+fn bands(rows: &[HashSet<[u8; 3]>]) -> usize {
+    let has_bar: Vec<bool> = rows.iter().map(|colours| colours.contains(&[46, 111, 158])).collect();
+    usize::from(has_bar[0]) + has_bar.windows(2).filter(|two| !two[0] && two[1]).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_compares_draws_and_writes() {
+    let cache = common::cache_with_weights();
+    let folder = tempfile::tempdir().unwrap();
+    // The script finds its build where cargo would put it.
+    let target = tempfile::tempdir().unwrap();
+    fs::create_dir(target.path().join("release")).unwrap();
+    symlink(BINARY, target.path().join("release/vectron-embedding")).unwrap();
+    let provider = Provider::good().await;
+    let entries: Vec<_> = ["one", "two"].iter().map(|id| entry(id, provider.address, "")).collect();
+    let keyless = entry("keyless", provider.address, "key_env = \"NO_SUCH_KEY\"");
+    let models = fs::read_to_string("models.toml").unwrap() + &entries.concat() + &keyless;
+    fs::write(folder.path().join("models.toml"), models).unwrap();
+    fs::write(folder.path().join("pairs.tsv"), "# mine\nplanet with rings\tSaturn\nloaf\tbread\n").unwrap();
+
+    let script = fs::canonicalize("../benchmark_models.sh").unwrap();
+    let shell = Path::new("/usr/bin/env");
+    let variable = format!("CARGO_TARGET_DIR={}", target.path().display());
+    let script = script.to_str().unwrap();
+    let arguments = [
+        &variable,
+        script,
+        "--registry",
+        "models.toml",
+        "--models",
+        "minilm,two,keyless,one",
+        "--pairs",
+        "pairs.tsv",
+        "--output",
+        "results.json",
+        "--plot",
+        "benchmark.png",
+    ];
+    let (code, stdout, stderr) = run(shell, folder.path(), cache.path(), &arguments).await;
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(lines[0], "64 texts, 8 topics; 2 pairs, 2 documents; medians of 3");
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(lines[2])[..3], ["model", "provider", "dim"]);
+    let first: Vec<_> = lines[3..6].iter().map(|line| words(line)[..3].join(" ")).collect();
+    assert_eq!(first, ["minilm local 384", "two openai 4", "one openai 4"]);
+    // Aligned: numbers end in the same column.
+    let end_of = |line: &str, word: &str| line.find(word).unwrap() + word.len();
+    assert_eq!(end_of(lines[3], " 384"), end_of(lines[4], " 4"), "{stdout}");
+    assert!(lines[7].starts_with("skipped keyless: ") && lines[7].contains("NO_SUCH_KEY"), "{stdout}");
+
+    let table = json(&folder.path().join("results.json"));
+    assert_eq!((&table["texts"], &table["pairs"], &table["repeats"]), (&64.into(), &2.into(), &3.into()));
+    let ids: Vec<_> = table["models"].as_array().unwrap().iter().map(|row| row["model_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["minilm", "two", "keyless", "one"]);
+    assert!(table["models"][0]["contrast_score"].as_f64().unwrap() > 0.1, "{table}");
+    assert_eq!(table["models"][0]["retrieval"]["recall_at_1"], 1.0, "{table}");
+    assert_eq!(table["models"][2]["skipped_code"], "PROVIDER_NO_KEY");
+
+    let (width, height, rows) = picture(&folder.path().join("benchmark.png"));
+    assert!((1200..1800).contains(&width) && (280..600).contains(&height), "{width} x {height}");
+    assert_eq!(bands(&rows), 3);
+    assert!(rows.iter().flatten().collect::<HashSet<_>>().len() > 20, "letters have soft edges");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_elsewhere_is_asked_and_one_model_is_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let provider = Provider::good().await;
+    let served = common::provider::serve(&[entry("one", provider.address, "")]).await;
+    let url = format!("http://{}", served.address);
+    let samples = folder.path().join("samples.tsv");
+    fs::write(&samples, "a\tx\na\ty\nb\tzzzz\n").unwrap();
+    let arguments =
+        ["--server", &url, "--remote", "--samples", samples.to_str().unwrap(), "--plot", "p.png", "--repeats", "1"];
+    let (code, stdout, stderr) = compare(folder.path(), &arguments).await;
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.starts_with("3 texts, 2 topics; medians of 1\n"), "{stdout}");
+    // 1, 3, 3 alone, 3: as the request said.
+    assert_eq!(provider.seen().len(), 1 + 1 + 3 + 1);
+    let (_, height, rows) = picture(&folder.path().join("p.png"));
+    assert_eq!(bands(&rows), 1);
+    let bar: Vec<usize> = (0..rows.len()).filter(|row| rows[*row].contains(&[46, 111, 158])).collect();
+    assert!(bar[0] > 70 && *bar.last().unwrap() < height as usize - 60, "it is in its panel: {bar:?}");
+
+    let (code, _, stderr) = compare(folder.path(), &["--server", &url, "--local"]).await;
+    assert_eq!((code, stderr.as_str()), (1, "error: the registry has no local models\n"));
+    let (code, _, stderr) = compare(folder.path(), &["--server", &url, "--models", "x"]).await;
+    assert_eq!((code, stderr.as_str()), (1, "error: there is no model `x`; the models are one\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_can_be_measured_the_reasons_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--remote", "--output", "r.json", "--plot", "p.png"];
+    let (code, stdout, stderr) = compare(folder.path(), &arguments).await;
+    assert_eq!((code, stderr.as_str()), (1, "error: no model could be measured\n"));
+    for key in KEYS {
+        assert!(stdout.contains(key), "{stdout}");
+    }
+    assert!(!stdout.contains("minilm"), "{stdout}");
+    assert_eq!(json(&folder.path().join("r.json"))["models"].as_array().unwrap().len(), 3);
+    assert!(!folder.path().join("p.png").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_told_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
+    write("no-tab.tsv", b"a\tx\n\n# remark\nno tab here\n");
+    write("two-tabs.tsv", b"q\td\tmore\n");
+    write("latin1.tsv", b"a\tx\nb\tcaf\xe9\n");
+    write("empty.tsv", b"# nothing\n");
+    write("one-topic.tsv", b"a\tx\na\ty\n");
+    write("models.toml", b"default = \"x\"\ncolour = 3\n");
+    for (arguments, code, says) in [
+        (&["--samples", "no-tab.tsv"][..], 1, "no-tab.tsv, line 4: expected topic<TAB>text, with one tab, got 0 tabs"),
+        (
+            &["--pairs", "two-tabs.tsv"],
+            1,
+            "two-tabs.tsv, line 1: expected query<TAB>document, with one tab, got 2 tabs",
+        ),
+        (&["--samples", "latin1.tsv"], 1, "latin1.tsv, line 2: expected UTF-8"),
+        (&["--pairs", "empty.tsv"], 1, "empty.tsv has no lines: expected lines of query<TAB>document"),
+        (&["--samples", "one-topic.tsv"], 1, "samples: expected at least 2 topics, got `a` alone"),
+        (&["--samples", "away.tsv"], 1, "cannot read away.tsv: No such file or directory"),
+        (&["--output", "away/r.json"], 1, "cannot write away/r.json: there is no folder away"),
+        (&["--server", "http://127.0.0.1:9"], 1, "no embedding service can be reached at http://127.0.0.1:9"),
+        (&["--registry", "models.toml"], 1, "line 2"),
+        (&["--local", "--remote"], 2, "cannot be used with"),
+        (&["--repeats", "0"], 2, "0 is not in 1..=20"),
+    ] {
+        let (ended, stdout, stderr) = compare(folder.path(), arguments).await;
+        assert_eq!((ended, stdout.as_str()), (code, ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(says), "{arguments:?}: {stderr}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_comparison_is_told_to_come_back() {
+    let folder: TempDir = tempfile::tempdir().unwrap();
+    let silent = Provider::start(|_| std::future::pending()).await;
+    let models = write_models(&folder, &[entry("m", silent.address, "")]);
+    let options = vectron_embedding::Options { models_file: Some(models), ..common::options(folder.path()) };
+    let served = Served::start_with(&options).await;
+    let running =
+        served.grpc().benchmark_models(vectron_embedding::pb::v1::BenchmarkModelsRequest::default()).await.unwrap();
+    let (code, _, stderr) = compare(folder.path(), &["--server", &format!("http://{}", served.address)]).await;
+    assert_eq!(code, 1);
+    assert_eq!(stderr, "error: a comparison of models is running, and two would measure each other; try again\n");
+    drop(running);
+}
