@@ -265,9 +265,9 @@ async fn mistakes_are_told_before_anything_is_measured() {
     let one_topic = [("a", "x"), ("a", "y")];
     for (request, code, says) in [
         (of(&["m", "n"]), Code::NotFound, "there is no model `n`; the models are m"),
-        (of(&["m", "m"]), Code::InvalidArgument, "models: expected each once, got `m` twice"),
-        (of(&[""]), Code::InvalidArgument, "models: expected ids, got an empty one"),
-        (of(&["m"; 65]), Code::InvalidArgument, "models: expected at most 64, got 65"),
+        (of(&["m", "m"]), Code::InvalidArgument, "model_ids: expected each once, got `m` twice"),
+        (of(&[""]), Code::InvalidArgument, "model_ids: expected ids, got an empty one"),
+        (of(&["m"; 65]), Code::InvalidArgument, "model_ids: expected at most 64, got 65"),
         (with(&one_topic), Code::InvalidArgument, "samples: expected at least 2 topics, got `a` alone"),
         (
             with(&[("a", ""), ("b", "y")]),
@@ -286,6 +286,8 @@ async fn mistakes_are_told_before_anything_is_measured() {
     }
     let (status, answer) = served.post("/benchmark", r#"{"samples": [{"topic": "a", "text": "x"}]}"#).await;
     assert_eq!((status, &answer["details"]["field"]), (400, &json!("samples")), "{answer}");
+    let (status, answer) = served.post("/benchmark", r#"{"models": ["m", "m"]}"#).await;
+    assert_eq!((status, &answer["message"]), (400, &json!("models: expected each once, got `m` twice")));
     assert!(provider.seen().is_empty());
 }
 

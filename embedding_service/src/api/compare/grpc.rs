@@ -36,6 +36,7 @@ impl From<pb::BenchmarkModelsRequest> for Compare {
     fn from(request: pb::BenchmarkModelsRequest) -> Self {
         Self {
             model_ids: request.model_ids,
+            model_ids_field: "model_ids",
             samples: request.samples.into_iter().map(Into::into).collect(),
             pairs: request.pairs.into_iter().map(Into::into).collect(),
             repeats: request.repeats as usize,

@@ -35,6 +35,8 @@ const LOAD_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 pub(super) struct Compare {
     /// Empty: all of the registry.
     model_ids: Vec<String>,
+    /// What the caller's door calls them.
+    model_ids_field: &'static str,
     /// Empty: the built-in set.
     samples: Vec<Sample>,
     /// Empty: retrieval is not measured.
@@ -73,8 +75,8 @@ struct ByHandlers<'a> {
 
 /// Starts a comparison, unless one runs.
 fn start(handlers: &Handlers, request: Compare, mut stopping: watch::Receiver<bool>) -> Result<Running, ApiError> {
-    let Compare { model_ids, samples, pairs, repeats } = request;
-    let models = models(handlers, &model_ids)?;
+    let Compare { model_ids, model_ids_field, samples, pairs, repeats } = request;
+    let models = models(handlers, &model_ids, model_ids_field)?;
     let plan = Plan::new(samples, pairs, repeats)
         .map_err(|error| ApiError::Comparison { field: error.field.clone(), what: error.to_string() })?;
     // Two would measure each other.
@@ -106,10 +108,9 @@ fn start(handlers: &Handlers, request: Compare, mut stopping: watch::Receiver<bo
     Ok(Running { model_ids, setting, events: reader })
 }
 
-/// The models of these ids; all where there are none.
-fn models(handlers: &Handlers, ids: &[String]) -> Result<Vec<Arc<Model>>, ApiError> {
-    let wrong =
-        |what: String| Err(ApiError::Comparison { field: "models".to_owned(), what: format!("models: {what}") });
+/// The models of these ids, which the caller gave in `field`; all where there are none.
+fn models(handlers: &Handlers, ids: &[String], field: &str) -> Result<Vec<Arc<Model>>, ApiError> {
+    let wrong = |what: String| Err(ApiError::Comparison { field: field.to_owned(), what: format!("{field}: {what}") });
     if ids.is_empty() {
         return Ok(handlers.models.all().to_vec());
     }

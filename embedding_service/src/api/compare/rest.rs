@@ -29,7 +29,8 @@ pub(in crate::api) async fn benchmark(
     stopping: watch::Receiver<bool>,
 ) -> Result<Comparison, ApiError> {
     let BenchmarkBody { models, samples, pairs, repeats } = body;
-    let mut running = start(handlers, Compare { model_ids: models, samples, pairs, repeats }, stopping)?;
+    let request = Compare { model_ids: models, model_ids_field: "models", samples, pairs, repeats };
+    let mut running = start(handlers, request, stopping)?;
     let mut models = Vec::with_capacity(running.model_ids.len());
     while let Some(event) = running.events.recv().await {
         if let Event::Result(report) = event? {

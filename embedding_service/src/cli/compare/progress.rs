@@ -22,7 +22,7 @@ impl Bar {
     pub fn new(models: usize) -> Self {
         let style = ProgressStyle::with_template("{prefix}  {bar:30} {human_pos}/{human_len} texts  {msg}");
         // Draws nothing where standard error is no terminal.
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10))
+        let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(10))
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
         bar.enable_steady_tick(Duration::from_millis(250));
         Self { bar, models, models_done: 0 }
