@@ -37,7 +37,7 @@ type AnyError = Box<dyn Error + Send + Sync>;
 /// A port that is being served.
 struct Serving {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), tonic::transport::Error>>,
+    task: JoinHandle<Result<(), AnyError>>,
 }
 
 /// The embedding service in this process, with its port.
@@ -55,21 +55,23 @@ pub async fn run(config: Config) -> Result<(), AnyError> {
     let address = listener.local_addr()?;
     let embedded = match config.embedding_url {
         Some(_) => None,
-        None => Some(Embedded {
-            listener: port::bind(config.embedding_listen, "--embedding-listen").await?,
-            service: EmbeddingService::start(&config.embedding)?,
-        }),
+        None => {
+            let listener = port::bind(config.embedding_listen, "--embedding-listen").await?;
+            config.embedding.auth.check(listener.local_addr()?)?;
+            Some(Embedded { listener, service: EmbeddingService::start(&config.embedding)? })
+        }
     };
     let client = embedding_client(&config, embedded.as_ref())?;
     let pool = SearchPool::new(threads(config.search_threads));
     let handlers = Handlers::new(client.clone(), pool, api::metrics::install()?);
     let (router, health) = api::router(handlers.clone()).await;
 
-    tell_address("vectron listens", address);
+    tell_address(address);
     let mut store = serve_store(router, listener);
     let embedding = match embedded {
         Some(Embedded { service, listener }) => {
-            tell_address("embeddings", listener.local_addr()?);
+            // Whether anybody is asked for a key there, the service says itself.
+            tracing::info!("embeddings on http://{} (gRPC and REST)", listener.local_addr()?);
             Some((serve_embedding(service.clone(), listener), service))
         }
         None => None,
@@ -112,7 +114,7 @@ impl Serving {
     async fn end(self) -> Result<(), AnyError> {
         // Nobody listens where the port has ended by itself, and then there is nothing to stop.
         let _ = self.stop.send(());
-        Ok(self.task.await??)
+        self.task.await?
     }
 }
 
@@ -120,14 +122,14 @@ fn serve_store(router: axum::Router, listener: TcpListener) -> Serving {
     let (stop, stopped) = oneshot::channel();
     let task = task::spawn(async move {
         let stopped = async { drop(stopped.await) };
-        port::serve(router, port::accept(listener), &PortOptions::default(), stopped).await
+        Ok(port::serve(router, port::accept(listener), &PortOptions::default(), stopped).await?)
     });
     Serving { stop, task }
 }
 
 fn serve_embedding(service: EmbeddingService, listener: TcpListener) -> Serving {
     let (stop, stopped) = oneshot::channel();
-    let task = task::spawn(async move { service.serve_tcp(listener, async { drop(stopped.await) }).await });
+    let task = task::spawn(async move { Ok(service.serve_tcp(listener, async { drop(stopped.await) }).await?) });
     Serving { stop, task }
 }
 
@@ -227,8 +229,8 @@ async fn watch_readiness(handlers: &Handlers, health: &HealthReporter) {
     }
 }
 
-fn tell_address(what: &str, address: SocketAddr) {
-    tracing::info!("{what} on http://{address} (gRPC and REST)");
+fn tell_address(address: SocketAddr) {
+    tracing::info!("vectron listens on http://{address} (gRPC and REST)");
     if !address.ip().is_loopback() {
         tracing::warn!("{address} can be reached from other machines, and nobody is asked for a key");
     }

@@ -38,6 +38,7 @@ fn options() -> Options {
         embedding_batch_tokens: 1024,
         embedding_queue_tokens: 1_000_000,
         embedding_queue_bytes: 256 << 20,
+        auth: vectron_embedding::auth::AuthOptions::default(),
         models_memory_bytes_max: 2 << 30,
     }
 }

@@ -1,7 +1,8 @@
-//! The command line: arguments → telemetry → the service, or a look at its models.
+//! The command line: arguments → telemetry → the service, or a look at its models, or a change of who may use it.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks to a person")]
 
+mod auth;
 mod compare;
 
 use std::error::Error;
@@ -30,7 +31,10 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   vectron-embedding                                   serve on 127.0.0.1:8000
-  vectron-embedding serve --listen 0.0.0.0:8000       serve for other machines too
+  vectron-embedding auth add-key ann --auth-file principals.toml
+                                                      make a key, and a file of who may come in
+  vectron-embedding --listen 0.0.0.0:8000 --auth-file principals.toml
+                                                      serve for other machines too, for those with a key
   vectron-embedding models pull minilm                fetch a model's weights, and verify them
   vectron-embedding compare --local                   compare the models that run here
   curl localhost:8000/embed -H 'content-type: application/json' -d '{\"text\": \"hello\"}'
@@ -47,6 +51,12 @@ enum Command {
     },
     /// Compare models: speed, contrast of topics, retrieval.
     Compare(Box<compare::Arguments>),
+    /// Say who may use the service: principals, their API keys and passwords.
+    #[command(after_help = auth::EXAMPLES)]
+    Auth {
+        #[command(subcommand)]
+        command: auth::AuthCommand,
+    },
 }
 
 #[derive(Args)]
@@ -89,6 +99,7 @@ pub fn run() -> ExitCode {
     }
     let cli = Cli::parse();
     let result = match cli.command {
+        Some(Command::Auth { command }) => auth::run(command),
         None => serve(&cli.serve),
         Some(Command::Serve(arguments)) => serve(&arguments),
         Some(Command::Models { command: ModelsCommand::List(arguments) }) => each(&arguments, list),
@@ -112,6 +123,7 @@ fn serve(arguments: &Serve) -> CommandResult {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         // First of all: a port that is taken shall not wait for a model.
         let listener = port::bind(arguments.listen, "--listen").await?;
+        arguments.options.auth.check(listener.local_addr()?)?;
         let shutdown = shutdown::signal();
         let service = EmbeddingService::start(&arguments.options)?;
         tracing::info!("vectron-embedding listens on http://{} (gRPC and REST)", listener.local_addr()?);

@@ -10,11 +10,13 @@
 //! - `batch`: the queues between callers and the threads that tokenize and run models;
 //! - `engine`: one call from texts to embeddings;
 //! - `compare`: models beside each other, on sample texts;
+//! - `auth`: who may use the service, and for what;
 //! - `port`, `telemetry`, `shutdown`: what any service of ours needs, shared with `vectron`;
 //! - `api`: gRPC and REST over the same handlers;
 //! - `service`: all of it, running.
 
 mod api;
+pub mod auth;
 mod batch;
 mod catalogue;
 pub mod compare;
@@ -29,4 +31,4 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub use encoder::Precision;
-pub use service::{EmbeddingService, Options, StartError, client};
+pub use service::{EmbeddingService, Options, ServeError, StartError, client};

@@ -16,6 +16,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::api::{self, BODY_BYTES_MAX, Handlers, MESSAGE_BYTES_MAX};
+use crate::auth::{Auth, AuthError, AuthMode, AuthOptions, Unguarded, is_local};
 use crate::batch::Workers;
 use crate::catalogue::Models;
 use crate::encoder::Precision;
@@ -23,6 +24,7 @@ use crate::engine::{Engine, Limits};
 use crate::model::{Hub, Registry, RegistryError, WeightsSource};
 use crate::pb::v1::embedding_service_client::EmbeddingServiceClient;
 use crate::port::{self, PortOptions};
+use crate::shutdown;
 
 /// Bytes that a connection in memory holds in each direction.
 const DUPLEX_BYTES: usize = 1 << 20;
@@ -82,6 +84,10 @@ pub struct Options {
     /// Bytes of the weights in memory. Beyond, the models that were used longest ago make room; the default model does not.
     #[arg(long, env = "VECTRON_MODELS_MEMORY_BYTES_MAX", default_value_t = 2 << 30, value_name = "BYTES", value_parser = at_least_one)]
     pub models_memory_bytes_max: usize,
+
+    /// Who is asked for a key.
+    #[command(flatten)]
+    pub auth: AuthOptions,
 }
 
 /// A limit of none would be no limit, or would let nothing in.
@@ -99,9 +105,26 @@ pub enum StartError {
     /// The registry cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Who may come in cannot be read.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// A thread cannot be started.
     #[error("cannot start the embedding threads: {0}")]
     Threads(#[from] io::Error),
+}
+
+/// Why a port cannot be served, or is no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It would be open to others, and nobody has said so.
+    #[error(transparent)]
+    Unguarded(#[from] Unguarded),
+    /// The port's address cannot be told.
+    #[error("the port's address cannot be told: {0}")]
+    Address(#[from] io::Error),
+    /// The port was given up.
+    #[error(transparent)]
+    Transport(#[from] tonic::transport::Error),
 }
 
 /// The running service. Cheap to clone: all clones are the same service.
@@ -112,6 +135,9 @@ pub struct EmbeddingService {
 
 struct Shared {
     handlers: Handlers,
+    /// Checks who calls by a port; `None` where nobody is asked.
+    auth: Option<Arc<Auth>>,
+    auth_options: AuthOptions,
     stopping: watch::Sender<bool>,
     /// Taken by the first who shuts down. Never held while waiting.
     threads: Mutex<Option<Threads>>,
@@ -148,6 +174,7 @@ impl EmbeddingService {
     /// Starts the threads, and begins to load the default model. Does not wait for it, and needs no runtime.
     pub fn start(options: &Options) -> Result<Self, StartError> {
         let registry = options.registry()?;
+        let auth = Auth::start(&options.auth)?;
         let models = Arc::new(Models::new(&registry, &options.weights_source(), options.models_memory_bytes_max));
         let limits = Limits {
             queue_bytes_max: options.embedding_queue_bytes,
@@ -165,6 +192,8 @@ impl EmbeddingService {
 
         let shared = Shared {
             handlers: Handlers { models, engine, comparing: Arc::default() },
+            auth,
+            auth_options: options.auth.clone(),
             stopping: watch::Sender::new(false),
             threads: Mutex::new(Some(Threads { tokenizing, workers })),
         };
@@ -172,35 +201,49 @@ impl EmbeddingService {
     }
 
     /// gRPC with health and reflection, and REST.
-    fn router_for_messages_of(&self, message_bytes_max: usize) -> Router {
-        api::router(self.shared.handlers.clone(), self.shared.stopping.subscribe(), message_bytes_max)
+    fn router(&self, auth: Option<Arc<Auth>>, message_bytes_max: usize) -> Router {
+        api::router(self.shared.handlers.clone(), auth, self.shared.stopping.subscribe(), message_bytes_max)
     }
 
-    /// Serves on `listener` until `shutdown` comes, then drains. Health answers NOT_SERVING from then on.
-    pub async fn serve_tcp(
-        &self,
-        listener: TcpListener,
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), tonic::transport::Error> {
+    /// Serves on `listener` until `shutdown` comes, then drains. Health answers NOT_SERVING from then on. Callers need a key
+    /// or a token where the options say so; a port that would be open to other machines without their saying so is refused.
+    pub async fn serve_tcp(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let (auth, options) = (self.shared.auth.clone(), &self.shared.auth_options);
+        let address = listener.local_addr()?;
+        options.check(address)?;
+        match &auth {
+            Some(auth) => auth.announce(),
+            None if options.auth == AuthMode::Off && !is_local(address) => {
+                tracing::warn!(
+                    "{address} can be reached from other machines, and nobody is asked for a key: --auth off"
+                );
+            }
+            None => tracing::info!("nobody is asked for a key at {address}; --auth-file turns that on"),
+        }
         let shutdown = async {
             shutdown.await;
             self.shared.stopping.send_replace(true);
         };
-        port::serve(
-            self.router_for_messages_of(BODY_BYTES_MAX),
-            port::accept(listener),
-            &PortOptions::default(),
-            shutdown,
-        )
-        .await
+        let router = self.router(auth.clone(), BODY_BYTES_MAX);
+        let following = async {
+            match auth {
+                Some(auth) => auth.follow_file(shutdown::hangups()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let port_options = PortOptions::default();
+        tokio::select! {
+            served = port::serve(router, port::accept(listener), &port_options, shutdown) => Ok(served?),
+            () = following => unreachable!("the file is followed for ever"),
+        }
     }
 
-    /// A channel to this service that leaves the process's memory nowhere. To be called within a runtime, which serves
+    /// A channel to this service that leaves the process's memory nowhere. Whoever has it is trusted. To be called within a runtime, which serves
     /// the channel's connections until the channel is dropped.
     pub fn in_memory_channel(&self) -> Channel {
         // Unbounded, but a channel has one connection at a time.
         let (connections, accepted) = mpsc::unbounded_channel::<DuplexStream>();
-        let router = self.router_for_messages_of(MESSAGE_BYTES_MAX);
+        let router = self.router(None, MESSAGE_BYTES_MAX);
         tokio::spawn(async move {
             let incoming = UnboundedReceiverStream::new(accepted).map(Ok::<_, io::Error>);
             if let Err(error) = port::serve(router, incoming, &in_memory_options(), std::future::pending()).await {

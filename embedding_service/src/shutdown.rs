@@ -1,4 +1,4 @@
-//! The signals that ask the process to stop.
+//! The signals that ask the process to stop, and the one that asks it to read its files again.
 
 use std::future::Future;
 
@@ -18,6 +18,36 @@ pub fn signal() -> impl Future<Output = ()> {
     }
 }
 
+/// SIGHUPs, which end the process no more once this is there. Needs a runtime.
+pub struct Hangups {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+/// Listens for SIGHUP from the call on.
+pub fn hangups() -> Hangups {
+    Hangups {
+        #[cfg(unix)]
+        signal: listen(tokio::signal::unix::SignalKind::hangup()),
+    }
+}
+
+impl Hangups {
+    /// Comes with the next one; never where the system has none.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        next(&mut self.signal).await;
+        #[cfg(not(unix))]
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(unix)]
+fn listen(kind: tokio::signal::unix::SignalKind) -> Option<tokio::signal::unix::Signal> {
+    let refused = |error| tracing::warn!("signal {} cannot be listened for: {error}", kind.as_raw_value());
+    tokio::signal::unix::signal(kind).map_err(refused).ok()
+}
+
 #[cfg(unix)]
 struct Signals {
     terminate: Option<tokio::signal::unix::Signal>,
@@ -27,12 +57,8 @@ struct Signals {
 #[cfg(unix)]
 impl Signals {
     fn listen() -> Self {
-        use tokio::signal::unix::{SignalKind, signal};
+        use tokio::signal::unix::SignalKind;
 
-        let listen = |kind: SignalKind| {
-            let refused = |error| tracing::warn!("signal {} cannot be listened for: {error}", kind.as_raw_value());
-            signal(kind).map_err(refused).ok()
-        };
         Self { terminate: listen(SignalKind::terminate()), interrupt: listen(SignalKind::interrupt()) }
     }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use tonic::{Code, Status};
 
 use super::limits::{PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
+use crate::auth::Refusal;
 use crate::port::Failure;
 use crate::provider::{ErrorKind, ProviderError};
 
@@ -114,6 +115,15 @@ pub enum ApiError {
     /// A comparison of models is running.
     #[error("a comparison of models is running, and two would measure each other; try again")]
     ComparisonRuns,
+    /// The caller is not let in, or is given no token.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A token is asked for without a credential.
+    #[error("expected `api_key`, or `username` and `password`, and not both")]
+    NoCredential,
+    /// A form that is no password grant.
+    #[error("grant_type: expected `password`; API keys are sent as JSON, {{\"api_key\": …}}")]
+    GrantType,
     /// No room in the queue.
     #[error("too much is waiting: {queued} {unit} of at most {queued_max}, and this call has {wanted}; try again")]
     QueueFull {
@@ -188,6 +198,27 @@ impl ApiError {
                 ErrorKind::Refused => ("PROVIDER_REFUSED", Code::FailedPrecondition, StatusCode::BAD_GATEWAY),
                 ErrorKind::WrongAnswer => ("PROVIDER_ANSWER", Code::Internal, StatusCode::BAD_GATEWAY),
             },
+            Self::Refused(refusal) => match refusal {
+                Refusal::Missing => ("CREDENTIAL_MISSING", Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+                Refusal::Malformed { .. } => ("CREDENTIAL_MALFORMED", Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+                Refusal::WrongKey => ("API_KEY_WRONG", Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+                Refusal::KeyRevoked { .. } => ("API_KEY_REVOKED", Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+                Refusal::KeyExpired { .. } => ("API_KEY_EXPIRED", Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+                Refusal::WrongToken => ("TOKEN_WRONG", Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+                Refusal::TokenExpired => ("TOKEN_EXPIRED", Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+                Refusal::TokenRevoked => ("TOKEN_REVOKED", Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+                Refusal::WrongCredential => ("CREDENTIAL_WRONG", Code::Unauthenticated, StatusCode::UNAUTHORIZED),
+                Refusal::NotAllowed { .. } => ("SCOPE_MISSING", Code::PermissionDenied, StatusCode::FORBIDDEN),
+                Refusal::MoreScopes { .. } => ("SCOPE_MISSING", Code::PermissionDenied, StatusCode::FORBIDDEN),
+                Refusal::UnknownScope(_) => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+                Refusal::TooManyAttempts { .. } => {
+                    ("TOO_MANY_ATTEMPTS", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS)
+                }
+                Refusal::Off => ("AUTH_OFF", Code::FailedPrecondition, StatusCode::CONFLICT),
+                Refusal::Internal => ("INTERNAL", Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),
+            },
+            Self::NoCredential => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::GrantType => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::QueueFull { .. } => ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
             Self::Stopping => ("NOT_READY", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Self::NotBuilt { .. } => ("NOT_IMPLEMENTED", Code::Unimplemented, StatusCode::NOT_IMPLEMENTED),
@@ -205,6 +236,9 @@ impl ApiError {
             }
             Self::UnknownModel { .. } | Self::TwoModels { .. } => Some("model_id"),
             Self::UnknownInputType { .. } => Some("input_type"),
+            Self::Refused(Refusal::UnknownScope(_)) => Some("scopes"),
+            Self::NoCredential => Some("credential"),
+            Self::GrantType => Some("grant_type"),
             Self::PageSize { .. } => Some("page_size"),
             Self::PageToken { .. } => Some("page_token"),
             Self::Comparison { field, .. } => Some(field),
@@ -219,6 +253,7 @@ impl ApiError {
             Self::ModelFailed { .. } => Some(Duration::from_secs(6)),
             Self::ComparisonRuns => Some(COMPARISON_PATIENCE),
             Self::Provider { error, .. } => error.come_back_after(),
+            Self::Refused(Refusal::TooManyAttempts { retry_after }) => Some(*retry_after),
             _ => None,
         }
     }
@@ -243,6 +278,11 @@ impl From<ApiError> for Status {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        Failure::from(self).into_response()
+        let mut response = Failure::from(self).into_response();
+        if response.status() == StatusCode::UNAUTHORIZED {
+            // RFC 9110 §11.6.1 asks for it.
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }

@@ -19,9 +19,6 @@ pub(super) struct EmbeddingApi {
     pub(super) stopping: watch::Receiver<bool>,
 }
 
-/// Serves `vectron.embedding.v1.AuthService`.
-pub(super) struct AuthApi;
-
 #[tonic::async_trait]
 impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
     async fn embed(&self, request: Request<pb::EmbedRequest>) -> Result<Response<pb::EmbedResponse>, Status> {
@@ -63,13 +60,6 @@ impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
     ) -> Result<Response<Self::BenchmarkModelsStream>, Status> {
         let answers = compare::answers(&self.handlers, request.into_inner(), self.stopping.clone())?;
         Ok(Response::new(answers))
-    }
-}
-
-#[tonic::async_trait]
-impl pb::auth_service_server::AuthService for AuthApi {
-    async fn issue_token(&self, _: Request<pb::IssueTokenRequest>) -> Result<Response<pb::IssueTokenResponse>, Status> {
-        Err(ApiError::NotBuilt { rpc: "IssueToken" }.into())
     }
 }
 

@@ -3,11 +3,15 @@
 mod compare;
 mod error;
 mod grpc;
+mod guard;
 mod handlers;
 mod health;
 mod limits;
 mod rest;
 mod stream;
+mod token;
+
+use std::sync::Arc;
 
 use axum::Router;
 use tokio::sync::watch;
@@ -17,13 +21,21 @@ use tonic_health::pb::health_server::HealthServer;
 pub(crate) use handlers::Handlers;
 pub(crate) use limits::{BODY_BYTES_MAX, MESSAGE_BYTES_MAX};
 
+use crate::auth::Auth;
 use crate::pb::DESCRIPTOR_SET;
 use crate::pb::v1::auth_service_server::AuthServiceServer;
 use crate::pb::v1::embedding_service_server::EmbeddingServiceServer;
 use crate::port;
 
-/// Everything that the port answers. A gRPC message may have up to `message_bytes_max` bytes.
-pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, message_bytes_max: usize) -> Router {
+/// Everything that the port answers. A gRPC message may have up to `message_bytes_max` bytes. Without `auth` nobody is asked
+/// for a key.
+pub(crate) fn router(
+    handlers: Handlers,
+    auth: Option<Arc<Auth>>,
+    stopping: watch::Receiver<bool>,
+    message_bytes_max: usize,
+) -> Router {
+    let tokens = token::TokenApi { auth: auth.clone() };
     let health = health::HealthApi { default_model: handlers.models.default().readiness(), stopping: stopping.clone() };
     let embedding = grpc::EmbeddingApi { handlers: handlers.clone(), stopping: stopping.clone() };
     let embedding = EmbeddingServiceServer::new(embedding)
@@ -36,11 +48,15 @@ pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, messag
     };
     let ours = "build.rs wrote the descriptor set";
 
-    let routes = Routes::from(rest::router(handlers, stopping))
+    let routes = Routes::from(rest::router(handlers, tokens.clone(), stopping))
         .add_service(embedding)
-        .add_service(AuthServiceServer::new(grpc::AuthApi))
+        .add_service(AuthServiceServer::new(tokens).max_decoding_message_size(token::TOKEN_REQUEST_BYTES_MAX))
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1().expect(ours))
         .add_service(reflection().build_v1alpha().expect(ours));
-    port::with_common_layers(routes.into_axum_router())
+    let router = routes.into_axum_router();
+    port::with_common_layers(match auth {
+        Some(auth) => guard::guarded(router, auth),
+        None => router,
+    })
 }

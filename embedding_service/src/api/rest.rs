@@ -14,14 +14,23 @@ use super::compare;
 use super::error::ApiError;
 use super::handlers::{Embed, Handlers, check_texts};
 use super::limits::BODY_BYTES_MAX;
+use super::token::{self, TokenApi};
 use crate::catalogue::ModelState;
 use crate::compare::Comparison;
 use crate::model::{Input, Sha256Hex};
 use crate::port::{self, Params};
 
 /// For those who asked for something else.
-const ENDPOINTS: [&str; 7] =
-    ["GET /health", "GET /livez", "GET /readyz", "GET /models", "POST /embed", "POST /batch-embed", "POST /benchmark"];
+const ENDPOINTS: [&str; 8] = [
+    "GET /health",
+    "GET /livez",
+    "GET /readyz",
+    "GET /models",
+    "POST /embed",
+    "POST /batch-embed",
+    "POST /benchmark",
+    "POST /auth/token",
+];
 
 #[derive(Clone)]
 struct Rest {
@@ -29,7 +38,7 @@ struct Rest {
     stopping: watch::Receiver<bool>,
 }
 
-pub(super) fn router(handlers: Handlers, stopping: watch::Receiver<bool>) -> Router {
+pub(super) fn router(handlers: Handlers, tokens: TokenApi, stopping: watch::Receiver<bool>) -> Router {
     let router = Router::new()
         .route("/health", get(health))
         .route("/livez", get(|| async { "ok\n" }))
@@ -38,6 +47,7 @@ pub(super) fn router(handlers: Handlers, stopping: watch::Receiver<bool>) -> Rou
         .route("/embed", post(embed))
         .route("/batch-embed", post(batch_embed))
         .route("/benchmark", post(benchmark))
+        .merge(token::routes(tokens))
         .fallback(|request| port::not_found(request, &ENDPOINTS))
         .method_not_allowed_fallback(|request| port::method_not_allowed(request, &ENDPOINTS))
         .with_state(Rest { handlers, stopping });

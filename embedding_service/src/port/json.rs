@@ -1,4 +1,4 @@
-//! Reading REST requests: bodies that must be JSON, and query strings. Every refusal is a `Failure` that says what was
+//! Reading REST requests: bodies that must be JSON (or, for one that asks, a form), and query strings. Every refusal is a `Failure` that says what was
 //! expected and what came.
 
 use std::time::Duration;
@@ -23,6 +23,14 @@ pub struct Json<T>(pub T);
 
 /// A JSON body that may be missing, which is the default.
 pub struct OptionalJson<T>(pub T);
+
+/// A body that is JSON, or a form (`application/x-www-form-urlencoded`).
+pub enum JsonOrForm<J, F> {
+    /// JSON.
+    Json(J),
+    /// A form.
+    Form(F),
+}
 
 /// The query string.
 pub struct Params<T>(pub T);
@@ -59,6 +67,21 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     }
 }
 
+impl<J: DeserializeOwned, F: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonOrForm<J, F> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        if !is_form(request.headers()) {
+            check_content_type(request.headers())?;
+            return parse(&read(request, BODY_TIME_MAX).await?).map(Self::Json);
+        }
+        // serde's message would name the field, but may repeat a value too, and forms carry passwords.
+        let malformed =
+            |_| invalid("MALFORMED_FORM", "the form: a field is missing, twice there, or malformed".to_owned());
+        serde_urlencoded::from_bytes(&read(request, BODY_TIME_MAX).await?).map(Self::Form).map_err(malformed)
+    }
+}
+
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Failure;
 
@@ -77,6 +100,12 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
     }
     let codes = ("UNSUPPORTED_MEDIA_TYPE", Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     Err(Failure::new(codes, format!("expected `content-type: application/json`, but got {content_type}")))
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 fn is_json(content_type: &str) -> bool {

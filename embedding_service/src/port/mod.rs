@@ -29,7 +29,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
 pub use failure::{Failure, FailureBody};
-pub use json::{Json, OptionalJson, Params, limit_bodies};
+pub use json::{Json, JsonOrForm, OptionalJson, Params, limit_bodies};
 pub use stack_status::name_status;
 
 /// How connections are kept and ended.

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
+use vectron_embedding::auth::AuthOptions;
 use vectron_embedding::pb::v1 as pb;
 use vectron_embedding::pb::v1::embedding_service_client::EmbeddingServiceClient;
 use vectron_embedding::{EmbeddingService, Options, client};
@@ -44,6 +45,7 @@ pub fn options(model_cache: &Path) -> Options {
         embedding_queue_tokens: 1_000_000,
         embedding_queue_bytes: 256 << 20,
         models_memory_bytes_max: 2 << 30,
+        auth: AuthOptions::default(),
     }
 }
 

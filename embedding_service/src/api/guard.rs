@@ -1,0 +1,177 @@
+//! Lets in who has a key or a token for what is called. A layer around all routes, gRPC and REST alike, that reads headers
+//! only: who is refused has not had a byte of the body read.
+//!
+//! Fails closed: what the table does not know needs `admin`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, header};
+use tonic::Status;
+
+use super::error::ApiError;
+use crate::auth::{Auth, Caller, Open, Refusal, Scope};
+use crate::port::Door;
+
+/// For clients that send keys so.
+const X_API_KEY: &str = "x-api-key";
+
+/// What a path asks of its callers.
+#[derive(Debug, PartialEq, Eq)]
+enum Needs {
+    /// Nothing.
+    Nothing,
+    /// A credential with this scope.
+    Scope(Scope),
+    /// The same, unless it is open by option.
+    Unless(Open, Scope),
+}
+
+/// The table. Paths are compared as they came, as the router compares them.
+fn needs(path: &str) -> Needs {
+    match path {
+        "/health" | "/livez" | "/readyz" | "/auth/token" => Needs::Nothing,
+        "/vectron.embedding.v1.AuthService/IssueToken" => Needs::Nothing,
+        "/embed" | "/batch-embed" | "/v1/embeddings" => Needs::Scope(Scope::Embed),
+        "/vectron.embedding.v1.EmbeddingService/Embed" => Needs::Scope(Scope::Embed),
+        "/vectron.embedding.v1.EmbeddingService/StreamEmbed" => Needs::Scope(Scope::Embed),
+        "/models" | "/v1/models" => Needs::Scope(Scope::ModelsRead),
+        "/vectron.embedding.v1.EmbeddingService/ListModels" => Needs::Scope(Scope::ModelsRead),
+        "/vectron.embedding.v1.EmbeddingService/GetModel" => Needs::Scope(Scope::ModelsRead),
+        "/benchmark" | "/vectron.embedding.v1.EmbeddingService/BenchmarkModels" => Needs::Scope(Scope::Benchmark),
+        "/metrics" => Needs::Unless(Open::Metrics, Scope::ModelsRead),
+        "/docs" | "/openapi.json" => Needs::Unless(Open::Docs, Scope::ModelsRead),
+        _ if path.starts_with("/grpc.health.v1.Health/") => Needs::Nothing,
+        _ if path.starts_with("/grpc.reflection.") => Needs::Unless(Open::Reflection, Scope::ModelsRead),
+        _ if path.starts_with("/docs/") => Needs::Unless(Open::Docs, Scope::ModelsRead),
+        _ if path.starts_with("/v1/models/") => Needs::Scope(Scope::ModelsRead),
+        _ => Needs::Scope(Scope::Admin),
+    }
+}
+
+/// Puts the guard before `router`, its fallback too.
+pub(super) fn guarded(router: Router, auth: Arc<Auth>) -> Router {
+    router.layer(middleware::from_fn_with_state(auth, guard))
+}
+
+async fn guard(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Response {
+    match admit(&auth, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => {
+            let (door, error) = (Door::of(request.headers()), ApiError::from(refusal));
+            match door {
+                Door::Grpc => Status::from(error).into_http(),
+                Door::Rest => error.into_response(),
+            }
+        }
+    }
+}
+
+fn admit(auth: &Auth, request: &Request) -> Result<(), Refusal> {
+    let path = request.uri().path();
+    let needed = match needs(path) {
+        Needs::Nothing => return Ok(()),
+        Needs::Unless(open, _) if auth.is_open(open) => return Ok(()),
+        Needs::Scope(scope) | Needs::Unless(_, scope) => scope,
+    };
+    let Caller { name, scopes } = auth.caller(credential(request.headers())?)?;
+    if !scopes.allow(needed) {
+        tracing::debug!("{name} may not call {path}");
+        let what = match Door::of(request.headers()) {
+            Door::Grpc => path.to_owned(),
+            Door::Rest => format!("{} {path}", request.method()),
+        };
+        return Err(Refusal::NotAllowed { what, needed, has: scopes });
+    }
+    tracing::trace!("{name} calls {path}");
+    Ok(())
+}
+
+/// The key or token that was sent: once, in one of the two headers.
+fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let sent: Vec<(bool, &HeaderValue)> = headers
+        .get_all(header::AUTHORIZATION)
+        .iter()
+        .map(|value| (true, value))
+        .chain(headers.get_all(X_API_KEY).iter().map(|value| (false, value)))
+        .collect();
+    let malformed = |what| Err(Refusal::Malformed { what });
+    let (is_authorization, value) = match sent[..] {
+        [] => return Err(Refusal::Missing),
+        [one] => one,
+        _ => return malformed("expected one of `authorization` and `x-api-key`, once, but more came"),
+    };
+    let Ok(text) = value.to_str() else { return malformed("the key or token has characters that none has") };
+    let credential = if is_authorization {
+        match text.split_once(' ') {
+            Some((scheme, credential)) if scheme.eq_ignore_ascii_case("bearer") => credential.trim(),
+            _ => return malformed("`authorization`: expected `Bearer`, a space, and a key or a token"),
+        }
+    } else {
+        text.trim()
+    };
+    if credential.is_empty() { Err(Refusal::Missing) } else { Ok(credential) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever adds a method to the contract has to say what it needs.
+    #[test]
+    fn every_method_of_the_contract_is_in_the_table() {
+        let set = <prost_types::FileDescriptorSet as prost::Message>::decode(crate::pb::DESCRIPTOR_SET).unwrap();
+        let mut methods = 0;
+        for file in &set.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    assert_ne!(needs(&path), Needs::Scope(Scope::Admin), "{path}");
+                    methods += 1;
+                }
+            }
+        }
+        assert!(methods >= 6, "{methods}");
+    }
+
+    #[test]
+    fn what_is_nearly_open_is_not() {
+        for path in
+            ["/health/", "//health", "/Health", "/health%2f", "/auth/token/", "/", "", "/grpc.health.v1.Healthy/X"]
+        {
+            assert_eq!(needs(path), Needs::Scope(Scope::Admin), "{path}");
+        }
+    }
+
+    fn sent(headers: &[(&str, &str)]) -> Result<String, Refusal> {
+        let pairs = headers.iter().map(|(name, value)| {
+            (header::HeaderName::try_from(*name).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+        });
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(name, value);
+        }
+        credential(&map).map(str::to_owned)
+    }
+
+    #[test]
+    fn credential_comes_once_in_one_of_two_headers() {
+        assert_eq!(sent(&[("authorization", "Bearer abc")]), Ok("abc".to_owned()));
+        assert_eq!(sent(&[("authorization", "bearer  abc ")]), Ok("abc".to_owned()));
+        assert_eq!(sent(&[("x-api-key", "abc")]), Ok("abc".to_owned()));
+        assert_eq!(sent(&[]), Err(Refusal::Missing));
+        assert_eq!(sent(&[("authorization", "Bearer ")]), Err(Refusal::Missing));
+        for wrong in [
+            &[("authorization", "Basic YTpi")][..],
+            &[("authorization", "abc")],
+            &[("authorization", "Bearer a"), ("authorization", "Bearer b")],
+            &[("authorization", "Bearer a"), ("x-api-key", "a")],
+            &[("x-api-key", "ä")],
+        ] {
+            assert!(matches!(sent(wrong), Err(Refusal::Malformed { .. })), "{wrong:?}");
+        }
+    }
+}

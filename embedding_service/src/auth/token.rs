@@ -1,0 +1,180 @@
+//! Access tokens: JWTs (RFC 7519), signed with HS256, that say who holds them, what for, until when, and which credential
+//! they were given for. Whether that one is still good is for `Auth` to look up: a token ends with its key.
+
+use std::env;
+use std::time::{Duration, SystemTime};
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use secrecy::{ExposeSecret, SecretSlice};
+use serde::{Deserialize, Serialize};
+
+use super::api_key::{NoRandomness, random};
+use super::hs256;
+
+/// The environment variable that holds the secret.
+pub const SECRET_VARIABLE: &str = "VECTRON_JWT_SECRET";
+/// Bytes of a secret: RFC 7518 §3.2 wants as many as the hash has.
+pub const SECRET_BYTES_MIN: usize = 32;
+const ISSUER: &str = "vectron-embedding";
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Who made it.
+    iss: String,
+    /// The principal.
+    pub sub: String,
+    /// When it was made, in seconds since 1970.
+    iat: u64,
+    /// Until when it is good.
+    exp: u64,
+    /// The scopes, with spaces between.
+    pub scope: String,
+    /// The credential that it was given for: `key:<id>`, or `password:<mark of its hash>`.
+    pub credential: String,
+}
+
+/// Why a token is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadToken {
+    /// It has not the form of one.
+    Malformed,
+    /// It is not signed by us with HS256, or says what ours do not.
+    Wrong,
+    /// Its time is over.
+    Expired,
+}
+
+/// Why there is no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// It is too short.
+    #[error(
+        "{SECRET_VARIABLE} has {bytes} bytes: expected {SECRET_BYTES_MIN} or more; `openssl rand -hex 32` makes one, and \
+         without it one is made at each start"
+    )]
+    TooShort {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// None can be made.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+/// Makes and checks tokens.
+pub struct Tokens {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    validation: Validation,
+}
+
+/// Where the secret comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretOrigin {
+    /// The environment: tokens outlive the process, and are good for all processes with this secret.
+    Environment,
+    /// Made for this process: tokens end with it.
+    Random,
+}
+
+impl Tokens {
+    /// With the secret of the environment, or one of this process's own.
+    pub fn from_environment() -> Result<(Self, SecretOrigin), SecretError> {
+        match env::var_os(SECRET_VARIABLE) {
+            Some(secret) if !secret.is_empty() => {
+                let secret = SecretSlice::from(secret.into_encoded_bytes());
+                Ok((Self::new(secret.expose_secret())?, SecretOrigin::Environment))
+            }
+            _ => Ok((Self::new(&random::<SECRET_BYTES_MIN>()?)?, SecretOrigin::Random)),
+        }
+    }
+
+    fn new(secret: &[u8]) -> Result<Self, SecretError> {
+        if secret.len() < SECRET_BYTES_MIN {
+            return Err(SecretError::TooShort { bytes: secret.len() });
+        }
+        hs256::install();
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
+        // None: it would let expired tokens in, and what makes them checks them.
+        validation.leeway = 0;
+        validation.validate_aud = false;
+        let (encoding, decoding) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
+        Ok(Self { encoding, decoding, validation })
+    }
+
+    /// A token, good from `now` for `lifetime`.
+    pub fn make(
+        &self,
+        subject: &str,
+        scope: String,
+        credential: String,
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
+        let iat = seconds(now);
+        let exp = iat + lifetime.as_secs();
+        let claims = Claims { iss: ISSUER.to_owned(), sub: subject.to_owned(), iat, exp, scope, credential };
+        encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
+    }
+
+    /// What a token says, if it is ours and its time is not over.
+    pub fn check(&self, token: &str) -> Result<Claims, BadToken> {
+        // The signature is looked at before the time: of a forged token nothing is said but that it is wrong.
+        decode::<Claims>(token, &self.decoding, &self.validation).map(|token| token.claims).map_err(|error| match error
+            .kind()
+        {
+            ErrorKind::ExpiredSignature => BadToken::Expired,
+            ErrorKind::InvalidToken => BadToken::Malformed,
+            _ => BadToken::Wrong,
+        })
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn make(tokens: &Tokens, now: SystemTime) -> String {
+        tokens.make("a", "embed".to_owned(), "key:0".to_owned(), now, HOUR).unwrap()
+    }
+
+    #[test]
+    fn token_says_what_it_was_made_with_until_its_end() {
+        let tokens = Tokens::new(&[7; 32]).unwrap();
+        let now = SystemTime::now();
+        let claims = tokens.check(&make(&tokens, now)).unwrap();
+        assert_eq!((claims.sub.as_str(), claims.scope.as_str(), claims.credential.as_str()), ("a", "embed", "key:0"));
+        assert_eq!(claims.exp - claims.iat, 3600);
+        assert_eq!(tokens.check(&make(&tokens, now - 2 * HOUR)), Err(BadToken::Expired));
+    }
+
+    #[test]
+    fn token_of_another_secret_or_changed_is_wrong() {
+        let (ours, theirs) = (Tokens::new(&[7; 32]).unwrap(), Tokens::new(&[8; 32]).unwrap());
+        let now = SystemTime::now();
+        assert_eq!(ours.check(&make(&theirs, now)), Err(BadToken::Wrong));
+        // Not told that it is expired either.
+        assert_eq!(ours.check(&make(&theirs, now - 2 * HOUR)), Err(BadToken::Wrong));
+        assert_eq!(ours.check("abc"), Err(BadToken::Malformed));
+        let token = make(&ours, now);
+        let parts: Vec<&str> = token.split('.').collect();
+        let other = make(&ours, now + HOUR);
+        let other: Vec<&str> = other.split('.').collect();
+        assert_eq!(ours.check(&[parts[0], other[1], parts[2]].join(".")), Err(BadToken::Wrong));
+    }
+
+    #[test]
+    fn secret_is_long_enough() {
+        assert!(matches!(Tokens::new(&[7; 31]), Err(SecretError::TooShort { bytes: 31 })));
+    }
+}
