@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::collection::Residence;
 use crate::database::DatabaseOptions;
 use crate::storage::memory::{self, MemoryBudget};
+use crate::embedding::EmbeddingKey;
 
 /// How the store and the embedding service beside it run.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,9 +39,15 @@ pub struct Config {
     #[arg(long, env = "VECTRON_SEARCH_THREADS", default_value_t = 0, value_name = "COUNT")]
     pub search_threads: usize,
 
-    /// Use the embedding service at this URL (http://host:port); then none runs in this process.
+    /// Use the embedding service at this URL (http://host:port); then none runs in this process. Where it asks for a key,
+    /// set VECTRON_EMBEDDING_API_KEY.
     #[arg(long, env = "VECTRON_EMBEDDING_URL", value_name = "URL")]
     pub embedding_url: Option<String>,
+
+    // From the environment alone: other users of the machine see arguments.
+    /// What the embedding service at --embedding-url is shown, where it asks for a key; from VECTRON_EMBEDDING_API_KEY.
+    #[arg(skip = EmbeddingKey::from_environment())]
+    pub embedding_api_key: EmbeddingKey,
 
     /// Address and port of the embedding service in this process.
     #[arg(long, env = "VECTRON_EMBEDDING_LISTEN", default_value = "127.0.0.1:8000", value_name = "ADDRESS")]

@@ -19,7 +19,8 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
-use vectron::embedding::{Embedded, EmbeddingClient, InputType};
+use vectron::embedding::{Embedded, EmbeddingClient, EmbeddingKey, InputType};
+use vectron_embedding::auth::AuthOptions;
 use vectron_embedding::pb::v1 as pb;
 use vectron_embedding::pb::v1::embedding_service_server::{EmbeddingService as Service, EmbeddingServiceServer};
 use vectron_embedding::{EmbeddingService, Options};
@@ -38,8 +39,8 @@ fn options() -> Options {
         embedding_batch_tokens: 1024,
         embedding_queue_tokens: 1_000_000,
         embedding_queue_bytes: 256 << 20,
-        auth: vectron_embedding::auth::AuthOptions::default(),
         models_memory_bytes_max: 2 << 30,
+        auth: AuthOptions::default(),
     }
 }
 
@@ -69,7 +70,7 @@ fn any_port() -> SocketAddr {
 }
 
 fn connect(address: SocketAddr) -> EmbeddingClient {
-    EmbeddingClient::connect(&format!("http://{address}"), PATIENCE).unwrap()
+    EmbeddingClient::connect(&format!("http://{address}"), EmbeddingKey::default(), PATIENCE).unwrap()
 }
 
 fn texts(batch: usize, count: usize) -> Vec<String> {
@@ -156,7 +157,7 @@ impl Scripted {
         let url = format!("http://{}", incoming.local_addr().unwrap());
         let routes = Server::builder().add_service(EmbeddingServiceServer::new(service.clone()));
         tokio::spawn(routes.serve_with_incoming(incoming));
-        (service, EmbeddingClient::connect(&url, timeout).unwrap())
+        (service, EmbeddingClient::connect(&url, EmbeddingKey::default(), timeout).unwrap())
     }
 }
 

@@ -125,6 +125,8 @@ reasons! {
     NotReady = "NOT_READY", Unavailable, SERVICE_UNAVAILABLE;
     /// The embedding service, or its model, is away.
     EmbeddingUnavailable = "EMBEDDING_UNAVAILABLE", Unavailable, SERVICE_UNAVAILABLE;
+    /// The embedding service asks for a key, and refuses the one that it was shown.
+    EmbeddingKeyRefused = "EMBEDDING_KEY_REFUSED", FailedPrecondition, SERVICE_UNAVAILABLE;
     /// The embedding service took too long.
     EmbeddingTimeout = "EMBEDDING_TIMEOUT", DeadlineExceeded, GATEWAY_TIMEOUT;
     /// Our own mistake.
@@ -290,6 +292,7 @@ impl From<EmbedError> for ApiError {
             Code::ResourceExhausted => Reason::Overloaded,
             Code::DeadlineExceeded | Code::Cancelled => Reason::EmbeddingTimeout,
             Code::Unavailable | Code::FailedPrecondition => Reason::EmbeddingUnavailable,
+            Code::Unauthenticated | Code::PermissionDenied => Reason::EmbeddingKeyRefused,
             Code::Unimplemented => Reason::NotImplemented,
             _ => Reason::Internal,
         };

@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use vectron_embedding::pb::v1 as pb;
 
+use super::key::KEY_VARIABLE;
 use super::{EmbedError, Embedded, Embedding};
 use crate::types::{TextModel, Vector};
 
@@ -49,11 +50,16 @@ pub(super) fn code(status: &Status) -> Code {
 }
 
 pub(super) fn error_of(status: &Status, place: &str) -> EmbedError {
-    EmbedError {
-        code: code(status),
-        message: format!("{} (the embedding service {place})", describe(status)),
-        retry_after: status.get_details_retry_info().and_then(|retry| retry.retry_delay),
-    }
+    let code = code(status);
+    let message = match code {
+        // For whoever runs the store; its callers can do nothing about it.
+        Code::Unauthenticated | Code::PermissionDenied => format!(
+            "the embedding service {place} refuses the key of the environment variable {KEY_VARIABLE}: {}",
+            describe(status)
+        ),
+        _ => format!("{} (the embedding service {place})", describe(status)),
+    };
+    EmbedError { code, message, retry_after: status.get_details_retry_info().and_then(|retry| retry.retry_delay) }
 }
 
 /// The error of one batch of a stream.
