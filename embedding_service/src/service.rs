@@ -238,8 +238,8 @@ impl EmbeddingService {
         }
     }
 
-    /// A channel to this service that leaves the process's memory nowhere. Whoever has it is trusted. To be called within a runtime, which serves
-    /// the channel's connections until the channel is dropped.
+    /// A channel to this service that leaves the process's memory nowhere. Whoever has it is trusted. To be called within a
+    /// runtime, which serves the channel's connections until the channel is dropped.
     pub fn in_memory_channel(&self) -> Channel {
         // Unbounded, but a channel has one connection at a time.
         let (connections, accepted) = mpsc::unbounded_channel::<DuplexStream>();
