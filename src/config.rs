@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::collection::Residence;
 use crate::database::DatabaseOptions;
-use crate::storage::memory::{self, MemoryBudget};
 use crate::embedding::EmbeddingKey;
+use crate::storage::memory::{self, MemoryBudget};
 
 /// How the store and the embedding service beside it run.
 #[derive(Debug, Clone, clap::Args)]

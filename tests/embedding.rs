@@ -41,6 +41,7 @@ fn options() -> Options {
         embedding_queue_bytes: 256 << 20,
         models_memory_bytes_max: 2 << 30,
         auth: AuthOptions::default(),
+        cache_bytes_max: 64 << 20,
     }
 }
 

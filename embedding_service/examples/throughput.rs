@@ -52,8 +52,11 @@ fn request(texts: Vec<String>) -> EmbedRequest {
 /// All batches on one stream, sent as fast as the service reads.
 async fn stream(channel: Channel, calls: Vec<Vec<String>>) -> Result<(), Box<dyn Error>> {
     let count = calls.len();
-    let requests =
-        (0..).zip(calls).map(|(batch_index, texts)| StreamEmbedRequest { batch_index, embed: Some(request(texts)) });
+    let requests = (0..).zip(calls).map(|(batch_index, texts)| StreamEmbedRequest {
+        batch_index,
+        embed: Some(request(texts)),
+        ..Default::default()
+    });
     let mut answers = client(channel).stream_embed(tokio_stream::iter(requests)).await?.into_inner();
     let mut answered = 0;
     while let Some(answer) = answers.message().await? {

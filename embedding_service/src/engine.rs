@@ -35,6 +35,7 @@ pub(crate) struct Limits {
 }
 
 /// The embeddings of one call.
+#[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) embeddings: Vec<TextEmbedding>,
     pub(crate) tokenize_us: u64,
@@ -50,6 +51,8 @@ pub(crate) struct TextEmbedding {
     pub(crate) components: Vec<f32>,
     pub(crate) tokens: usize,
     pub(crate) truncated: bool,
+    /// Whether it was known, or that of an equal text of the same call.
+    pub(crate) cached: bool,
 }
 
 /// Why a call has no answer.
@@ -123,7 +126,7 @@ impl Engine {
 
         let mut embeddings: Vec<TextEmbedding> = texts
             .iter()
-            .map(|text| TextEmbedding { components: Vec::new(), tokens: text.ids.len(), truncated: text.truncated })
+            .map(|text| TextEmbedding { tokens: text.ids.len(), truncated: text.truncated, ..TextEmbedding::default() })
             .collect();
         let tokens = texts.iter().map(|text| text.ids.len()).sum();
         let held = self.tokens.take(tokens, when_full).await.map_err(|no_room| EngineError::new(no_room, "tokens"))?;

@@ -11,6 +11,7 @@
 //! - `engine`: one call from texts to embeddings;
 //! - `compare`: models beside each other, on sample texts;
 //! - `auth`: who may use the service, and for what;
+//! - `cache`: embeddings that were asked for before;
 //! - `port`, `telemetry`, `shutdown`: what any service of ours needs, shared with `vectron`;
 //! - `api`: gRPC and REST over the same handlers;
 //! - `service`: all of it, running.
@@ -18,6 +19,7 @@
 mod api;
 pub mod auth;
 mod batch;
+mod cache;
 mod catalogue;
 pub mod compare;
 mod encoder;

@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::api::{self, BODY_BYTES_MAX, Handlers, MESSAGE_BYTES_MAX};
 use crate::auth::{Auth, AuthError, AuthMode, AuthOptions, Unguarded, is_local};
 use crate::batch::Workers;
+use crate::cache::Cache;
 use crate::catalogue::Models;
 use crate::encoder::Precision;
 use crate::engine::{Engine, Limits};
@@ -88,6 +89,9 @@ pub struct Options {
     /// Who is asked for a key.
     #[command(flatten)]
     pub auth: AuthOptions,
+    /// Bytes of embeddings that are kept, so that the same text is not embedded twice; 0: none are kept.
+    #[arg(long, env = "VECTRON_CACHE_BYTES_MAX", default_value_t = 64 << 20, value_name = "BYTES")]
+    pub cache_bytes_max: usize,
 }
 
 /// A limit of none would be no limit, or would let nothing in.
@@ -191,9 +195,14 @@ impl EmbeddingService {
         models.default().load();
 
         let shared = Shared {
-            handlers: Handlers { models, engine, comparing: Arc::default() },
             auth,
             auth_options: options.auth.clone(),
+            handlers: Handlers {
+                models,
+                engine,
+                cache: Arc::new(Cache::new(options.cache_bytes_max)),
+                comparing: Arc::default(),
+            },
             stopping: watch::Sender::new(false),
             threads: Mutex::new(Some(Threads { tokenizing, workers })),
         };

@@ -20,7 +20,7 @@ use vectron_embedding::pb::v1 as pb;
 
 /// A batch of a stream.
 fn batch(batch_index: u64, texts: &[&str]) -> pb::StreamEmbedRequest {
-    pb::StreamEmbedRequest { batch_index, embed: Some(request(texts)) }
+    pb::StreamEmbedRequest { batch_index, embed: Some(request(texts)), ..Default::default() }
 }
 
 /// An open stream: what is sent into the channel goes to the service.
@@ -70,9 +70,60 @@ async fn small_batches_are_answered_in_order_with_the_numbers_of_embed() {
 }
 
 #[tokio::test]
+async fn answers_as_ready_pass_those_in_front_and_leave_the_others_in_turn() {
+    let served = Served::start().await;
+    served.embed(&["load it"]).await;
+    let long = long_text();
+    let large = vec![long.as_str(); 60];
+    let as_ready = |request| pb::StreamEmbedRequest { order: pb::StreamEmbedOrder::AsReady.into(), ..request };
+    let requests = vec![
+        batch(0, &large),
+        as_ready(batch(1, &large)),
+        as_ready(batch(2, &["short"])),
+        batch(3, &["short"]),
+        as_ready(batch(4, &[""])),
+        pb::StreamEmbedRequest { order: 7, ..batch(5, &["short"]) },
+    ];
+    let answers = stream(&served, requests).await;
+    let told: Vec<u64> = answers.iter().map(|answer| answer.batch_index).collect();
+    let place = |index: u64| told.iter().position(|told| *told == index).unwrap();
+    assert_eq!(told.len(), 6);
+    assert!(place(2) < place(0) && place(2) < place(1) && place(4) < place(0), "{told:?}");
+    assert!(place(0) < place(3) && place(3) < place(5), "{told:?}");
+    let reason = |index: u64| answers[place(index)].error.as_ref().map(|error| error.reason.as_str());
+    assert_eq!((reason(2), reason(4), reason(5)), (None, Some("INVALID_TEXT"), Some("INVALID_ARGUMENT")));
+}
+
+#[tokio::test]
+async fn answers_as_ready_all_come_before_the_end_of_a_service_that_stops() {
+    let served = Served::start().await;
+    served.embed(&["load it"]).await;
+    let (requests, mut answers) = open(&served).await;
+    let long = long_text();
+    for index in 0..4 {
+        let batch = batch(index, &vec![long.as_str(); 20]);
+        requests.send(pb::StreamEmbedRequest { order: pb::StreamEmbedOrder::AsReady.into(), ..batch }).unwrap();
+    }
+    assert!(answers.message().await.unwrap().is_some());
+    let Served { stop, server, .. } = served;
+    stop.send(()).unwrap();
+    let mut answered = 1;
+    let end = loop {
+        match answers.message().await {
+            Ok(Some(_)) => answered += 1,
+            Ok(None) => panic!("it ended as if the client had"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((answered, end.code()), (4, Code::Unavailable), "{end:?}");
+    drop(requests);
+    server.await.unwrap();
+}
+
+#[tokio::test]
 async fn error_of_a_batch_is_told_and_the_stream_goes_on() {
     let served = Served::start().await;
-    let with = |batch_index, embed| pb::StreamEmbedRequest { batch_index, embed: Some(embed) };
+    let with = |batch_index, embed| pb::StreamEmbedRequest { batch_index, embed: Some(embed), ..Default::default() };
     let many = vec!["x"; 2049];
     let requests = vec![
         batch(0, &["first"]),
@@ -81,7 +132,7 @@ async fn error_of_a_batch_is_told_and_the_stream_goes_on() {
         batch(3, &["between"]),
         with(4, pb::EmbedRequest { input_type: 9, ..request(&["x"]) }),
         batch(5, &["x", ""]),
-        pb::StreamEmbedRequest { batch_index: 6, embed: None },
+        pb::StreamEmbedRequest { batch_index: 6, ..Default::default() },
         batch(7, &many),
         batch(8, &["last"]),
     ];

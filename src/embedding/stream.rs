@@ -207,7 +207,7 @@ impl Conversation {
                 normalize: Some(true),
             };
             // Where the stream has just broken, its end comes with the answers, and the part is sent again.
-            let _ = sender.try_send(StreamEmbedRequest { batch_index, embed: Some(embed) });
+            let _ = sender.try_send(StreamEmbedRequest { batch_index, embed: Some(embed), ..Default::default() });
             self.owed_since.get_or_insert_with(Instant::now);
         }
     }

@@ -70,6 +70,12 @@ pub enum ApiError {
         /// What came.
         value: i32,
     },
+    /// A value of `order` that the contract does not have.
+    #[error("order: expected 0 (default), 1 (in turn) or 2 (as ready), got {value}")]
+    UnknownStreamOrder {
+        /// What came.
+        value: i32,
+    },
     /// A page of too many models.
     #[error("page_size: expected 1 to {PAGE_SIZE_MAX}, or 0 for the default, got {size}")]
     PageSize {
@@ -176,6 +182,7 @@ impl ApiError {
             Self::UnknownModel { .. } => ("MODEL_NOT_FOUND", Code::NotFound, StatusCode::NOT_FOUND),
             Self::TwoModels { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::UnknownInputType { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::UnknownStreamOrder { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::PageSize { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::PageToken { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::Comparison { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
@@ -239,6 +246,7 @@ impl ApiError {
             Self::Refused(Refusal::UnknownScope(_)) => Some("scopes"),
             Self::NoCredential => Some("credential"),
             Self::GrantType => Some("grant_type"),
+            Self::UnknownStreamOrder { .. } => Some("order"),
             Self::PageSize { .. } => Some("page_size"),
             Self::PageToken { .. } => Some("page_token"),
             Self::Comparison { field, .. } => Some(field),

@@ -126,6 +126,7 @@ impl From<TextEmbedding> for pb::Embedding {
             f32_le: Bytes::from(f32_le),
             tokens: u32::try_from(embedding.tokens).unwrap_or(u32::MAX),
             truncated: embedding.truncated,
+            cached: embedding.cached,
         }
     }
 }

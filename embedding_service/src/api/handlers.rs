@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::error::ApiError;
 use super::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
 use crate::batch::{Texts, WhenFull};
+use crate::cache::{Cache, Lookup, Space};
 use crate::catalogue::{Model, Models};
 use crate::encoder;
 use crate::engine::{Answer, Engine, EngineError, TextEmbedding};
@@ -24,6 +25,7 @@ pub(crate) struct Handlers {
     pub(crate) engine: Arc<Engine>,
     /// One comparison of models at a time; held while it runs.
     pub(crate) comparing: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) cache: Arc<Cache>,
 }
 
 /// Texts to embed.
@@ -88,11 +90,13 @@ impl Handlers {
         self.embed_admitted(admitted).await
     }
 
-    /// Embeds with the model itself or not at all, for those who measure it: no fallback serves in its place, and whatever
-    /// remembers embeddings is to be passed by here. Waits in line where the queue is full.
+    /// Embeds with the model itself or not at all, for those who measure it: no fallback serves in its place, and nothing
+    /// is taken from the cache or put there. Waits in line where the queue is full.
     pub(crate) async fn embed_by_model_alone(&self, request: Embed) -> Result<Embedded, ApiError> {
         let Admitted { texts, model, how, since, .. } = self.admit(request, WhenFull::Wait).await?;
-        let (answer, fingerprint) = self.embed_with(&model, texts, how).await.map_err(|missed| missed.error)?;
+        let without_cache = Self { cache: Arc::new(Cache::new(0)), ..self.clone() };
+        let (answer, fingerprint) =
+            without_cache.embed_with(&model, texts, how).await.map_err(|missed| missed.error)?;
         Ok(Embedded::new(answer, fingerprint, model.spec(), since))
     }
 
@@ -139,7 +143,7 @@ impl Handlers {
         found.into_iter()
     }
 
-    async fn embed_with(&self, model: &Model, mut texts: Texts, how: How) -> Result<(Answer, String), Missed> {
+    async fn embed_with(&self, model: &Model, texts: Texts, how: How) -> Result<(Answer, String), Missed> {
         let spec = model.spec();
         let normalize = how.normalize.unwrap_or(spec.normalize);
         match model {
@@ -148,25 +152,40 @@ impl Handlers {
                     Ok(loaded) => loaded,
                     Err(reason) => return Err(Missed { error: not_ready(&spec.id, reason), texts: Some(texts) }),
                 };
-                spec.prompts.put_before(how.input, &mut texts.texts);
-                let answer = self.engine.embed(&loaded, texts, normalize, how.when_full).await;
-                let missed = |error| Missed { error: ApiError::from(error), texts: None };
-                Ok((answer.map_err(missed)?, loaded.fingerprint.clone()))
+                let space = Space { fingerprint: &loaded.fingerprint, input: how.input, normalize };
+                let (lookup, mut missing) = self.cache.look_up(space, texts.texts).await;
+                let mut answer = Answer::default();
+                if !missing.is_empty() {
+                    spec.prompts.put_before(how.input, &mut missing);
+                    let texts = Texts { texts: missing, held: texts.held };
+                    let embedded = self.engine.embed(&loaded, texts, normalize, how.when_full).await;
+                    answer = embedded.map_err(|error| Missed { error: told_of(error, &lookup), texts: None })?;
+                }
+                answer.embeddings = self.cache.complete(lookup, answer.embeddings);
+                Ok((answer, loaded.fingerprint.clone()))
             }
             Model::There(remote) => {
-                let started = Instant::now();
-                match remote.embed(&texts.texts, how.input).await {
-                    Ok(embeddings) => {
-                        let inference_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-                        let embeddings = embeddings.into_iter().map(|one| scaled(one, normalize)).collect();
-                        let answer = Answer { embeddings, tokenize_us: 0, queue_us: 0, inference_us };
-                        Ok((answer, remote.fingerprint().to_owned()))
-                    }
-                    Err(error) => {
-                        let texts = error.may_be_another_models().then_some(texts);
-                        Err(Missed { error: ApiError::Provider { id: spec.id.clone(), error }, texts })
+                let fingerprint = remote.fingerprint().to_owned();
+                let space = Space { fingerprint: &fingerprint, input: how.input, normalize };
+                let Texts { texts, held } = texts;
+                let (lookup, missing) = self.cache.look_up(space, texts).await;
+                let mut answer = Answer::default();
+                if !missing.is_empty() {
+                    let started = Instant::now();
+                    match remote.embed(&missing, how.input).await {
+                        Ok(embeddings) => {
+                            answer.inference_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                            answer.embeddings = embeddings.into_iter().map(|one| scaled(one, normalize)).collect();
+                        }
+                        Err(error) => {
+                            let texts =
+                                error.may_be_another_models().then(|| Texts { texts: lookup.give_back(missing), held });
+                            return Err(Missed { error: ApiError::Provider { id: spec.id.clone(), error }, texts });
+                        }
                     }
                 }
+                answer.embeddings = self.cache.complete(lookup, answer.embeddings);
+                Ok((answer, fingerprint))
             }
         }
     }
@@ -215,6 +234,16 @@ impl Embedded {
     }
 }
 
+/// The queue knows the missing texts alone, the caller all of them.
+fn told_of(error: EngineError, lookup: &Lookup) -> ApiError {
+    ApiError::from(match error {
+        EngineError::TextRefused { index, reason } => {
+            EngineError::TextRefused { index: lookup.index_of_missing(index), reason }
+        }
+        other => other,
+    })
+}
+
 fn not_ready(id: &str, reason: NotReady) -> ApiError {
     match reason {
         NotReady::Loading => ApiError::ModelLoading { id: id.to_owned() },
@@ -227,7 +256,7 @@ fn scaled(embedding: RemoteEmbedding, normalize: bool) -> TextEmbedding {
     if normalize {
         encoder::normalize(&mut components);
     }
-    TextEmbedding { components, tokens, truncated }
+    TextEmbedding { components, tokens, truncated, cached: false }
 }
 
 /// Whether there are so many texts as a call may have, each of a length that it may have.

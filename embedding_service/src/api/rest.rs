@@ -1,5 +1,8 @@
 //! The REST door: JSON to and from the handlers.
 
+mod docs;
+mod openai;
+
 use std::collections::BTreeMap;
 
 use axum::extract::State;
@@ -9,6 +12,7 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use utoipa::{IntoParams, ToSchema};
 
 use super::compare;
 use super::error::ApiError;
@@ -17,11 +21,12 @@ use super::limits::BODY_BYTES_MAX;
 use super::token::{self, TokenApi};
 use crate::catalogue::ModelState;
 use crate::compare::Comparison;
+use crate::engine::TextEmbedding;
 use crate::model::{Input, Sha256Hex};
-use crate::port::{self, Params};
+use crate::port::{self, FailureBody, Params};
 
 /// For those who asked for something else.
-const ENDPOINTS: [&str; 8] = [
+const ENDPOINTS: [&str; 13] = [
     "GET /health",
     "GET /livez",
     "GET /readyz",
@@ -30,6 +35,11 @@ const ENDPOINTS: [&str; 8] = [
     "POST /batch-embed",
     "POST /benchmark",
     "POST /auth/token",
+    "POST /v1/embeddings",
+    "GET /v1/models",
+    "GET /v1/models/{id}",
+    "GET /openapi.json",
+    "GET /docs",
 ];
 
 #[derive(Clone)]
@@ -48,13 +58,19 @@ pub(super) fn router(handlers: Handlers, tokens: TokenApi, stopping: watch::Rece
         .route("/batch-embed", post(batch_embed))
         .route("/benchmark", post(benchmark))
         .merge(token::routes(tokens))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/models", get(openai::list_models))
+        .route("/v1/models/{id}", get(openai::get_model))
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::page))
         .fallback(|request| port::not_found(request, &ENDPOINTS))
         .method_not_allowed_fallback(|request| port::method_not_allowed(request, &ENDPOINTS))
         .with_state(Rest { handlers, stopping });
     port::limit_bodies(router, BODY_BYTES_MAX)
 }
 
-#[derive(Serialize)]
+/// Answer to `GET /health`.
+#[derive(Serialize, ToSchema)]
 struct Health {
     /// `healthy` where requests that name no model can be answered, else what keeps them from it.
     status: &'static str,
@@ -66,6 +82,12 @@ struct Health {
     message: Option<String>,
 }
 
+/// Whether requests that name no model can be answered.
+#[utoipa::path(
+    get,
+    path = "/health",
+    responses((status = 200, body = Health), (status = 503, description = "Not now.", body = Health))
+)]
 async fn health(State(rest): State<Rest>) -> Response {
     let models = &rest.handlers.models;
     let (status, message) = match models.default().state() {
@@ -102,13 +124,17 @@ impl Rest {
     }
 }
 
-#[derive(Serialize)]
+/// Answer to `GET /models`.
+#[derive(Serialize, ToSchema)]
 struct Models {
+    /// The model of requests that name none.
     default: String,
+    /// By id.
     models: BTreeMap<String, Model>,
 }
 
-#[derive(Serialize)]
+/// A model of the registry.
+#[derive(Serialize, ToSchema)]
 struct Model {
     provider: &'static str,
     model_name: String,
@@ -123,6 +149,8 @@ struct Model {
     fingerprint: Option<String>,
 }
 
+/// Lists the models of the registry.
+#[utoipa::path(get, path = "/models", responses((status = 200, body = Models)))]
 async fn models(State(rest): State<Rest>) -> Json<Models> {
     let models = &rest.handlers.models;
     let mut by_id = BTreeMap::new();
@@ -147,35 +175,60 @@ async fn models(State(rest): State<Rest>) -> Json<Models> {
 }
 
 /// `?model_id=`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct ModelQuery {
+    /// The model, here or in the body. Absent: the service's default.
     model_id: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// `POST /embed`.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct EmbedBody {
+    /// 1 byte to 1 MiB. What lies beyond the model's limit is not embedded.
+    #[schema(example = "hello")]
     text: String,
+    /// Scale the embedding to unit length. Absent: as the registry says of the model.
     normalize: Option<bool>,
+    /// The model. Absent: the service's default.
     model_id: Option<String>,
     /// What it is for: `document` (default) or `query`.
+    #[schema(value_type = Option<String>)]
     input_type: Option<Input>,
 }
 
-#[derive(Serialize)]
+/// Answer to `POST /embed`.
+#[derive(Serialize, ToSchema)]
 struct EmbedAnswer {
     embedding: Vec<f32>,
     dimension: usize,
     model_id: String,
     /// SHA-256 of the text.
     text_hash: String,
+    /// Tokens embedded, special tokens and prompt included.
     tokens: usize,
+    /// Whether the text was longer than the model's limit.
     truncated: bool,
-    /// Seconds.
+    /// Whether it was embedded before, and not for this call.
+    cached: bool,
+    /// Seconds in all.
     processing_time: f64,
+    /// Of these, waiting for a thread.
+    queue_time: f64,
+    /// Of these, running the model, or waiting for the provider.
+    inference_time: f64,
 }
 
+/// Embeds a text.
+#[utoipa::path(
+    post,
+    path = "/embed",
+    params(ModelQuery),
+    request_body = EmbedBody,
+    responses((status = 200, body = EmbedAnswer), (status = "default", body = FailureBody))
+)]
 async fn embed(
     State(rest): State<Rest>,
     Params(ModelQuery { model_id: query }): Params<ModelQuery>,
@@ -196,32 +249,58 @@ async fn embed(
         text_hash,
         tokens: embedding.tokens,
         truncated: embedding.truncated,
+        cached: embedding.cached,
         processing_time: embedded.elapsed.as_secs_f64(),
+        queue_time: seconds(embedded.queue_us),
+        inference_time: seconds(embedded.inference_us),
     }))
 }
 
-#[derive(Deserialize)]
+/// `POST /batch-embed`.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BatchEmbedBody {
+    /// 1 to 2,048 texts, each 1 byte to 1 MiB. What lies beyond the model's limit is not embedded.
+    #[schema(example = json!(["hello", "world"]))]
     texts: Vec<String>,
+    /// Scale embeddings to unit length. Absent: as the registry says of the model.
     normalize: Option<bool>,
+    /// The model. Absent: the service's default.
     model_id: Option<String>,
-    /// What it is for: `document` (default) or `query`.
+    /// What they are for: `document` (default) or `query`.
+    #[schema(value_type = Option<String>)]
     input_type: Option<Input>,
 }
 
-#[derive(Serialize)]
+/// Answer to `POST /batch-embed`.
+#[derive(Serialize, ToSchema)]
 struct BatchEmbedAnswer {
     embeddings: Vec<Vec<f32>>,
     dimension: usize,
     model_id: String,
     count: usize,
+    /// Tokens embedded, of all texts.
+    tokens: usize,
     /// How many texts were longer than the model's limit.
     truncated: usize,
-    /// Seconds.
+    /// How many embeddings were there before, or are those of an equal text of the call.
+    cached: usize,
+    /// Seconds in all.
     processing_time: f64,
+    /// Of these, waiting for a thread: the longest wait of any text.
+    queue_time: f64,
+    /// Of these, running the model, or waiting for the provider: the longest of any text.
+    inference_time: f64,
 }
 
+/// Embeds a batch of texts.
+#[utoipa::path(
+    post,
+    path = "/batch-embed",
+    params(ModelQuery),
+    request_body = BatchEmbedBody,
+    responses((status = 200, body = BatchEmbedAnswer), (status = "default", body = FailureBody))
+)]
 async fn batch_embed(
     State(rest): State<Rest>,
     Params(ModelQuery { model_id: query }): Params<ModelQuery>,
@@ -231,13 +310,18 @@ async fn batch_embed(
     let input = body.input_type.unwrap_or_default();
     let request = Embed { texts: body.texts, model_id, normalize: body.normalize, input, any_space: false };
     let embedded = rest.handlers.embed(request).await?;
+    let count = |which: fn(&TextEmbedding) -> bool| embedded.embeddings.iter().filter(|one| which(one)).count();
     Ok(Json(BatchEmbedAnswer {
         count: embedded.embeddings.len(),
-        truncated: embedded.embeddings.iter().filter(|embedding| embedding.truncated).count(),
+        tokens: embedded.embeddings.iter().map(|embedding| embedding.tokens).sum(),
+        truncated: count(|embedding| embedding.truncated),
+        cached: count(|embedding| embedding.cached),
+        processing_time: embedded.elapsed.as_secs_f64(),
+        queue_time: seconds(embedded.queue_us),
+        inference_time: seconds(embedded.inference_us),
         embeddings: embedded.embeddings.into_iter().map(|embedding| embedding.components).collect(),
         dimension: embedded.dimension,
         model_id: embedded.model_id,
-        processing_time: embedded.elapsed.as_secs_f64(),
     }))
 }
 
@@ -246,6 +330,10 @@ async fn benchmark(
     port::OptionalJson(body): port::OptionalJson<compare::BenchmarkBody>,
 ) -> Result<Json<Comparison>, ApiError> {
     Ok(Json(compare::benchmark(&rest.handlers, body, rest.stopping.clone()).await?))
+}
+
+fn seconds(microseconds: u64) -> f64 {
+    microseconds as f64 / 1e6
 }
 
 fn one_model(query: Option<String>, body: Option<String>) -> Result<String, ApiError> {

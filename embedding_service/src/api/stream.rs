@@ -1,8 +1,8 @@
-//! StreamEmbed: many batches in flight on one stream, answered in the order of the requests.
+//! StreamEmbed: many batches in flight on one stream, answered in the order of the requests, or as they are ready.
 //!
 //! One task reads. It takes a batch in when there is room for it, and does not read before: HTTP/2 flow control then
-//! holds the client back. Each batch runs in a task of its own, and the answers wait for their turn. A batch that fails is
-//! told in its answer, and the stream goes on.
+//! holds the client back. Each batch runs in a task of its own, and its answer waits for its turn, unless the batch asks for
+//! another order. A batch that fails is told in its answer, and the stream goes on.
 //!
 //! Bounds of one stream: `BATCHES_MAX` batches that are taken in and not yet answered, so that a client that never
 //! reads its answers holds at most those; `TEXTS_RUNNING_MAX` texts in the queue. All streams together hold at most half
@@ -58,6 +58,8 @@ struct Reader {
     slots: Arc<Semaphore>,
     /// One for each text in the queue.
     turns: Arc<Semaphore>,
+    /// Where answers go that do not wait for their turn.
+    ready: mpsc::UnboundedSender<Result<Taken, Status>>,
 }
 
 /// Starts to read, and gives what the client gets.
@@ -66,15 +68,18 @@ pub(super) fn answers(
     requests: Streaming<pb::StreamEmbedRequest>,
     mut stopping: watch::Receiver<bool>,
 ) -> Answers {
+    // Unbounded, but nothing is in either without a slot.
+    let (taken, answers) = mpsc::unbounded_channel();
+    let (ready, ready_answers) = mpsc::unbounded_channel();
+    let slots = Arc::new(Semaphore::new(BATCHES_MAX));
     let reader = Reader {
         handlers,
         requests,
         stopping: stopping.clone(),
-        slots: Arc::new(Semaphore::new(BATCHES_MAX)),
+        slots: slots.clone(),
         turns: Arc::new(Semaphore::new(TEXTS_RUNNING_MAX)),
+        ready,
     };
-    // Unbounded, but nothing is in it without a slot.
-    let (taken, answers) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let ended = tokio::select! {
             biased;
@@ -83,11 +88,17 @@ pub(super) fn answers(
             ended = reader.read(&taken) => ended,
         };
         if let Err(status) = ended {
+            // After the answers to all that was taken in, for it is the last thing that the client hears.
+            tokio::select! {
+                () = taken.closed() => return,
+                _ = permits(&slots, BATCHES_MAX) => {}
+            }
             // A client that has just left does not want it any more.
             let _ = taken.send(Err(status));
         }
     });
-    Box::pin(UnboundedReceiverStream::new(answers).then(answer))
+    let in_turn = UnboundedReceiverStream::new(answers).then(answer);
+    Box::pin(in_turn.merge(UnboundedReceiverStream::new(ready_answers).then(answer)))
 }
 
 impl Reader {
@@ -98,25 +109,32 @@ impl Reader {
             // What is no message of the contract ends the stream: nobody knows where the next one begins.
             let request = self.requests.message().await.map_err(|status| port::name_status(PATH, status))?;
             let Some(request) = request else { return Ok(()) };
-            let answer = self.take_in(request.embed.unwrap_or_default()).await;
-            // Nobody listens where the client has just left; then this task ends.
-            let _ = taken.send(Ok(Taken { batch_index: request.batch_index, answer, _slot: slot }));
+            let order = pb::StreamEmbedOrder::try_from(request.order);
+            let answer = match order {
+                Ok(_) => self.take_in(request.embed.unwrap_or_default()).await,
+                Err(_) => refused(ApiError::UnknownStreamOrder { value: request.order }),
+            };
+            let batch = Taken { batch_index: request.batch_index, answer, _slot: slot };
+            if order == Ok(pb::StreamEmbedOrder::AsReady) {
+                tokio::spawn(send_when_ready(batch, self.ready.clone()));
+            } else {
+                // Nobody listens where the client has just left; then this task ends.
+                let _ = taken.send(Ok(batch));
+            }
         }
     }
 
     async fn take_in(&self, request: pb::EmbedRequest) -> Answer {
         let count = request.texts.len();
-        let (answer, done) = oneshot::channel();
         match self.admit(request).await {
             Ok(admitted) => {
+                let (answer, done) = oneshot::channel();
                 let turn = permits(&self.turns, count.min(TEXTS_RUNNING_MAX)).await;
                 tokio::spawn(run(self.handlers.clone(), admitted, turn, self.stopping.clone(), answer));
+                done
             }
-            Err(error) => {
-                let _ = answer.send(Err(error));
-            }
+            Err(error) => refused(error),
         }
-        done
     }
 
     async fn admit(&self, request: pb::EmbedRequest) -> Result<Admitted, ApiError> {
@@ -143,6 +161,28 @@ async fn run(
     };
     drop(turn);
     let _ = answer.send(embedded.map(pb::EmbedResponse::from));
+}
+
+/// The answer to a batch that was not taken in.
+fn refused(error: ApiError) -> Answer {
+    let (answer, done) = oneshot::channel();
+    let _ = answer.send(Err(error));
+    done
+}
+
+/// Sends the batch where its answer need not be waited for any more, unless its client goes away.
+async fn send_when_ready(batch: Taken, ready: mpsc::UnboundedSender<Result<Taken, Status>>) {
+    let Taken { batch_index, answer, _slot } = batch;
+    let told = tokio::select! {
+        told = answer => told,
+        () = ready.closed() => return,
+    };
+    let (answer, done) = oneshot::channel();
+    // Where it was lost, it is lost here too.
+    if let Ok(told) = told {
+        let _ = answer.send(told);
+    }
+    let _ = ready.send(Ok(Taken { batch_index, answer: done, _slot }));
 }
 
 async fn answer(taken: Result<Taken, Status>) -> Result<pb::StreamEmbedResponse, Status> {

@@ -32,6 +32,9 @@ pub use failure::{Failure, FailureBody};
 pub use json::{Json, JsonOrForm, OptionalJson, Params, limit_bodies};
 pub use stack_status::name_status;
 
+/// A page for people: it reads `openapi.json` beside it, and lets each endpoint be tried. It loads nothing from elsewhere.
+pub const DOCS_PAGE: &str = include_str!("docs.html");
+
 /// How connections are kept and ended.
 #[derive(Debug, Clone)]
 pub struct PortOptions {

@@ -47,6 +47,8 @@ pub fn options(model_cache: &Path) -> Options {
         embedding_queue_bytes: 256 << 20,
         models_memory_bytes_max: 2 << 30,
         auth: AuthOptions::default(),
+        // What is measured or compared has to be embedded.
+        cache_bytes_max: 0,
     }
 }
 

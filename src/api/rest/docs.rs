@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use axum::Json as Reply;
 use axum::response::Html;
 use utoipa::OpenApi;
+use vectron_embedding::port;
 
 use crate::api::rest::{pages, routes};
 
@@ -35,7 +36,7 @@ pub async fn openapi() -> Reply<&'static utoipa::openapi::OpenApi> {
     Reply(&DESCRIPTION)
 }
 
-/// A page that reads `/openapi.json` and lets each endpoint be tried. It loads nothing from elsewhere.
+/// A page that reads `/openapi.json` and lets each endpoint be tried.
 pub async fn page() -> Html<&'static str> {
-    Html(include_str!("docs.html"))
+    Html(port::DOCS_PAGE)
 }

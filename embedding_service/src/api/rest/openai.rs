@@ -1,0 +1,370 @@
+//! `/v1`: the routes of OpenAI's embeddings, so that its clients, and what was written for them, can be pointed here.
+//!
+//! As OpenAI documents them (platform.openai.com/docs/api-reference/embeddings and /models), errors too:
+//! `{error: {message, type, param, code}}`. Ours beside theirs: `input_type`, for models that tell queries from documents.
+//! Not theirs: tokens in the place of text are refused, for they are those of another model's tokenizer; `dimensions` can
+//! only be what the model has.
+
+use std::fmt;
+
+use axum::Json as Reply;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use tonic::Code;
+use utoipa::ToSchema;
+
+use super::Rest;
+use crate::api::error::ApiError;
+use crate::api::handlers::Embed;
+use crate::api::limits::TEXTS_MAX;
+use crate::catalogue::Model;
+use crate::engine::TextEmbedding;
+use crate::model::Input;
+use crate::port::{self, Failure};
+
+/// What OpenAI's clients read before `retry-after`.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// `POST /v1/embeddings`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EmbeddingsBody {
+    /// A text, or 1 to 2,048 of them; each 1 byte to 1 MiB. Tokens are refused.
+    #[schema(value_type = Vec<String>, example = json!(["hello"]))]
+    input: Texts,
+    /// The id of a model in the registry. Absent: the service's default.
+    #[schema(example = "minilm")]
+    model: Option<String>,
+    /// `float` (default) or `base64`: packed little-endian binary32.
+    #[serde(default)]
+    encoding_format: EncodingFormat,
+    /// Only the model's own number is taken.
+    dimensions: Option<usize>,
+    /// Taken, and not looked at.
+    #[serde(rename = "user")]
+    #[schema(value_type = Option<String>)]
+    _user: Option<IgnoredAny>,
+    /// What the texts are for: `document` (default) or `query`. Not one of OpenAI's.
+    #[schema(value_type = Option<String>)]
+    input_type: Option<Input>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum EncodingFormat {
+    #[default]
+    Float,
+    Base64,
+}
+
+/// `input`: what it has to be, or what it is instead.
+enum Texts {
+    Texts(Vec<String>),
+    Tokens,
+}
+
+/// Answer to `POST /v1/embeddings`.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EmbeddingList {
+    /// Always `list`.
+    object: &'static str,
+    data: Vec<EmbeddingObject>,
+    /// The model that served: the one of the request, or a fallback of the same space.
+    model: String,
+    usage: Usage,
+}
+
+/// The embedding of one text.
+#[derive(Serialize, ToSchema)]
+struct EmbeddingObject {
+    /// Always `embedding`.
+    object: &'static str,
+    index: usize,
+    #[schema(value_type = Vec<f32>)]
+    embedding: Components,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Components {
+    Floats(Vec<f32>),
+    Base64(String),
+}
+
+/// Tokens of all texts, special tokens and prompts included.
+#[derive(Serialize, ToSchema)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+/// Answer to `GET /v1/models`.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ModelList {
+    /// Always `list`.
+    object: &'static str,
+    data: Vec<ModelObject>,
+}
+
+/// A model of the registry.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ModelObject {
+    id: String,
+    /// Always `model`.
+    object: &'static str,
+    /// Always 0: it is not known.
+    created: u64,
+    /// Who runs it.
+    owned_by: &'static str,
+}
+
+/// Answer to everything below `/v1` that fails.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ErrorBody {
+    error: ErrorObject,
+}
+
+/// What went wrong.
+#[derive(Serialize, ToSchema)]
+struct ErrorObject {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The field that is at fault.
+    param: Option<String>,
+    /// The reason, in lower case.
+    code: String,
+}
+
+/// A failure, told as OpenAI tells it.
+pub(super) struct OpenAiError(Failure);
+
+/// Embeds texts, as OpenAI's clients ask for it.
+#[utoipa::path(
+    post,
+    path = "/v1/embeddings",
+    request_body = EmbeddingsBody,
+    responses((status = 200, body = EmbeddingList), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn embeddings(
+    State(rest): State<Rest>,
+    body: Result<port::Json<EmbeddingsBody>, Failure>,
+) -> Result<Reply<EmbeddingList>, OpenAiError> {
+    let port::Json(body) = body?;
+    let Texts::Texts(texts) = body.input else { return Err(tokens_refused()) };
+    let model = rest.handlers.model(body.model.as_deref().unwrap_or_default())?;
+    check_dimensions(body.dimensions, model)?;
+    let model_id = model.spec().id.clone();
+    let input = body.input_type.unwrap_or_default();
+    let embedded = rest.handlers.embed(Embed { texts, model_id, normalize: None, input, any_space: false }).await?;
+    let tokens = embedded.embeddings.iter().map(|embedding| embedding.tokens).sum();
+    let data = embedded.embeddings.into_iter().enumerate().map(|(index, embedding)| EmbeddingObject {
+        object: "embedding",
+        index,
+        embedding: body.encoding_format.encode(embedding),
+    });
+    Ok(Reply(EmbeddingList {
+        object: "list",
+        data: data.collect(),
+        model: embedded.model_id,
+        usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
+    }))
+}
+
+/// Lists the models of the registry.
+#[utoipa::path(get, path = "/v1/models", responses((status = 200, body = ModelList)))]
+pub(super) async fn list_models(State(rest): State<Rest>) -> Reply<ModelList> {
+    let data = rest.handlers.models.all().iter().map(|model| ModelObject::of(model)).collect();
+    Reply(ModelList { object: "list", data })
+}
+
+/// Describes one model.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}",
+    params(("id" = String, Path, description = "Its id in the registry.", example = "minilm")),
+    responses((status = 200, body = ModelObject), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn get_model(
+    State(rest): State<Rest>,
+    Path(id): Path<String>,
+) -> Result<Reply<ModelObject>, OpenAiError> {
+    Ok(Reply(ModelObject::of(rest.handlers.model(&id)?)))
+}
+
+fn check_dimensions(dimensions: Option<usize>, model: &Model) -> Result<(), OpenAiError> {
+    let (id, dimension) = (&model.spec().id, model.spec().dimension);
+    match dimensions {
+        Some(other) if other != dimension => {
+            let message = format!("dimensions: expected {dimension}, which model `{id}` has, or none, got {other}");
+            Err(invalid("dimensions", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn tokens_refused() -> OpenAiError {
+    let message = "input: expected a text or a list of texts, got tokens, which are those of another model's tokenizer; \
+                   send text (LangChain: check_embedding_ctx_length=False)";
+    invalid("input", message.to_owned())
+}
+
+fn invalid(field: &str, message: String) -> OpenAiError {
+    let codes = ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST);
+    OpenAiError(Failure { field: Some(field.into()), ..Failure::new(codes, message) })
+}
+
+impl EncodingFormat {
+    fn encode(self, embedding: TextEmbedding) -> Components {
+        match self {
+            Self::Float => Components::Floats(embedding.components),
+            Self::Base64 => {
+                let bytes: Vec<u8> =
+                    embedding.components.iter().flat_map(|component| component.to_le_bytes()).collect();
+                Components::Base64(BASE64_STANDARD.encode(bytes))
+            }
+        }
+    }
+}
+
+impl ModelObject {
+    fn of(model: &Model) -> Self {
+        let spec = model.spec();
+        Self { id: spec.id.clone(), object: "model", created: 0, owned_by: spec.provider.as_str() }
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextsVisitor)
+    }
+}
+
+/// Reads texts one by one, and passes over tokens without keeping them: a body may have millions.
+struct TextsVisitor;
+
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Texts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a list of texts")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Texts, E> {
+        Ok(Texts::Texts(vec![text.to_owned()]))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Texts, E> {
+        Ok(Texts::Texts(vec![text]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
+        // Where there are too many, the handlers count them, as they do for the other doors.
+        let mut texts = Vec::with_capacity(list.size_hint().unwrap_or(0).min(TEXTS_MAX));
+        let mut has_tokens = false;
+        while let Some(element) = list.next_element()? {
+            match element {
+                Element::Text(text) => texts.push(text),
+                Element::Tokens => has_tokens = true,
+            }
+        }
+        Ok(if has_tokens { Texts::Tokens } else { Texts::Texts(texts) })
+    }
+}
+
+/// An element of `input`.
+enum Element {
+    Text(String),
+    /// One, or a list of them.
+    Tokens,
+}
+
+impl<'de> Deserialize<'de> for Element {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ElementVisitor)
+    }
+}
+
+struct ElementVisitor;
+
+impl<'de> Visitor<'de> for ElementVisitor {
+    type Value = Element;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Element, E> {
+        Ok(Element::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Element, E> {
+        Ok(Element::Text(text))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Element, E> {
+        Ok(Element::Tokens)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Element, A::Error> {
+        while list.next_element::<u64>()?.is_some() {}
+        Ok(Element::Tokens)
+    }
+}
+
+impl From<Failure> for OpenAiError {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+/// The fields have other names here.
+impl From<ApiError> for OpenAiError {
+    fn from(error: ApiError) -> Self {
+        let mut failure = Failure::from(error);
+        failure.field = failure.field.map(|field| match field.strip_prefix("texts") {
+            Some(rest) => {
+                if failure.message.starts_with("texts") {
+                    failure.message.replace_range(.."texts".len(), "input");
+                }
+                format!("input{rest}").into()
+            }
+            None if &*field == "model_id" => "model".into(),
+            None => field,
+        });
+        Self(failure)
+    }
+}
+
+impl IntoResponse for OpenAiError {
+    fn into_response(self) -> Response {
+        let Self(failure) = self;
+        let kind = match failure.status {
+            StatusCode::TOO_MANY_REQUESTS if failure.reason.contains("QUOTA") => "insufficient_quota",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        let error = ErrorObject {
+            message: failure.message,
+            kind,
+            param: failure.field.map(String::from),
+            code: failure.reason.to_ascii_lowercase(),
+        };
+        let mut response = (failure.status, Reply(ErrorBody { error })).into_response();
+        if let Some(time) = failure.retry_after {
+            let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(milliseconds));
+            headers.insert(http::header::RETRY_AFTER, HeaderValue::from(milliseconds.div_ceil(1000)));
+        }
+        response
+    }
+}
