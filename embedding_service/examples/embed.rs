@@ -84,7 +84,7 @@ async fn embed(channel: &Channel, texts: &[String]) -> Result<Embedded, Box<dyn 
         .zip(texts.chunks(REQUEST_TEXTS))
         .map(|(batch_index, texts)| {
             let embed = Some(EmbedRequest { texts: texts.to_vec(), ..Default::default() });
-            StreamEmbedRequest { batch_index, embed }
+            StreamEmbedRequest { batch_index, embed, ..Default::default() }
         })
         .collect();
     let mut answered: Vec<Vec<u8>> = vec![Vec::new(); requests.len()];

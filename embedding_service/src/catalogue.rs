@@ -125,6 +125,17 @@ impl Model {
         }
     }
 
+    /// What it takes in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Here(slot) => match slot.state() {
+                SlotState::Ready(model) => model.memory_bytes(),
+                _ => 0,
+            },
+            Self::There(_) => 0,
+        }
+    }
+
     /// Starts to load it, where it runs here.
     pub(crate) fn load(&self) {
         if let Self::Here(slot) = self {
@@ -142,6 +153,9 @@ impl Model {
 }
 
 impl ModelState {
+    /// All that `name` answers.
+    pub(crate) const NAMES: [&'static str; 5] = ["not_loaded", "loading", "ready", "failed", "no_key"];
+
     /// As REST answers it.
     pub(crate) fn name(&self) -> &'static str {
         match self {

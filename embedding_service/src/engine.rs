@@ -3,17 +3,26 @@
 //! Two bounds hold: the bytes of the texts of all calls in flight, and the tokens that wait in the queue. Beyond
 //! either a call is refused at once, or waits in line, as its `WhenFull` says. A caller that drops its call frees both,
 //! as soon as nothing works on its texts.
+//!
+//! A call that would be refused is also refused where it would wait longer than its caller does: else, under a load that
+//! lasts, all that is embedded is what nobody waits for any more. All of that is decided before anything is spent on the texts.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use crate::batch::{Budget, Call, Closed, NoRoom, Queue, RefusedText, Texts, TokenizeQueue, Tokenized, WhenFull};
+use crate::figures;
 use crate::model::LoadedModel;
 
 /// A single text of up to this many bytes is tokenized at once, in less than 100 microseconds; more on a thread for it.
 const INLINE_BYTES_MAX: usize = 256;
+
+/// A caller that does not say how long it waits is taken to wait so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The part of its time that a call may wait; the rest is for the model, and for what the estimate does not know.
+const WAIT_PART: f64 = 0.8;
 
 /// Takes calls, hands them to the queue, and collects the results.
 pub(crate) struct Engine {
@@ -32,6 +41,15 @@ pub(crate) struct Limits {
     pub(crate) queue_tokens_max: usize,
     /// Tokens of a batch; a single text may have more.
     pub(crate) batch_tokens_max: usize,
+}
+
+/// How a call is run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) normalize: bool,
+    pub(crate) when_full: WhenFull,
+    /// Until when its caller waits.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// The embeddings of one call.
@@ -67,6 +85,13 @@ pub(crate) enum EngineError {
         queued: usize,
         queued_max: usize,
         unit: &'static str,
+        retry_after: Duration,
+    },
+    /// It would take longer than the caller waits.
+    TooLate {
+        wait: Duration,
+        left: Duration,
+        retry_after: Duration,
     },
     Stopping,
     /// A worker thread panicked over the call's batch.
@@ -109,18 +134,16 @@ impl Engine {
         when_full: WhenFull,
     ) -> Result<Texts, EngineError> {
         let bytes = copies * texts.iter().map(|text| text.len() + prompt_bytes).sum::<usize>();
-        let held = self.bytes.take(bytes, when_full).await.map_err(|no_room| EngineError::new(no_room, "bytes"))?;
+        let held = self.bytes.take(bytes, when_full).await.map_err(|no_room| self.refused(no_room, Unit::Bytes))?;
         Ok(Texts { texts, held })
     }
 
-    pub(crate) async fn embed(
-        &self,
-        model: &Arc<LoadedModel>,
-        texts: Texts,
-        normalize: bool,
-        when_full: WhenFull,
-    ) -> Result<Answer, EngineError> {
+    pub(crate) async fn embed(&self, model: &Arc<LoadedModel>, texts: Texts, run: Run) -> Result<Answer, EngineError> {
         let started = Instant::now();
+        if run.when_full == WhenFull::Refuse {
+            self.check_that_there_is_room(&texts.texts, run.deadline.unwrap_or(started + PATIENCE))?;
+        }
+        let bytes = texts.texts.iter().map(String::len).sum();
         let Tokenized { texts, held: _held } = self.tokenize(model, texts).await?;
         let tokenize_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
 
@@ -129,10 +152,12 @@ impl Engine {
             .map(|text| TextEmbedding { tokens: text.ids.len(), truncated: text.truncated, ..TextEmbedding::default() })
             .collect();
         let tokens = texts.iter().map(|text| text.ids.len()).sum();
-        let held = self.tokens.take(tokens, when_full).await.map_err(|no_room| EngineError::new(no_room, "tokens"))?;
+        self.queue.pace().tokenized(bytes, tokens);
+        let held = self.tokens.take(tokens, run.when_full).await;
+        let held = held.map_err(|no_room| self.refused(no_room, Unit::Tokens))?;
         // Dropped with this call: that is how the queue learns that its caller has left.
         let (results, mut done) = mpsc::unbounded_channel();
-        let call = Call { model: model.clone(), texts, normalize, results, held };
+        let call = Call { model: model.clone(), texts, normalize: run.normalize, results, held };
         self.queue.push(call).map_err(|Closed| EngineError::Stopping)?;
 
         let (mut queue_us, mut inference_us) = (0, 0);
@@ -143,6 +168,50 @@ impl Engine {
             embeddings[done.index].components = done.embedding;
         }
         Ok(Answer { embeddings, tokenize_us, queue_us, inference_us })
+    }
+
+    /// Tokens that wait, and bytes of all calls in flight.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.tokens.held(), self.bytes.held())
+    }
+
+    /// Splitting texts into tokens takes as long as it may take to refuse a hundred calls, so what is likely to be refused is refused
+    /// before.
+    fn check_that_there_is_room(&self, texts: &[String], deadline: Instant) -> Result<(), EngineError> {
+        let pace = self.queue.pace();
+        let Some(wanted) = pace.tokens_of(texts.iter().map(String::len).sum()) else { return Ok(()) };
+        if wanted.min(self.tokens.max()) > self.tokens.left() {
+            let (held, held_max) = (self.tokens.held(), self.tokens.max());
+            return Err(self.refused(NoRoom::Full { wanted, held, held_max }, Unit::Tokens));
+        }
+        let ahead = self.queue.tokens_ahead(texts.len());
+        let Some(wait) = pace.time_of(ahead) else { return Ok(()) };
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        let wait_max = left.mul_f64(WAIT_PART);
+        if wait <= wait_max {
+            return Ok(());
+        }
+        figures::call_refused("time");
+        // When so much has been run that the same call would be in time.
+        let excess = (ahead as f64 * (1.0 - wait_max.as_secs_f64() / wait.as_secs_f64())) as usize;
+        let retry_after = pace.come_back_after(now, wanted, excess, ahead);
+        Err(EngineError::TooLate { wait, left, retry_after })
+    }
+
+    fn refused(&self, no_room: NoRoom, unit: Unit) -> EngineError {
+        let NoRoom::Full { wanted, held, held_max } = no_room else { return EngineError::Stopping };
+        figures::call_refused(unit.name());
+        let pace = self.queue.pace();
+        let excess = wanted.min(held_max).saturating_sub(held_max - held);
+        let tokens_of = |amount| match unit {
+            Unit::Tokens => amount,
+            // Where nothing was tokenized yet, there is no pace either.
+            Unit::Bytes => pace.tokens_of(amount).unwrap_or(amount),
+        };
+        let retry_after =
+            pace.come_back_after(Instant::now(), tokens_of(wanted), tokens_of(excess), tokens_of(held_max));
+        EngineError::Full { wanted, queued: held, queued_max: held_max, unit: unit.name(), retry_after }
     }
 
     async fn tokenize(&self, model: &Arc<LoadedModel>, texts: Texts) -> Result<Tokenized, EngineError> {
@@ -157,11 +226,18 @@ impl Engine {
     }
 }
 
-impl EngineError {
-    fn new(no_room: NoRoom, unit: &'static str) -> Self {
-        match no_room {
-            NoRoom::Full { wanted, held, held_max } => Self::Full { wanted, queued: held, queued_max: held_max, unit },
-            NoRoom::Closed => Self::Stopping,
+/// What a budget is of.
+#[derive(Clone, Copy)]
+enum Unit {
+    Tokens,
+    Bytes,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Bytes => "bytes",
         }
     }
 }

@@ -3,6 +3,8 @@
 //! The binary serves on TCP; `vectron` embeds the same service in its process, through `EmbeddingService`.
 //! Modules, lower first; imports point down only:
 //!
+//! - `port`, `telemetry`, `shutdown`: what any service of ours needs, shared with `vectron`;
+//! - `figures`: what is counted;
 //! - `encoder`: text → tokens → embedding, on the CPU;
 //! - `model`: which models there are, where the weights of local ones come from, which are in memory;
 //! - `provider`: models that others run, asked over HTTP;
@@ -12,7 +14,6 @@
 //! - `compare`: models beside each other, on sample texts;
 //! - `auth`: who may use the service, and for what;
 //! - `cache`: embeddings that were asked for before;
-//! - `port`, `telemetry`, `shutdown`: what any service of ours needs, shared with `vectron`;
 //! - `api`: gRPC and REST over the same handlers;
 //! - `service`: all of it, running.
 
@@ -24,6 +25,7 @@ mod catalogue;
 pub mod compare;
 mod encoder;
 mod engine;
+mod figures;
 pub mod model;
 pub mod pb;
 pub mod port;
@@ -33,4 +35,5 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub use encoder::Precision;
+pub use figures::PREFIX as FIGURES_PREFIX;
 pub use service::{EmbeddingService, Options, ServeError, StartError, client};

@@ -22,9 +22,10 @@ use crate::cache::Cache;
 use crate::catalogue::Models;
 use crate::encoder::Precision;
 use crate::engine::{Engine, Limits};
+use crate::figures;
 use crate::model::{Hub, Registry, RegistryError, WeightsSource};
 use crate::pb::v1::embedding_service_client::EmbeddingServiceClient;
-use crate::port::{self, PortOptions};
+use crate::port::{self, Figures, FiguresError, PortOptions};
 use crate::shutdown;
 
 /// Bytes that a connection in memory holds in each direction.
@@ -90,7 +91,7 @@ pub struct Options {
     #[command(flatten)]
     pub auth: AuthOptions,
     /// Bytes of embeddings that are kept, so that the same text is not embedded twice; 0: none are kept.
-    #[arg(long, env = "VECTRON_CACHE_BYTES_MAX", default_value_t = 64 << 20, value_name = "BYTES")]
+    #[arg(long, env = "VECTRON_EMBEDDING_CACHE_BYTES_MAX", default_value_t = 64 << 20, value_name = "BYTES")]
     pub cache_bytes_max: usize,
 }
 
@@ -112,6 +113,9 @@ pub enum StartError {
     /// Who may come in cannot be read.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// Nothing can be counted.
+    #[error(transparent)]
+    Figures(#[from] FiguresError),
     /// A thread cannot be started.
     #[error("cannot start the embedding threads: {0}")]
     Threads(#[from] io::Error),
@@ -143,6 +147,7 @@ struct Shared {
     auth: Option<Arc<Auth>>,
     auth_options: AuthOptions,
     stopping: watch::Sender<bool>,
+    figures: Figures,
     /// Taken by the first who shuts down. Never held while waiting.
     threads: Mutex<Option<Threads>>,
 }
@@ -179,6 +184,9 @@ impl EmbeddingService {
     pub fn start(options: &Options) -> Result<Self, StartError> {
         let registry = options.registry()?;
         let auth = Auth::start(&options.auth)?;
+        // First of all: what is counted before is lost.
+        let counted = Figures::of_this_process()?;
+        figures::describe();
         let models = Arc::new(Models::new(&registry, &options.weights_source(), options.models_memory_bytes_max));
         let limits = Limits {
             queue_bytes_max: options.embedding_queue_bytes,
@@ -204,6 +212,7 @@ impl EmbeddingService {
                 comparing: Arc::default(),
             },
             stopping: watch::Sender::new(false),
+            figures: counted,
             threads: Mutex::new(Some(Threads { tokenizing, workers })),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -211,7 +220,8 @@ impl EmbeddingService {
 
     /// gRPC with health and reflection, and REST.
     fn router(&self, auth: Option<Arc<Auth>>, message_bytes_max: usize) -> Router {
-        api::router(self.shared.handlers.clone(), auth, self.shared.stopping.subscribe(), message_bytes_max)
+        let Shared { handlers, stopping, figures, .. } = &*self.shared;
+        api::router(handlers.clone(), auth, stopping.subscribe(), figures.clone(), message_bytes_max)
     }
 
     /// Serves on `listener` until `shutdown` comes, then drains. Health answers NOT_SERVING from then on. Callers need a key

@@ -90,7 +90,7 @@ async fn provider_that_takes_no_more_is_told_as_a_rate_limit_with_a_hint() {
         response
     })
     .await;
-    let served = serve(&[entry("m", provider.address, "limits.tries_max = 1")]).await;
+    let served = serve(&[entry("m", provider.address, "tries_max = 1")]).await;
     let url = format!("http://{}/v1/embeddings", served.address);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = client.post(url).header("content-type", "application/json").body(r#"{"input": "x"}"#);

@@ -1,22 +1,18 @@
 //! What is counted, in one place: requests by both doors, and what the store holds.
 //!
-//! Read at `GET /metrics`, in the text format of Prometheus.
+//! Read at `GET /metrics`, in the text format of Prometheus. An embedding service in this process counts into the same recorder, under
+//! names of its own, and gives them at its own port.
 
-use std::time::{Duration, Instant};
-
-use axum::extract::{MatchedPath, Request};
-use axum::middleware::Next;
 use axum::response::Response;
-use http::HeaderMap;
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use metrics_util::MetricKindMask;
-use tonic::Status;
+use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
+use vectron_embedding::FIGURES_PREFIX;
+use vectron_embedding::port::{Figures, FiguresError, RequestFigures};
 
 use crate::pb::v1 as pb;
 
-const REQUESTS: &str = "vectron_requests_total";
-const REQUEST_SECONDS: &str = "vectron_request_seconds";
+/// Of requests.
+pub const REQUESTS: RequestFigures =
+    RequestFigures { requests: "vectron_requests_total", seconds: "vectron_request_seconds" };
 const RECORDS: &str = "vectron_collection_records";
 const LOG_BYTES: &str = "vectron_collection_log_bytes";
 const SEQUENCE: &str = "vectron_collection_sequence";
@@ -26,20 +22,12 @@ const CHECKPOINT_FAILURES: &str = "vectron_collection_checkpoint_failures";
 const READ_ONLY: &str = "vectron_collection_read_only";
 const DAMAGED: &str = "vectron_collections_damaged";
 const DISK_FREE: &str = "vectron_disk_free_bytes";
-const GAUGE_IDLE_MAX: Duration = Duration::from_secs(60);
-/// From a search of a small collection to a large batch of texts.
-const SECONDS: [f64; 15] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0];
 
-/// Sets up what counts in this process; to be called once.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = PrometheusBuilder::new()
-        // What is not set anew at a reading belongs to a collection that was dropped.
-        .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE_MAX))
-        .set_buckets_for_metric(Matcher::Full(REQUEST_SECONDS.to_owned()), &SECONDS)?
-        .install_recorder()?;
-    describe_counter!(REQUESTS, "Requests answered, by door (grpc or rest), route and code.");
-    describe_histogram!(REQUEST_SECONDS, "Seconds from a request to the head of its answer, by door and route.");
+/// Sets up what counts in this process.
+pub fn install() -> Result<Figures, FiguresError> {
+    let figures = Figures::of_this_process()?;
+    describe_counter!(REQUESTS.requests, "Requests answered, by door (grpc or rest), route and code.");
+    describe_histogram!(REQUESTS.seconds, "Seconds from a request to the head of its answer, by door and route.");
     describe_gauge!(RECORDS, "Records of a collection.");
     describe_gauge!(LOG_BYTES, "Bytes of a collection's log on disk.");
     describe_gauge!(SEQUENCE, "The sequence up to which a collection's writes are visible.");
@@ -61,48 +49,18 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     );
     describe_gauge!(DAMAGED, "Collections that could not be opened.");
     describe_gauge!(DISK_FREE, "Bytes that may still be written to the disk of the data folder.");
-    Ok(handle)
+    Ok(figures)
 }
 
-/// Counts a request. Routes are those of the router, never what the client sent: their number is bounded.
-pub async fn count(request: Request, next: Next) -> Response {
-    let route = match request.extensions().get::<MatchedPath>() {
-        // A gRPC service is one route with a wildcard; its methods are few, and named by the contract.
-        Some(matched) if matched.as_str().ends_with("/{*rest}") => request.uri().path().to_owned(),
-        Some(matched) => matched.as_str().to_owned(),
-        None => "none".to_owned(),
-    };
-    let started = Instant::now();
-    let response = next.run(request).await;
-    let (door, code) = match grpc_code(response.headers()) {
-        Some(code) => ("grpc", code),
-        None => ("rest", response.status().as_u16().to_string()),
-    };
-    // An unknown method of a known service would make a new label for each name that a client thinks of.
-    let route = if door == "grpc" && code == "12" { "none".to_owned() } else { route };
-    counter!(REQUESTS, "door" => door, "route" => route.clone(), "code" => code).increment(1);
-    histogram!(REQUEST_SECONDS, "door" => door, "route" => route).record(started.elapsed());
-    response
-}
-
-/// The code where the head of the answer has it, which is so for every unary call that failed; else 0.
-fn grpc_code(headers: &HeaderMap) -> Option<String> {
-    let is_grpc = headers.get(http::header::CONTENT_TYPE)?.as_bytes().starts_with(b"application/grpc");
-    let code = headers.get(Status::GRPC_STATUS).and_then(|code| code.to_str().ok()).unwrap_or("0");
-    is_grpc.then(|| code.to_owned())
-}
-
-/// All figures, with those of the collections as they are now.
-pub fn render(handle: &PrometheusHandle, statistics: Option<pb::GetStatisticsResponse>) -> String {
-    let Some(statistics) = statistics else {
-        handle.run_upkeep();
-        return handle.render();
-    };
-    gauge!(DAMAGED).set(statistics.damaged_collections.len() as f64);
-    if let Some(bytes) = statistics.disk_free_bytes {
-        gauge!(DISK_FREE).set(bytes as f64);
+/// All figures of the store, with those of the collections as they are now.
+pub fn answer(figures: &Figures, statistics: Option<pb::GetStatisticsResponse>) -> Response {
+    if let Some(statistics) = &statistics {
+        gauge!(DAMAGED).set(statistics.damaged_collections.len() as f64);
+        if let Some(bytes) = statistics.disk_free_bytes {
+            gauge!(DISK_FREE).set(bytes as f64);
+        }
     }
-    for collection in statistics.collections {
+    for collection in statistics.map(|statistics| statistics.collections).unwrap_or_default() {
         let name = collection.name;
         gauge!(RECORDS, "collection" => name.clone()).set(collection.record_count as f64);
         gauge!(LOG_BYTES, "collection" => name.clone()).set(collection.log_bytes as f64);
@@ -113,6 +71,5 @@ pub fn render(handle: &PrometheusHandle, statistics: Option<pb::GetStatisticsRes
         // A gauge, though it only grows: it goes with its collection, and begins again with one of the same name.
         gauge!(CHECKPOINT_FAILURES, "collection" => name).set(collection.checkpoint_failures as f64);
     }
-    handle.run_upkeep();
-    handle.render()
+    figures.answer(|name| !name.starts_with(FIGURES_PREFIX))
 }

@@ -31,7 +31,6 @@ pub async fn router(handlers: Handlers) -> (axum::Router, HealthReporter) {
     }
     let grpc = grpc::routes(handlers.clone()).add_service(health).into_axum_router();
     let routes = rest::routes(handlers).merge(grpc.reset_fallback()).fallback(rest::fallback);
-    // Outermost, so that what is counted is what clients see.
-    let router = port::with_common_layers(routes).layer(axum::middleware::from_fn(metrics::count));
+    let router = port::count_requests(port::with_common_layers(routes), metrics::REQUESTS);
     (router, reporter)
 }

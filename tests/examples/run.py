@@ -1,6 +1,6 @@
 """Runs the clients of examples/ against a real server, through a connection that breaks while they load. `make examples`
 
-usage: run.py [python] [typescript] [grpcurl]     (default: all)
+usage: run.py [python] [typescript] [grpcurl] [openai]     (default: all)
 """
 
 import pathlib
@@ -28,6 +28,17 @@ not found: there is no collection "nope"; there are: {collections}
 2: board games: chess
 loaded 40 frames over 2 connections
 """
+# OpenAI's client speaks to the embedding service alone.
+OPENAI = "openai"
+OPENAI_CLIENT = [sys.executable, EXAMPLES / "python" / "openai_client.py"]
+OPENAI_EXPECTED = """\
+2 embeddings of 384 numbers, the same either way: True
+tokens: 26 of minilm
+nearest: The moon's gravity pulls the oceans and makes the tides.
+NotFoundError model_not_found model
+BadRequestError invalid_argument input
+BadRequestError invalid_argument dimensions
+"""
 TEXTS = 3 + 40 * 25
 # A record in the middle of what they load.
 BREAKS_AT = b"note-600"
@@ -39,6 +50,14 @@ def run(name, address, collections):
     client = subprocess.run(command, capture_output=True, text=True, timeout=CLIENT_MAX_S)
     if client.returncode != 0 or client.stdout != EXPECTED.format(collections=", ".join(collections)):
         raise SystemExit(f"the {name} client ended with {client.returncode} and said\n{client.stdout}{client.stderr}")
+
+
+def run_openai(address):
+    client = subprocess.run([*OPENAI_CLIENT, address], capture_output=True, text=True, timeout=CLIENT_MAX_S)
+    models, _, rest = client.stdout.partition("\n")
+    if client.returncode != 0 or "minilm" not in models or rest != OPENAI_EXPECTED:
+        raise SystemExit(f"OpenAI's client ended with {client.returncode} and said\n{client.stdout}{client.stderr}")
+    print("OpenAI's client had its embeddings")
 
 
 def check_records(address, collection):
@@ -70,12 +89,14 @@ def check_embedding(address):
 
 
 def main():
-    names = sys.argv[1:] or list(CLIENTS)
+    names = sys.argv[1:] or [*CLIENTS, OPENAI]
     generate(EXAMPLES / "python" / "generated")
     with tempfile.TemporaryDirectory() as folder, serve(pathlib.Path(folder)) as server:
         check_embedding(server.embedding)
         collections = []
-        for name in names:
+        if OPENAI in names:
+            run_openai(server.embedding)
+        for name in (name for name in names if name != OPENAI):
             collections = sorted([*collections, f"example-{name}"])
             proxy = BreakingProxy(server.store, BREAKS_AT)
             run(name, proxy.address, collections)

@@ -141,6 +141,21 @@ pub enum ApiError {
         queued_max: usize,
         /// Of what.
         unit: &'static str,
+        /// When there is room, at the present rate.
+        retry_after: Duration,
+    },
+    /// The queue takes longer than the caller waits.
+    #[error(
+        "too much is waiting: it takes {:.1} s, and this call has {:.1} s; try again",
+        wait.as_secs_f32(), left.as_secs_f32()
+    )]
+    TooLate {
+        /// For what waits.
+        wait: Duration,
+        /// Until the deadline.
+        left: Duration,
+        /// When the call would be in time, at the present rate.
+        retry_after: Duration,
     },
     /// The service stops.
     #[error("the service is stopping")]
@@ -226,7 +241,9 @@ impl ApiError {
             },
             Self::NoCredential => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::GrantType => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::QueueFull { .. } => ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
+            Self::QueueFull { .. } | Self::TooLate { .. } => {
+                ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS)
+            }
             Self::Stopping => ("NOT_READY", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Self::NotBuilt { .. } => ("NOT_IMPLEMENTED", Code::Unimplemented, StatusCode::NOT_IMPLEMENTED),
             Self::Internal { .. } => ("INTERNAL", Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),
@@ -257,7 +274,8 @@ impl ApiError {
     /// After which time another try makes sense.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::ModelLoading { .. } | Self::QueueFull { .. } | Self::Stopping => Some(Duration::from_secs(1)),
+            Self::ModelLoading { .. } | Self::Stopping => Some(Duration::from_secs(1)),
+            Self::QueueFull { retry_after, .. } | Self::TooLate { retry_after, .. } => Some(*retry_after),
             Self::ModelFailed { .. } => Some(Duration::from_secs(6)),
             Self::ComparisonRuns => Some(COMPARISON_PATIENCE),
             Self::Provider { error, .. } => error.come_back_after(),

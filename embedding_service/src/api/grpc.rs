@@ -1,5 +1,7 @@
 //! The gRPC door: messages of the contract to and from the handlers.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
@@ -12,6 +14,7 @@ use crate::catalogue::{Model, ModelState};
 use crate::engine::TextEmbedding;
 use crate::model::Input;
 use crate::pb::v1 as pb;
+use crate::port;
 
 /// Serves `vectron.embedding.v1.EmbeddingService`.
 pub(super) struct EmbeddingApi {
@@ -22,7 +25,9 @@ pub(super) struct EmbeddingApi {
 #[tonic::async_trait]
 impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
     async fn embed(&self, request: Request<pb::EmbedRequest>) -> Result<Response<pb::EmbedResponse>, Status> {
-        let request = Embed::try_from(request.into_inner())?;
+        let time_max = port::grpc_timeout(request.metadata().as_ref());
+        let deadline = time_max.and_then(|time| Instant::now().checked_add(time));
+        let request = Embed { deadline, ..Embed::try_from(request.into_inner())? };
         let embedded = self.handlers.embed(request).await?;
         Ok(Response::new(embedded.into()))
     }
@@ -99,7 +104,7 @@ impl TryFrom<pb::EmbedRequest> for Embed {
         };
         let pb::EmbedRequest { texts, model_id, normalize, .. } = request;
         // What calls store and compare must never come from another space.
-        Ok(Self { texts, model_id, normalize, input, any_space: false })
+        Ok(Self { texts, model_id, normalize, input, any_space: false, deadline: None })
     }
 }
 

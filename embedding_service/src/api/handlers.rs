@@ -7,9 +7,10 @@ use super::error::ApiError;
 use super::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
 use crate::batch::{Texts, WhenFull};
 use crate::cache::{Cache, Lookup, Space};
-use crate::catalogue::{Model, Models};
+use crate::catalogue::{Model, ModelState, Models};
 use crate::encoder;
-use crate::engine::{Answer, Engine, EngineError, TextEmbedding};
+use crate::engine::{Answer, Engine, EngineError, Run, TextEmbedding};
+use crate::figures::{self, AnsweredCall, Caller};
 use crate::model::{Input, ModelSpec, NotReady};
 use crate::provider::RemoteEmbedding;
 
@@ -39,6 +40,8 @@ pub(crate) struct Embed {
     pub(crate) input: Input,
     /// Whether the answer may be of another space than the model's, where that cannot be used.
     pub(crate) any_space: bool,
+    /// Until when the caller waits, where it says so.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// Texts that are taken in: checked, and with their part of the budget of bytes.
@@ -56,6 +59,7 @@ struct How {
     normalize: Option<bool>,
     input: Input,
     when_full: WhenFull,
+    deadline: Option<Instant>,
 }
 
 /// A model has not embedded the texts.
@@ -105,18 +109,34 @@ impl Handlers {
         let since = Instant::now();
         check_texts(&request.texts)?;
         let model = self.model(&request.model_id)?.clone();
-        let Embed { texts, normalize, input, any_space, .. } = request;
+        let Embed { texts, normalize, input, any_space, deadline, .. } = request;
         let copies = match &*model {
             Model::Here(_) => 1,
             Model::There(_) => COPIES_FOR_PROVIDER,
         };
         let prompt_bytes = model.spec().prompts.of(input).len();
         let texts = self.engine.admit(texts, prompt_bytes, copies, when_full).await?;
-        Ok(Admitted { texts, model, how: How { normalize, input, when_full }, any_space, since })
+        Ok(Admitted { texts, model, how: How { normalize, input, when_full, deadline }, any_space, since })
     }
 
     /// Embeds with the model, or with the first of its fallbacks that can. Where none can, the error is the model's own.
     pub(crate) async fn embed_admitted(&self, admitted: Admitted) -> Result<Embedded, ApiError> {
+        let caller = Caller::waits();
+        let embedded = self.embed_or_fall_back(admitted).await;
+        caller.is_answered();
+        if let Ok(embedded) = &embedded {
+            let new = || embedded.embeddings.iter().filter(|embedding| !embedding.cached);
+            figures::call_answered(&AnsweredCall {
+                model: &embedded.model_id,
+                texts: embedded.embeddings.len(),
+                cached: embedded.embeddings.len() - new().count(),
+                tokens: new().map(|embedding| embedding.tokens).sum(),
+            });
+        }
+        embedded
+    }
+
+    async fn embed_or_fall_back(&self, admitted: Admitted) -> Result<Embedded, ApiError> {
         let Admitted { mut texts, model, how, any_space, since } = admitted;
         let (mut fallbacks, mut next) = (self.fallbacks(model.spec(), any_space), model.clone());
         let mut first_error = None;
@@ -158,7 +178,8 @@ impl Handlers {
                 if !missing.is_empty() {
                     spec.prompts.put_before(how.input, &mut missing);
                     let texts = Texts { texts: missing, held: texts.held };
-                    let embedded = self.engine.embed(&loaded, texts, normalize, how.when_full).await;
+                    let run = Run { normalize, when_full: how.when_full, deadline: how.deadline };
+                    let embedded = self.engine.embed(&loaded, texts, run).await;
                     answer = embedded.map_err(|error| Missed { error: told_of(error, &lookup), texts: None })?;
                 }
                 answer.embeddings = self.cache.complete(lookup, answer.embeddings);
@@ -195,6 +216,19 @@ impl Handlers {
             id: id.to_owned(),
             known: self.models.all().iter().map(|model| model.spec().id.clone()).collect(),
         })
+    }
+
+    /// Tells what the service holds now.
+    pub(crate) fn set_figures(&self) {
+        let (queue_tokens, queue_bytes) = self.engine.held();
+        figures::set_held(&figures::Held { queue_tokens, queue_bytes, cache_bytes: self.cache.bytes() });
+        for model in self.models.all() {
+            let (id, now) = (&model.spec().id, model.state().name());
+            figures::set_model(id, ModelState::NAMES.map(|name| (name, name == now)), model.memory_bytes());
+            if let Model::There(remote) = &**model {
+                figures::set_provider(id, remote.rests_for().is_some());
+            }
+        }
     }
 
     /// A page token is the id of the last model of the page before.
@@ -285,9 +319,10 @@ impl From<EngineError> for ApiError {
             EngineError::TextRefused { index, reason } => {
                 Self::TextRefused { field: format!("texts[{index}]"), reason }
             }
-            EngineError::Full { wanted, queued, queued_max, unit } => {
-                Self::QueueFull { wanted, queued, queued_max, unit }
+            EngineError::Full { wanted, queued, queued_max, unit, retry_after } => {
+                Self::QueueFull { wanted, queued, queued_max, unit, retry_after }
             }
+            EngineError::TooLate { wait, left, retry_after } => Self::TooLate { wait, left, retry_after },
             EngineError::Stopping => Self::Stopping,
             EngineError::Lost => Self::Internal { what: "a batch of texts was lost" },
         }

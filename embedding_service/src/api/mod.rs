@@ -22,10 +22,11 @@ pub(crate) use handlers::Handlers;
 pub(crate) use limits::{BODY_BYTES_MAX, MESSAGE_BYTES_MAX};
 
 use crate::auth::Auth;
+use crate::figures;
 use crate::pb::DESCRIPTOR_SET;
 use crate::pb::v1::auth_service_server::AuthServiceServer;
 use crate::pb::v1::embedding_service_server::EmbeddingServiceServer;
-use crate::port;
+use crate::port::{self, Figures};
 
 /// Everything that the port answers. A gRPC message may have up to `message_bytes_max` bytes. Without `auth` nobody is asked
 /// for a key.
@@ -33,6 +34,7 @@ pub(crate) fn router(
     handlers: Handlers,
     auth: Option<Arc<Auth>>,
     stopping: watch::Receiver<bool>,
+    figures: Figures,
     message_bytes_max: usize,
 ) -> Router {
     let tokens = token::TokenApi { auth: auth.clone() };
@@ -48,15 +50,16 @@ pub(crate) fn router(
     };
     let ours = "build.rs wrote the descriptor set";
 
-    let routes = Routes::from(rest::router(handlers, tokens.clone(), stopping))
+    let routes = Routes::from(rest::router(handlers, tokens.clone(), stopping, figures))
         .add_service(embedding)
         .add_service(AuthServiceServer::new(tokens).max_decoding_message_size(token::TOKEN_REQUEST_BYTES_MAX))
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1().expect(ours))
         .add_service(reflection().build_v1alpha().expect(ours));
     let router = routes.into_axum_router();
-    port::with_common_layers(match auth {
+    let guarded = match auth {
         Some(auth) => guard::guarded(router, auth),
         None => router,
-    })
+    };
+    port::count_requests(port::with_common_layers(guarded), figures::REQUESTS)
 }

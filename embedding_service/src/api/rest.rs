@@ -22,11 +22,12 @@ use super::token::{self, TokenApi};
 use crate::catalogue::ModelState;
 use crate::compare::Comparison;
 use crate::engine::TextEmbedding;
+use crate::figures;
 use crate::model::{Input, Sha256Hex};
-use crate::port::{self, FailureBody, Params};
+use crate::port::{self, FailureBody, Figures, Params};
 
 /// For those who asked for something else.
-const ENDPOINTS: [&str; 13] = [
+const ENDPOINTS: [&str; 14] = [
     "GET /health",
     "GET /livez",
     "GET /readyz",
@@ -38,6 +39,7 @@ const ENDPOINTS: [&str; 13] = [
     "POST /v1/embeddings",
     "GET /v1/models",
     "GET /v1/models/{id}",
+    "GET /metrics",
     "GET /openapi.json",
     "GET /docs",
 ];
@@ -46,9 +48,15 @@ const ENDPOINTS: [&str; 13] = [
 struct Rest {
     handlers: Handlers,
     stopping: watch::Receiver<bool>,
+    figures: Figures,
 }
 
-pub(super) fn router(handlers: Handlers, tokens: TokenApi, stopping: watch::Receiver<bool>) -> Router {
+pub(super) fn router(
+    handlers: Handlers,
+    tokens: TokenApi,
+    stopping: watch::Receiver<bool>,
+    figures: Figures,
+) -> Router {
     let router = Router::new()
         .route("/health", get(health))
         .route("/livez", get(|| async { "ok\n" }))
@@ -61,11 +69,12 @@ pub(super) fn router(handlers: Handlers, tokens: TokenApi, stopping: watch::Rece
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::list_models))
         .route("/v1/models/{id}", get(openai::get_model))
+        .route("/metrics", get(metrics))
         .route("/openapi.json", get(docs::openapi))
         .route("/docs", get(docs::page))
         .fallback(|request| port::not_found(request, &ENDPOINTS))
         .method_not_allowed_fallback(|request| port::method_not_allowed(request, &ENDPOINTS))
-        .with_state(Rest { handlers, stopping });
+        .with_state(Rest { handlers, stopping, figures });
     port::limit_bodies(router, BODY_BYTES_MAX)
 }
 
@@ -115,6 +124,12 @@ async fn ready(State(rest): State<Rest>) -> Response {
         _ => "the default model cannot be used\n",
     };
     (status, body).into_response()
+}
+
+/// All figures of this service, for Prometheus.
+async fn metrics(State(rest): State<Rest>) -> Response {
+    rest.handlers.set_figures();
+    rest.figures.answer(|name| name.starts_with(figures::PREFIX))
 }
 
 impl Rest {
@@ -239,7 +254,8 @@ async fn embed(
     let text_hash = Sha256Hex::of(body.text.as_bytes()).as_str().to_owned();
     let input = body.input_type.unwrap_or_default();
     // Nothing is kept of the answer, and it says who served: its caller may have allowed any space in models.toml.
-    let request = Embed { texts: vec![body.text], model_id, normalize: body.normalize, input, any_space: true };
+    let request =
+        Embed { texts: vec![body.text], model_id, normalize: body.normalize, input, any_space: true, deadline: None };
     let embedded = rest.handlers.embed(request).await.map_err(ApiError::of_single_text)?;
     let embedding = embedded.embeddings.into_iter().next().unwrap_or_default();
     Ok(Json(EmbedAnswer {
@@ -308,7 +324,8 @@ async fn batch_embed(
 ) -> Result<Json<BatchEmbedAnswer>, ApiError> {
     let model_id = one_model(query, body.model_id)?;
     let input = body.input_type.unwrap_or_default();
-    let request = Embed { texts: body.texts, model_id, normalize: body.normalize, input, any_space: false };
+    let request =
+        Embed { texts: body.texts, model_id, normalize: body.normalize, input, any_space: false, deadline: None };
     let embedded = rest.handlers.embed(request).await?;
     let count = |which: fn(&TextEmbedding) -> bool| embedded.embeddings.iter().filter(|one| which(one)).count();
     Ok(Json(BatchEmbedAnswer {

@@ -61,10 +61,7 @@ impl Budget {
         match part {
             Ok(part) => Ok(Held { part, _part_of_those_who_wait: None }),
             Err(_) if self.left.is_closed() => Err(NoRoom::Closed),
-            Err(_) => {
-                let held = self.max - self.left.available_permits();
-                Err(NoRoom::Full { wanted, held, held_max: self.max })
-            }
+            Err(_) => Err(NoRoom::Full { wanted, held: self.held(), held_max: self.max }),
         }
     }
 
@@ -76,9 +73,16 @@ impl Budget {
         Ok(Held { part, _part_of_those_who_wait: Some(of_those_who_wait) })
     }
 
-    #[cfg(test)]
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.left.available_permits()
+    }
+
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.max - self.left()
     }
 
     /// Nobody gets a part any more; those who wait learn it at once.

@@ -2,6 +2,7 @@
 //! threads of lower priority take batches out of it. What is in the queues is bounded by budgets, of bytes and of tokens.
 
 mod budget;
+mod pace;
 mod priority;
 mod queue;
 mod tokenize;

@@ -14,6 +14,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::budget::Held;
+use super::pace::Pace;
 use crate::encoder::Tokens;
 
 /// A queue of texts for models `M`. Its lock is held for the time of a few pushes and pops, never while a model runs.
@@ -23,12 +24,15 @@ pub struct Queue<M> {
     state: Mutex<State<M>>,
     /// Told of every call that is put in, and of the end.
     changed: Condvar,
+    /// Of the threads that take from it.
+    pace: Pace,
 }
 
 struct State<M> {
     calls: VecDeque<Waiting<M>>,
     /// Of all texts of `calls`.
     tokens: usize,
+    texts: usize,
     /// Threads in `take`.
     idle: usize,
     closed: bool,
@@ -102,8 +106,21 @@ pub struct Closed;
 impl<M> Queue<M> {
     /// An empty queue.
     pub fn new(batch_tokens_max: usize) -> Self {
-        let state = State { calls: VecDeque::new(), tokens: 0, idle: 0, closed: false };
-        Self { batch_tokens_max, state: Mutex::new(state), changed: Condvar::new() }
+        let state = State { calls: VecDeque::new(), tokens: 0, texts: 0, idle: 0, closed: false };
+        Self { batch_tokens_max, state: Mutex::new(state), changed: Condvar::new(), pace: Pace::default() }
+    }
+
+    /// How fast its threads are.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Tokens that are run before the last text of a call of so many texts, if it came now. Calls take turns, so that none has
+    /// to wait for more of another call's texts than it has itself.
+    pub(crate) fn tokens_ahead(&self, texts: usize) -> usize {
+        let state = self.lock();
+        let in_turns = state.calls.len().saturating_mul(texts).saturating_mul(state.tokens) / state.texts.max(1);
+        in_turns.min(state.tokens)
     }
 
     /// Queues all texts of the call.
@@ -114,6 +131,7 @@ impl<M> Queue<M> {
             return Err(Closed);
         }
         state.tokens += tokens;
+        state.texts += call.texts.len();
         state.calls.push_back(Waiting {
             model: call.model,
             texts: call.texts.into(),
@@ -168,6 +186,7 @@ impl<M> State<M> {
         while let Some(mut call) = self.calls.pop_front() {
             if call.results.is_closed() {
                 self.tokens -= call.tokens;
+                self.texts -= call.texts.len();
                 continue;
             }
             if batch.as_ref().is_some_and(|batch| !Arc::ptr_eq(&batch.model, &call.model)) {
@@ -184,6 +203,7 @@ impl<M> State<M> {
             call.tokens -= length;
             call.held.shrink_to(call.tokens);
             self.tokens -= length;
+            self.texts -= 1;
             let batch = batch.get_or_insert_with(|| Batch { model: call.model.clone(), items: Vec::new() });
             batch.items.push(Item {
                 index: call.next_index,
@@ -301,6 +321,17 @@ mod tests {
         let _stays = push(&queue, &model, &[4]);
         assert_eq!(lengths(&queue), [4]);
         assert_eq!(queue.lock().tokens, 0);
+    }
+
+    #[test]
+    fn call_waits_for_as_many_texts_of_another_as_it_has() {
+        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
+        let _calls = [push(&queue, &model, &[3; 20]), push(&queue, &model, &[3]), push(&queue, &model, &[3])];
+        assert_eq!((queue.tokens_ahead(1), queue.tokens_ahead(2), queue.tokens_ahead(1000)), (9, 18, 66));
+        while queue.lock().tokens > 0 {
+            queue.take();
+        }
+        assert_eq!((queue.tokens_ahead(1), queue.lock().texts), (0, 0));
     }
 
     #[test]

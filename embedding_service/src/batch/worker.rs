@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::priority::lower_priority;
 use super::queue::{Batch, Done, Queue};
 use crate::encoder::{Scratch, normalize};
+use crate::figures;
 use crate::model::LoadedModel;
 
 /// The worker threads of a queue. They end when the queue is closed and empty.
@@ -22,6 +23,7 @@ pub struct Workers {
 impl Workers {
     /// Starts `count` threads.
     pub fn start(queue: &Arc<Queue<LoadedModel>>, count: usize) -> io::Result<Self> {
+        queue.pace().set_threads(count);
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             let queue = queue.clone();
@@ -51,26 +53,31 @@ fn work(queue: &Queue<LoadedModel>) {
     let mut embeddings = Vec::new();
     while let Some(batch) = queue.take() {
         // One text that trips over a bug must not take the thread with it: its callers see their channel close.
-        let run = panic::catch_unwind(AssertUnwindSafe(|| run(batch, &mut scratch, &mut embeddings)));
+        let run = panic::catch_unwind(AssertUnwindSafe(|| run(queue, batch, &mut scratch, &mut embeddings)));
         if run.is_err() {
             scratch = Scratch::default();
         }
     }
 }
 
-fn run(batch: Batch<LoadedModel>, scratch: &mut Scratch, embeddings: &mut Vec<f32>) {
+fn run(queue: &Queue<LoadedModel>, batch: Batch<LoadedModel>, scratch: &mut Scratch, embeddings: &mut Vec<f32>) {
     let started = Instant::now();
     let texts: Vec<&[u32]> = batch.items.iter().map(|item| &*item.tokens.ids).collect();
     embeddings.clear();
     batch.model.encoder.embed(&texts, scratch, embeddings);
-    let inference_us = microseconds(started.elapsed());
+    let (time, tokens) = (started.elapsed(), texts.iter().map(|text| text.len()).sum());
+    queue.pace().ran(tokens, time);
+    figures::batch_ran(&batch.model.id, tokens, time);
+    let inference_us = microseconds(time);
 
     let rows = embeddings.chunks_exact_mut(batch.model.encoder.dimension());
     for (item, embedding) in batch.items.into_iter().zip(rows) {
         if item.normalize {
             normalize(embedding);
         }
-        let queue_us = microseconds(started.duration_since(item.since));
+        let waited = started.duration_since(item.since);
+        figures::text_waited(waited);
+        let queue_us = microseconds(waited);
         // A caller that has left does not want it any more.
         let _ = item.results.send(Done { index: item.index, embedding: embedding.to_vec(), queue_us, inference_us });
     }

@@ -98,6 +98,12 @@ impl Memory {
     }
 }
 
+impl Part {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Drop for Part {
     fn drop(&mut self) {
         let mut taken = self.memory.lock();

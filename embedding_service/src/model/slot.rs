@@ -59,7 +59,16 @@ pub struct LoadedModel {
     pub encoder: Encoder,
     /// See `ModelSpec::fingerprint`.
     pub fingerprint: String,
-    _memory: Part,
+    /// Its id in the registry.
+    pub id: String,
+    memory: Part,
+}
+
+impl LoadedModel {
+    /// What it takes, as its files say.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.bytes()
+    }
 }
 
 /// Why a model cannot be used now.
@@ -205,7 +214,7 @@ impl Slot {
             return Err(format!("the registry says dimension {expected}, the model has {got}"));
         }
         let fingerprint = self.spec.fingerprint_of(&self.local, &files.hashes);
-        Ok(LoadedModel { encoder, fingerprint, _memory: memory })
+        Ok(LoadedModel { encoder, fingerprint, id: self.spec.id.clone(), memory })
     }
 
     fn fail(&self, reason: String) {

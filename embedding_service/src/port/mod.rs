@@ -2,9 +2,10 @@
 //!
 //! The tonic server hosts everything, so that deadlines (`grpc-timeout`) and HTTP/2 settings hold for gRPC; it accepts
 //! HTTP/1.1 too, for REST. What both doors have in common is here and knows nothing of what is served: tracing, an
-//! answer after a panic, an answer where nothing is found, the form of an error, the stack's own statuses, reading JSON, draining at the end.
+//! answer after a panic, an answer where nothing is found, the form of an error, the stack's own statuses, reading JSON, counting requests, draining at the end.
 
 mod failure;
+mod figures;
 mod json;
 mod stack_status;
 
@@ -29,8 +30,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
 pub use failure::{Failure, FailureBody};
+pub use figures::{Figures, FiguresError, RequestFigures, count_requests};
 pub use json::{Json, JsonOrForm, OptionalJson, Params, limit_bodies};
-pub use stack_status::name_status;
+pub use stack_status::{grpc_timeout, name_status};
 
 /// A page for people: it reads `openapi.json` beside it, and lets each endpoint be tried. It loads nothing from elsewhere.
 pub const DOCS_PAGE: &str = include_str!("docs.html");

@@ -66,7 +66,7 @@ fn own_words(path: &str, status: &Status) -> Option<Failure> {
 }
 
 /// `grpc-timeout`: 1 to 8 digits and a unit. What is malformed is ignored, as tonic ignores it.
-fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -38,6 +38,22 @@ pub enum ErrorKind {
     WrongAnswer,
 }
 
+impl ErrorKind {
+    /// As figures tell it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::NoKey => "no_key",
+            Self::KeyRefused => "key_refused",
+            Self::Unavailable => "unavailable",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::TextsRefused => "texts_refused",
+            Self::Refused => "refused",
+            Self::WrongAnswer => "wrong_answer",
+        }
+    }
+}
+
 impl ProviderError {
     pub(super) fn no_key(message: String) -> Self {
         Self { kind: ErrorKind::NoKey, message, retry_after: None, may_pass: false }

@@ -39,6 +39,7 @@ use key::Key;
 pub(crate) use key::KeyProblem;
 use tokenizer::Prepared;
 
+use crate::figures;
 use crate::model::{Input, ModelSpec, RemoteSpec};
 
 /// The first pause between two tries; each further one is twice as long.
@@ -148,7 +149,10 @@ impl RemoteModel {
                 let rests = self.breaker.rests_for(now).is_some_and(|rest| rest > pause);
                 (!rests && now + pause < deadline).then_some(pause)
             })
-            .notify(|error, pause| tracing::debug!("model {}: {error}; again in {pause:?}", self.spec.id))
+            .notify(|error, pause| {
+                figures::provider_retried(self.figures());
+                tracing::debug!("model {}: {error}; again in {pause:?}", self.spec.id);
+            })
             .await?;
         let tokens = split::share(answer.tokens.unwrap_or(0), &texts);
         Ok(answer.embeddings.into_iter().zip(tokens).collect())
@@ -164,13 +168,20 @@ impl RemoteModel {
     ) -> Result<wire::Answer, ProviderError> {
         let pass = self.breaker.enter(Instant::now()).map_err(ProviderError::resting)?;
         let deadline = deadline.min(Instant::now() + self.remote.limits.try_time_max);
+        let started = Instant::now();
         let answer = self.http.post(&self.spec, &self.remote, body, count, key, deadline).await;
+        let outcome = answer.as_ref().map_or_else(|error| error.kind.name(), |_| "ok");
+        figures::provider_called(self.figures(), outcome, started.elapsed());
         match &answer {
             Err(error) if error.kind == ErrorKind::Unavailable => pass.failed(Instant::now()),
             // What it refuses or garbles, it answers.
             _ => pass.succeeded(),
         }
         answer
+    }
+
+    fn figures(&self) -> figures::Provider<'_> {
+        figures::Provider { model: &self.spec.id, provider: self.spec.provider.as_str() }
     }
 
     fn pauses(&self) -> ExponentialBuilder {

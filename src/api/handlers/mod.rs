@@ -16,11 +16,11 @@ mod upsert;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusHandle;
 use prost::Message;
 use tokio::sync::{Semaphore, watch};
 use tokio::task;
 use tokio::time::timeout;
+use vectron_embedding::port::Figures;
 
 use crate::api::convert::invalid;
 use crate::api::error::{ApiError, Reason};
@@ -47,7 +47,7 @@ pub struct Handlers {
     embedding: EmbeddingClient,
     pool: SearchPool,
     batches: SearchBatches,
-    figures: PrometheusHandle,
+    figures: Figures,
     /// One benchmark at a time: two would measure each other.
     benchmark: Arc<tokio::sync::Mutex<()>>,
     streams: Streams,
@@ -59,7 +59,7 @@ pub struct Handlers {
 
 impl Handlers {
     /// Handlers that answer NOT_READY until `set_ready`.
-    pub fn new(embedding: EmbeddingClient, pool: SearchPool, figures: PrometheusHandle) -> Self {
+    pub fn new(embedding: EmbeddingClient, pool: SearchPool, figures: Figures) -> Self {
         let stopping = watch::Sender::new(false);
         Self {
             database: Arc::default(),
@@ -98,7 +98,7 @@ impl Handlers {
     }
 
     /// What was counted so far.
-    pub fn figures(&self) -> &PrometheusHandle {
+    pub fn figures(&self) -> &Figures {
         &self.figures
     }
 

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::StatusCode;
 
 use crate::api::handlers::Handlers;
 use crate::api::metrics;
@@ -20,8 +20,8 @@ pub async fn readyz(State(handlers): State<Handlers>) -> Response {
     }
 }
 
-/// All figures, for Prometheus.
-pub async fn metrics(State(handlers): State<Handlers>) -> impl IntoResponse {
+/// All figures of the store, for Prometheus.
+pub async fn metrics(State(handlers): State<Handlers>) -> Response {
     let statistics = handlers.statistics().await.ok();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(handlers.figures(), statistics))
+    metrics::answer(handlers.figures(), statistics)
 }

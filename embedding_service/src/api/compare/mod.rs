@@ -175,7 +175,8 @@ impl Embeds for ByHandlers<'_> {
         let started = Instant::now();
         loop {
             let model_id = self.model.spec().id.clone();
-            let request = Embed { texts: texts.clone(), model_id, normalize: None, input, any_space: false };
+            let request =
+                Embed { texts: texts.clone(), model_id, normalize: None, input, any_space: false, deadline: None };
             match self.handlers.embed_by_model_alone(request).await {
                 Err(ApiError::ModelLoading { .. }) if started.elapsed() < LOAD_TIME_MAX => {}
                 answer => return Ok(answer?.embeddings),

@@ -161,7 +161,10 @@ pub(super) async fn embeddings(
     check_dimensions(body.dimensions, model)?;
     let model_id = model.spec().id.clone();
     let input = body.input_type.unwrap_or_default();
-    let embedded = rest.handlers.embed(Embed { texts, model_id, normalize: None, input, any_space: false }).await?;
+    let embedded = rest
+        .handlers
+        .embed(Embed { texts, model_id, normalize: None, input, any_space: false, deadline: None })
+        .await?;
     let tokens = embedded.embeddings.iter().map(|embedding| embedding.tokens).sum();
     let data = embedded.embeddings.into_iter().enumerate().map(|(index, embedding)| EmbeddingObject {
         object: "embedding",
