@@ -139,7 +139,7 @@ impl Caller {
         Self { was_answered: false }
     }
 
-    pub(crate) fn is_answered(mut self) {
+    pub(crate) fn answered(mut self) {
         self.was_answered = true;
     }
 }

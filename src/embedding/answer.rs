@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn wrong_answers_are_refused() {
-        let embedding = |bytes: usize| pb::Embedding { f32_le: vec![0; bytes].into(), tokens: 1, truncated: false };
+        let embedding = |bytes: usize| pb::Embedding { f32_le: vec![0; bytes].into(), tokens: 1, ..Default::default() };
         let answer = |embeddings| pb::EmbedResponse { embeddings, dimension: 2, ..Default::default() };
         assert!(check(answer(vec![embedding(8)]), 1).is_ok());
         for (embeddings, expected) in [

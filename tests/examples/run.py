@@ -33,7 +33,7 @@ OPENAI = "openai"
 OPENAI_CLIENT = [sys.executable, EXAMPLES / "python" / "openai_client.py"]
 OPENAI_EXPECTED = """\
 2 embeddings of 384 numbers, the same either way: True
-tokens: 26 of minilm
+tokens: 27 of minilm
 nearest: The moon's gravity pulls the oceans and makes the tides.
 NotFoundError model_not_found model
 BadRequestError invalid_argument input

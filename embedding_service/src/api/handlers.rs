@@ -123,7 +123,7 @@ impl Handlers {
     pub(crate) async fn embed_admitted(&self, admitted: Admitted) -> Result<Embedded, ApiError> {
         let caller = Caller::waits();
         let embedded = self.embed_or_fall_back(admitted).await;
-        caller.is_answered();
+        caller.answered();
         if let Ok(embedded) = &embedded {
             let new = || embedded.embeddings.iter().filter(|embedding| !embedding.cached);
             figures::call_answered(&AnsweredCall {
