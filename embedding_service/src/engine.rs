@@ -21,8 +21,8 @@ const INLINE_BYTES_MAX: usize = 256;
 
 /// A caller that does not say how long it waits is taken to wait so long.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The part of its time that a call may expect to wait. The rest is for the model, and for a rate that falls meanwhile: measured on
-/// a machine that others slowed down by half, 0.8 let a quarter of the calls in that ran out of time.
+/// The part of its time that a call may expect to wait. The rest is for the model, and for a rate that falls meanwhile: with 0.8, on a
+/// machine that others used too, a quarter of the calls that were let in ran out of time (one run, examples/load.rs).
 const WAIT_PART: f64 = 0.5;
 
 /// Takes calls, hands them to the queue, and collects the results.
