@@ -4,12 +4,10 @@
 
 use serde::Deserialize;
 
-use super::LoadError;
+use super::{LoadError, int8};
 
 /// Vectors of any instruction set fill a row of this many components exactly.
 const LANES_MAX: usize = 16;
-/// Bytes of the widest vector.
-const LINE_BYTES: usize = 64;
 
 /// The sizes of a BERT encoder, checked: every product and slice in the encoder relies on them.
 #[derive(Debug, Clone, Deserialize)]
@@ -83,12 +81,12 @@ impl BertConfig {
 
     /// What a product of bytes asks for beyond that.
     pub(super) fn check_int8(&self) -> Result<(), LoadError> {
-        if self.hidden_size.is_multiple_of(LINE_BYTES) && self.intermediate_size.is_multiple_of(LINE_BYTES) {
+        if int8::takes(self.hidden_size) && int8::takes(self.intermediate_size) {
             return Ok(());
         }
         Err(LoadError::Unsupported {
             what: "hidden_size, intermediate_size",
-            expected: "multiples of 64 for the precision int8",
+            expected: "multiples of 64 for the precision int8 (any of these for f32)",
             got: format!("{}, {}", self.hidden_size, self.intermediate_size),
         })
     }

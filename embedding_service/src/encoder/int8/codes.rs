@@ -1,23 +1,22 @@
-//! Activations in 8 bits: a row is an unsigned code for each component, and where and how wide the steps of the codes are.
+//! Activations as whole numbers: a row is a code for each component, and where and how wide the steps of the codes are.
 //!
 //! Each row has its own range, from its least to its most, as it is computed ("dynamic, per token"; the asymmetric scheme of
-//! Jacob et al., arXiv 1712.05877, section 2.1, but with a least value that need not be a multiple of the step).
+//! Jacob et al., arXiv 1712.05877, section 2.1, but with a zero that need not be a multiple of the step).
 
-use rten_simd::ops::{BitOps, FloatOps, NarrowSaturate, NumOps};
+use rten_simd::ops::{BitOps, FloatOps, NumOps};
 use rten_simd::{Isa, Simd, SimdOp};
 
 use super::super::buffer::Buffer;
 use super::super::elementwise::Norm;
+use super::code::{Code, Limits};
 
-/// Codes of a row.
-const CODES_MAX: f32 = 255.0;
 /// A row that is all the same still needs a step to divide by.
 const STEP_MIN: f32 = 1e-30;
 
-/// Rows of codes: component = least + step x code.
+/// Rows of codes: component = zero + step x code.
 #[derive(Default)]
-pub(super) struct Codes {
-    codes: Buffer<u8>,
+pub(super) struct Codes<C> {
+    codes: Buffer<C>,
     scales: Vec<Scale>,
 }
 
@@ -25,19 +24,19 @@ pub(super) struct Codes {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Scale {
     pub(super) step: f32,
-    pub(super) least: f32,
+    pub(super) zero: f32,
 }
 
 /// Some rows of codes.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
-    pub(super) codes: &'a [u8],
+pub(super) struct Rows<'a, C> {
+    pub(super) codes: &'a [C],
     pub(super) scales: &'a [Scale],
 }
 
-impl Codes {
+impl<C: Code> Codes<C> {
     /// Room for `rows` rows of `width` codes, whatever is in it.
-    fn room(&mut self, rows: usize, width: usize) -> (&mut [u8], &mut [Scale]) {
+    fn room(&mut self, rows: usize, width: usize) -> (&mut [C], &mut [Scale]) {
         self.scales.resize(rows, Scale::default());
         (self.codes.take(rows * width), &mut self.scales)
     }
@@ -56,12 +55,12 @@ impl Codes {
     }
 
     /// All rows, of `width` codes each.
-    pub(super) fn rows(&self, width: usize) -> Rows<'_> {
+    pub(super) fn rows(&self, width: usize) -> Rows<'_, C> {
         Rows { codes: self.codes.get(self.scales.len() * width), scales: &self.scales }
     }
 }
 
-impl Rows<'_> {
+impl<C: Code> Rows<'_, C> {
     pub(super) fn width(self) -> usize {
         self.codes.len() / self.scales.len().max(1)
     }
@@ -73,19 +72,20 @@ impl Rows<'_> {
     }
 }
 
-struct Encode<'a> {
+struct Encode<'a, C> {
     input: &'a [f32],
     width: usize,
-    codes: &'a mut [u8],
+    codes: &'a mut [C],
     scales: &'a mut [Scale],
 }
 
-impl SimdOp for Encode<'_> {
+impl<C: Code> SimdOp for Encode<'_, C> {
     type Output = ();
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let ops = isa.f32();
+        let limits = C::limits(self.width);
         let rows = self.input.chunks_exact(self.width).zip(self.codes.chunks_exact_mut(self.width));
         for ((input, codes), scale) in rows.zip(self.scales) {
             let mut least = ops.zero();
@@ -95,20 +95,20 @@ impl SimdOp for Encode<'_> {
                 least = ops.min(least, x);
                 most = ops.max(most, x);
             }
-            *scale = scale_of(isa, least, most);
+            *scale = scale_of(isa, least, most, limits);
             encode_row(isa, input, *scale, codes);
         }
     }
 }
 
-struct NormAndEncode<'a> {
+struct NormAndEncode<'a, C> {
     rows: &'a mut [f32],
     norm: &'a Norm,
-    codes: &'a mut [u8],
+    codes: &'a mut [C],
     scales: &'a mut [Scale],
 }
 
-impl SimdOp for NormAndEncode<'_> {
+impl<C: Code> SimdOp for NormAndEncode<'_, C> {
     type Output = ();
 
     #[inline(always)]
@@ -116,13 +116,14 @@ impl SimdOp for NormAndEncode<'_> {
         let Self { rows, norm, codes, scales } = self;
         let ops = isa.f32();
         let width = norm.scale.len();
+        let limits = C::limits(width);
         for ((row, codes), scale) in rows.chunks_exact_mut(width).zip(codes.chunks_exact_mut(width)).zip(scales) {
             let mut sum = ops.zero();
             for x in row.chunks_exact(ops.len()) {
                 sum = ops.add(sum, ops.load(x));
             }
             let (least, most) = norm.apply(isa, row, ops.sum(sum));
-            *scale = scale_of(isa, least, most);
+            *scale = scale_of(isa, least, most, limits);
             encode_row(isa, row, *scale, codes);
         }
     }
@@ -130,11 +131,12 @@ impl SimdOp for NormAndEncode<'_> {
 
 /// From the least and the most of each lane. The range always has 0 in it.
 #[inline(always)]
-fn scale_of<I: Isa>(isa: I, least: I::F32, most: I::F32) -> Scale {
+fn scale_of<I: Isa>(isa: I, least: I::F32, most: I::F32, limits: Limits) -> Scale {
     let ops = isa.f32();
     let least = first::<I>(ops.fold_splat(least, 0.0, f32::min));
     let most = first::<I>(ops.fold_splat(most, 0.0, f32::max));
-    Scale { step: ((most - least) / CODES_MAX).max(STEP_MIN), least }
+    let step = ((most - least) / (limits.code_max - limits.code_min) as f32).max(STEP_MIN);
+    Scale { step, zero: least - step * limits.code_min as f32 }
 }
 
 /// Of a vector whose lanes are all the same.
@@ -143,21 +145,19 @@ fn first<I: Isa>(lanes: I::F32) -> f32 {
     lanes.to_array().as_ref()[0]
 }
 
-/// The nearest codes, 64 (or 32) at a time: four registers of f32 become one of bytes.
+/// The nearest codes, four registers of f32 at a time.
 #[inline(always)]
-fn encode_row<I: Isa>(isa: I, row: &[f32], scale: Scale, codes: &mut [u8]) {
-    let (ops, words, halves, bytes) = (isa.f32(), isa.i32(), isa.i16(), isa.u8());
+fn encode_row<I: Isa, C: Code>(isa: I, row: &[f32], scale: Scale, codes: &mut [C]) {
+    let ops = isa.f32();
     let lanes = ops.len();
     let inverse = ops.splat(1.0 / scale.step);
-    let shift = ops.splat(-scale.least / scale.step);
+    let shift = ops.splat(-scale.zero / scale.step);
     for (row, codes) in row.chunks_exact(4 * lanes).zip(codes.chunks_exact_mut(4 * lanes)) {
         let code = |quarter: usize| {
             let x = ops.load(&row[quarter * lanes..][..lanes]);
             ops.to_int_round(ops.mul_add(x, inverse, shift))
         };
-        let low = words.narrow_saturate(code(0), code(1));
-        let high = words.narrow_saturate(code(2), code(3));
-        bytes.store(halves.narrow_saturate(low, high), codes);
+        C::store(isa, [code(0), code(1), code(2), code(3)], codes);
     }
 }
 
@@ -169,16 +169,17 @@ mod tests {
         (0..length).map(|i| (i as f32 * frequency).sin() * 3.0 + 1.0).collect()
     }
 
-    fn assert_near(rows: Rows<'_>, expected: &[f32], width: usize) {
+    fn assert_near<C: Code>(rows: Rows<'_, C>, expected: &[f32], width: usize) {
         for (at, expected) in expected.iter().enumerate() {
-            let Scale { step, least } = rows.scales[at / width];
-            let got = least + step * f32::from(rows.codes[at]);
+            let Scale { step, zero } = rows.scales[at / width];
+            let (code, limits) = (rows.codes[at].into(), C::limits(width));
+            assert!((limits.code_min..=limits.code_max).contains(&code), "{at}: {code}");
+            let got = zero + step * code as f32;
             assert!((got - expected).abs() <= step * 0.501, "{at}: {got}, expected {expected}, step {step}");
         }
     }
 
-    #[test]
-    fn codes_are_within_half_a_step() {
+    fn are_within_half_a_step<C: Code>() {
         let width = 128;
         let mut input = wave(5 * width, 0.37);
         // A row with an outlier, one of zeros, one that is all positive, one that is all negative.
@@ -186,22 +187,27 @@ mod tests {
         input[width..2 * width].fill(0.0);
         input[2 * width..3 * width].iter_mut().for_each(|x| *x = x.abs() + 1.0);
         input[3 * width..4 * width].iter_mut().for_each(|x| *x = -x.abs());
-        let mut codes = Codes::default();
+        let mut codes = Codes::<C>::default();
         codes.encode(&input, width);
         let rows = codes.rows(width);
         assert_eq!((rows.width(), rows.scales.len()), (width, 5));
         assert_near(rows, &input, width);
         assert_near(rows.range(2, 3), &input[2 * width..], width);
-        assert_eq!(rows.codes[7], 255);
+        assert_eq!(rows.codes[7].into(), C::limits(width).code_max);
     }
 
     #[test]
-    fn codes_are_of_the_normed_row() {
+    fn codes_are_within_half_a_step() {
+        are_within_half_a_step::<u8>();
+        are_within_half_a_step::<i16>();
+    }
+
+    fn are_of_the_normed_row<C: Code>() {
         let width = 64;
         let mut rows = wave(3 * width, 0.7);
         let norm = Norm { scale: wave(width, 0.2), shift: wave(width, 0.4), epsilon: 1e-12 };
         let before = rows.clone();
-        let mut codes = Codes::default();
+        let mut codes = Codes::<C>::default();
         codes.norm_and_encode(&mut rows, &norm);
         assert_near(codes.rows(width), &rows, width);
         for (before, after) in before.chunks_exact(width).zip(rows.chunks_exact(width)) {
@@ -212,5 +218,11 @@ mod tests {
                 assert!((after[i] - expected).abs() < 1e-4, "{} expected {expected}", after[i]);
             }
         }
+    }
+
+    #[test]
+    fn codes_are_of_the_normed_row() {
+        are_of_the_normed_row::<u8>();
+        are_of_the_normed_row::<i16>();
     }
 }

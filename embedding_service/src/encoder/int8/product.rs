@@ -1,42 +1,48 @@
-//! Products of unsigned and signed bytes, summed as whole numbers.
+//! Products of whole numbers: activations and weights both in one byte, or both in two.
 //!
 //! The scalar kernel is the definition; the fastest that the processor can run is chosen once, at the first use, and
-//! `VECTRON_CPU=scalar|avx2|avxvnni|avx512` chooses by hand. Every kernel gives the same numbers: 255 x 127 x 65,536
-//! inputs still fit into 32 bits, and none of them saturates.
+//! `VECTRON_CPU=scalar|avx2|avxvnni|avx512` chooses by hand. Every kernel gives the same numbers: no sum leaves 32 bits
+//! (see `Limits`), and none of them saturates.
+//!
+//! Four bytes of codes are a step, which is what one lane of an instruction sums: four inputs in bytes, two in words. A product
+//! of words takes twice the steps, and is otherwise the same.
 
 use std::env;
 use std::sync::OnceLock;
 
+use super::code::Code;
+
 /// Outputs of a panel.
 pub(super) const PANEL_OUTPUTS: usize = 64;
-/// Inputs that lie next to each other for one output: what one lane of an instruction sums.
-pub(super) const STEP_INPUTS: usize = 4;
-/// Vectors of 64 weights in which a panel has four inputs of all its outputs.
-pub(super) const STEP_LINES: usize = PANEL_OUTPUTS * STEP_INPUTS / 64;
+/// Outputs of a line.
+pub(super) const LINE_OUTPUTS: usize = 16;
+/// Lines in which a panel has the weights of a step of all its outputs.
+pub(super) const STEP_LINES: usize = PANEL_OUTPUTS / LINE_OUTPUTS;
 
-/// 64 weights, which are one line of the cache: four inputs of 16 outputs, `[output][input]`.
-#[derive(Clone, Copy, Debug)]
+/// One line of the cache: the weights of a step of `LINE_OUTPUTS` outputs, `[output][input]`.
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
-pub(super) struct Line(pub(super) [i8; 64]);
+pub(super) struct Line<C: Code>(pub(super) [C::Weights; LINE_OUTPUTS]);
 
 /// `sums[row][output]` = sum of `rows[row][input]` x weight of `[input][output]`.
-pub(super) struct Product<'a> {
+pub(super) struct Product<'a, C: Code> {
     /// Codes of some rows, one row after the other.
-    pub(super) rows: &'a [u8],
-    /// Codes of a row: a multiple of `STEP_INPUTS`.
+    pub(super) rows: &'a [C],
+    /// Codes of a row: a multiple of `C::STEP_INPUTS`.
     pub(super) inputs: usize,
     /// The weights of `PANEL_OUTPUTS` outputs: for each step `STEP_LINES` lines.
-    pub(super) panel: &'a [Line],
+    pub(super) panel: &'a [Line<C>],
     /// `PANEL_OUTPUTS` for each row.
     pub(super) sums: &'a mut [i32],
 }
 
-/// The kernel of one instruction set.
+/// The kernels of one instruction set.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
     /// `scalar`, `avx2`, `avxvnni` or `avx512`.
     pub(super) name: &'static str,
-    pub(super) multiply: fn(Product<'_>),
+    pub(super) bytes: fn(Product<'_, u8>),
+    pub(super) words: fn(Product<'_, i16>),
 }
 
 /// The kernel in use.
@@ -47,7 +53,7 @@ pub(super) fn kernel() -> Kernel {
 
 /// Every kernel that this processor can run, the fastest last.
 fn available() -> Vec<Kernel> {
-    let mut available = vec![Kernel { name: "scalar", multiply: scalar }];
+    let mut available = vec![Kernel { name: "scalar", bytes: scalar, words: scalar }];
     #[cfg(target_arch = "x86_64")]
     available.extend(super::x86::available());
     available
@@ -60,11 +66,11 @@ fn choose(wanted: Option<&str>) -> Kernel {
     *named.unwrap_or(&available[available.len() - 1])
 }
 
-impl Product<'_> {
+impl<C: Code> Product<'_, C> {
     /// Panics unless every row and the panel are whole, and every sum has a place. Returns the number of rows.
     pub(super) fn check(&self) -> usize {
-        assert!(self.inputs > 0 && self.inputs.is_multiple_of(STEP_INPUTS), "{} inputs", self.inputs);
-        assert_eq!(self.panel.len(), self.inputs / STEP_INPUTS * STEP_LINES, "a panel for {} inputs", self.inputs);
+        assert!(self.inputs > 0 && self.inputs.is_multiple_of(C::STEP_INPUTS), "{} inputs", self.inputs);
+        assert_eq!(self.panel.len(), self.inputs / C::STEP_INPUTS * STEP_LINES, "a panel for {} inputs", self.inputs);
         let rows = self.rows.len() / self.inputs;
         assert_eq!(self.rows.len(), rows * self.inputs, "whole rows");
         assert_eq!(self.sums.len(), rows * PANEL_OUTPUTS, "a place for each sum");
@@ -73,16 +79,17 @@ impl Product<'_> {
 }
 
 /// The definition.
-fn scalar(product: Product<'_>) {
+fn scalar<C: Code>(product: Product<'_, C>) {
     product.check();
     let rows = product.rows.chunks_exact(product.inputs);
     for (row, sums) in rows.zip(product.sums.chunks_exact_mut(PANEL_OUTPUTS)) {
         sums.fill(0);
-        for (codes, lines) in row.chunks_exact(STEP_INPUTS).zip(product.panel.chunks_exact(STEP_LINES)) {
-            let weights = lines.iter().flat_map(|line| line.0.chunks_exact(STEP_INPUTS));
+        for (codes, lines) in row.chunks_exact(C::STEP_INPUTS).zip(product.panel.chunks_exact(STEP_LINES)) {
+            let weights = lines.iter().flat_map(|line| &line.0);
             for (sum, weights) in sums.iter_mut().zip(weights) {
-                for (code, weight) in codes.iter().zip(weights) {
-                    *sum += i32::from(*code) * i32::from(*weight);
+                for (code, weight) in codes.iter().zip(weights.as_ref()) {
+                    let (code, weight): (i32, i32) = ((*code).into(), (*weight).into());
+                    *sum += code * weight;
                 }
             }
         }
@@ -93,46 +100,60 @@ fn scalar(product: Product<'_>) {
 mod tests {
     use super::*;
 
-    /// Bytes that look random, with the extremes among them.
-    fn noise(count: usize, mut state: u32) -> Vec<u8> {
+    /// Numbers from `least` to `most` that look random, with the extremes among them.
+    fn noise(count: usize, mut state: u32, least: i32, most: i32) -> Vec<i32> {
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             match state >> 29 {
-                0 => 0,
-                1 => 255,
-                _ => (state >> 16) as u8,
+                0 => least,
+                1 => most,
+                _ => least + (state >> 12) as i32 % (most - least + 1),
             }
         };
         (0..count).map(|_| next()).collect()
     }
 
-    fn multiply(kernel: Kernel, rows: &[u8], inputs: usize, panel: &[Line]) -> Vec<i32> {
+    /// `weights` has a row for each output.
+    fn panel<C: Code>(weights: &[i32], inputs: usize) -> Vec<Line<C>> {
+        let mut panel = vec![Line::default(); inputs / C::STEP_INPUTS * STEP_LINES];
+        for (at, weight) in weights.iter().enumerate() {
+            let (output, input) = (at / inputs, at % inputs);
+            let line: &mut Line<C> = &mut panel[input / C::STEP_INPUTS * STEP_LINES + output / LINE_OUTPUTS];
+            line.0[output % LINE_OUTPUTS].as_mut()[input % C::STEP_INPUTS] = C::weight(*weight as f32);
+        }
+        panel
+    }
+
+    fn multiply<C: Code>(kernel: Kernel, rows: &[i32], inputs: usize, panel: &[Line<C>]) -> Vec<i32> {
+        let rows: Vec<C> = rows.iter().map(|code| C::code(*code)).collect();
         let mut sums = vec![i32::MIN; rows.len() / inputs * PANEL_OUTPUTS];
-        (kernel.multiply)(Product { rows, inputs, panel, sums: &mut sums });
+        C::multiply(&kernel)(Product { rows: &rows, inputs, panel, sums: &mut sums });
         sums
     }
 
-    #[test]
-    fn the_definition_is_a_sum_of_products() {
-        let mut panel = [Line([0; 64]); 2 * STEP_LINES];
-        // Output 17, inputs 2 and 5.
-        panel[1].0[4 + 2] = -127;
-        panel[STEP_LINES + 1].0[4 + 1] = 3;
+    fn is_a_sum_of_products<C: Code>() {
+        let mut weights = [0; 8 * PANEL_OUTPUTS];
+        weights[17 * 8 + 2] = -127;
+        weights[17 * 8 + 5] = 3;
         let rows = [1, 2, 255, 4, 5, 6, 7, 8, 0, 0, 1, 0, 0, 200, 0, 0];
-        let sums = multiply(available()[0], &rows, 8, &panel);
+        let sums = multiply(available()[0], &rows, 8, &panel::<C>(&weights, 8));
         assert_eq!((sums[17], sums[PANEL_OUTPUTS + 17]), (255 * -127 + 6 * 3, -127 + 600));
         assert!(sums.iter().enumerate().all(|(at, sum)| at % PANEL_OUTPUTS == 17 || *sum == 0));
     }
 
     #[test]
-    fn every_kernel_gives_the_numbers_of_the_definition() {
+    fn the_definition_is_a_sum_of_products() {
+        is_a_sum_of_products::<u8>();
+        is_a_sum_of_products::<i16>();
+    }
+
+    fn is_that_of_the_definition<C: Code>() {
         let available = available();
         for inputs in [4, 8, 64, 100, 384, 1536] {
-            let bytes = noise(inputs * PANEL_OUTPUTS, 7);
-            let line = |bytes: &[u8]| Line(std::array::from_fn(|i| (bytes[i] as i8).max(-127)));
-            let panel: Vec<Line> = bytes.chunks_exact(64).map(line).collect();
+            let limits = C::limits(inputs);
+            let panel = panel::<C>(&noise(inputs * PANEL_OUTPUTS, 7, -limits.weight_max, limits.weight_max), inputs);
             for rows in 0..15 {
-                let rows = noise(rows * inputs, 11);
+                let rows = noise(rows * inputs, 11, limits.code_min, limits.code_max);
                 let expected = multiply(available[0], &rows, inputs, &panel);
                 for kernel in &available[1..] {
                     let got = multiply(*kernel, &rows, inputs, &panel);
@@ -143,13 +164,27 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_sums_are_exact() {
-        let inputs = 4096;
-        let panel = vec![Line([-127; 64]); inputs / STEP_INPUTS * STEP_LINES];
-        for kernel in available() {
-            let sums = multiply(kernel, &vec![255; inputs], inputs, &panel);
-            assert!(sums.iter().all(|sum| *sum == -127 * 255 * 4096), "{}", kernel.name);
+    fn every_kernel_gives_the_numbers_of_the_definition() {
+        is_that_of_the_definition::<u8>();
+        is_that_of_the_definition::<i16>();
+    }
+
+    fn largest_is_exact<C: Code>() {
+        for inputs in [4, 384, 3072, 4096] {
+            let limits = C::limits(inputs);
+            let sum = -(inputs as i32) * limits.code_max * limits.weight_max;
+            let panel = panel::<C>(&vec![-limits.weight_max; inputs * PANEL_OUTPUTS], inputs);
+            for kernel in available() {
+                let sums = multiply(kernel, &vec![limits.code_max; inputs], inputs, &panel);
+                assert!(sums.iter().all(|got| *got == sum), "{}: {} expected {sum}", kernel.name, sums[0]);
+            }
         }
+    }
+
+    #[test]
+    fn the_largest_sums_are_exact() {
+        largest_is_exact::<u8>();
+        largest_is_exact::<i16>();
     }
 
     #[test]
