@@ -43,7 +43,7 @@ pub struct Options {
     #[arg(long = "models", env = "VECTRON_MODELS", value_name = "FILE")]
     pub models_file: Option<PathBuf>,
 
-    /// In which numbers local models are computed: f32, or int8, which is several times faster [default: what the
+    /// In which numbers local models are computed: int8, or f32, which is several times slower [default: what the
     /// registry says of each].
     #[arg(long, env = "VECTRON_EMBEDDING_PRECISION", value_name = "PRECISION", value_enum)]
     pub precision: Option<Precision>,

@@ -37,14 +37,28 @@ pub enum Pooling {
 }
 
 /// In which numbers the layers are computed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// As the model was trained.
-    #[default]
     F32,
-    /// Weights and activations of the products in 8 bits: several times faster, and near.
+    /// Weights and activations of the products in 8 bits, of some in 12: several times faster, and near.
     Int8,
+}
+
+impl Precision {
+    /// That of a model with embeddings of `dimension` components, where nobody chooses: `Int8`, where it can be.
+    pub fn of_dimension(dimension: usize) -> Self {
+        if int8::takes(dimension) { Self::Int8 } else { Self::F32 }
+    }
+
+    /// Its name in models.toml and in options.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        }
+    }
 }
 
 /// The three files of a checkpoint, and how it is to be used.

@@ -185,8 +185,9 @@ impl Slot {
         match loaded {
             Ok(Ok(model)) => {
                 tracing::info!(
-                    "model {} ready after {} ms, fingerprint {}",
+                    "model {} ready in {} after {} ms, fingerprint {}",
                     self.spec.id,
+                    self.local.precision.as_str(),
                     started.elapsed().as_millis(),
                     model.fingerprint
                 );

@@ -164,7 +164,8 @@ fn check_fingerprint(space: &Space, model: &TextModel) -> Result<(), ApiError> {
     }
     let message = format!(
         "space {} holds embeddings of model {:?} with fingerprint {expected}, but the embedding service now has {}: \
-         the two cannot be compared",
+         the two cannot be compared; bring back what made them (`--precision f32` if int8 was not the default then), or \
+         `vectron export --no-vectors` and import the texts into another collection",
         space.name, model.model_id, model.fingerprint
     );
     Err(ApiError::new(Reason::ModelChanged, message))

@@ -172,7 +172,11 @@ impl Entry {
             repository: self.model_name.get_ref().clone(),
             revision: revision.clone(),
             pooling: *self.required("pooling", &self.pooling)?,
-            precision: self.precision.as_ref().map(|precision| *precision.get_ref()).unwrap_or_default(),
+            precision: match &self.precision {
+                Some(precision) => *precision.get_ref(),
+                // By what the file says, so that the fingerprint is known before the model is loaded.
+                None => Precision::of_dimension(*self.dimension.get_ref()),
+            },
             files: self.files.as_ref().map(|files| files.get_ref().clone()),
         })
     }

@@ -93,12 +93,19 @@ mod tests {
     #[test]
     fn fingerprints_stay_what_they_are() {
         for (id, fingerprint) in [
-            ("minilm", "52e3c1c394faaaf4270b264109a1f92c"),
-            ("bge-small", "58131284d7c1aaead756acd37296900c"),
+            ("minilm", "4f5ce294aabef785dd02e685825491cd"),
+            ("bge-small", "51b9ae61e51115808b423334967d9b09"),
             ("openai-small", "3c76e49fcc0ff4d48b70fd97360fc322"),
             ("cohere-english", "ad6118494cf787fa265a0a5b0e9bead5"),
         ] {
             assert_eq!(pinned(id), fingerprint, "{id}");
+        }
+        // Of collections from before int8 was the default.
+        let f32 = Registry::load(None).unwrap().with_precision(Precision::F32);
+        for (id, fingerprint) in
+            [("minilm", "52e3c1c394faaaf4270b264109a1f92c"), ("bge-small", "58131284d7c1aaead756acd37296900c")]
+        {
+            assert_eq!(f32.get(id).unwrap().fingerprint().unwrap(), fingerprint, "{id} in f32");
         }
     }
 
@@ -108,7 +115,7 @@ mod tests {
         let prompts = Prompts { query: "other: ".to_owned(), ..Prompts::default() };
         let local = bge.local().unwrap();
         let files = |files| Runs::Here(LocalSpec { files, ..local.clone() });
-        let int8 = Runs::Here(LocalSpec { precision: Precision::Int8, ..local.clone() });
+        let f32 = Runs::Here(LocalSpec { precision: Precision::F32, ..local.clone() });
         let Some(pins) = local.files.clone() else { panic!("it is pinned") };
         let others = ModelFiles { config: Sha256Hex::of(b"other"), ..pins };
         for other in [
@@ -118,7 +125,7 @@ mod tests {
             ModelSpec { prompts: Prompts::default(), ..bge.clone() },
             ModelSpec { space: Some("bge".to_owned()), ..bge.clone() },
             ModelSpec { runs: files(Some(others)), ..bge.clone() },
-            ModelSpec { runs: int8, ..bge.clone() },
+            ModelSpec { runs: f32, ..bge.clone() },
         ] {
             assert_ne!(other.fingerprint(), bge.fingerprint(), "{other:?}");
         }

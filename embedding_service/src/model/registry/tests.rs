@@ -47,6 +47,23 @@ fn built_in_registry_has_its_models() {
 }
 
 #[test]
+fn precision_is_int8_where_nobody_chooses_and_sizes_allow_it() {
+    let precision = |more: &str, dimension: usize| {
+        let local = format!(
+            "[[model]]\nid = \"l\"\nprovider = \"local\"\nmodel_name = \"a/b\"\ndimension = {dimension}\ntokens_max = 9\n\
+             normalize = true\nrevision = \"main\"\npooling = \"cls\"\n{more}"
+        );
+        let registry = parse(&local).unwrap();
+        registry.get("l").unwrap().local().unwrap().precision
+    };
+    assert_eq!(precision("", 768), Precision::Int8);
+    assert_eq!(precision("", 96), Precision::F32);
+    assert_eq!(precision("precision = \"f32\"", 768), Precision::F32);
+    // Asked for, it is refused by name when the model is loaded.
+    assert_eq!(precision("precision = \"int8\"", 96), Precision::Int8);
+}
+
+#[test]
 fn unknown_provider_is_refused_with_its_line() {
     let error = refused(r#"provider = "local""#, r#"provider = "cloud""#);
     assert!(error.contains("unknown variant `cloud`, expected one of `local`, `openai`, `cohere`"), "{error}");
