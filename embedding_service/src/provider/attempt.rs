@@ -19,6 +19,8 @@ const COMPONENT_BYTES_MAX: usize = 32;
 const ANSWER_BYTES_MIN: usize = 16 << 20;
 /// Of an answer that is an error.
 const ERROR_BYTES_MAX: usize = 16 << 10;
+/// What comes later of an error is not waited for: its status says the most.
+const ERROR_TIME_MAX: Duration = Duration::from_secs(1);
 /// Characters of an answer that a message repeats.
 const REPEATED_CHARS_MAX: usize = 200;
 /// An answer of more bytes is understood on a thread that may block.
@@ -30,7 +32,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// never leave it.
 #[derive(Default)]
 pub(crate) struct Http {
-    client: OnceLock<Result<Client, String>>,
+    elsewhere: OnceLock<Result<Client, String>>,
+    /// Without the proxy that the environment names: what goes to this machine stays on it, the key too.
+    here: OnceLock<Result<Client, String>>,
 }
 
 /// Where a request goes, and what is known of it, for messages.
@@ -41,22 +45,25 @@ struct Place<'a> {
 }
 
 impl Http {
-    fn client(&self) -> Result<&Client, ProviderError> {
+    /// The client for providers at `base_url`.
+    fn client(&self, base_url: &str) -> Result<&Client, ProviderError> {
+        let is_here = is_here(base_url);
         let build = || {
             // Asked of rustls by reqwest. A second call is refused, which is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            Client::builder()
+            let client = Client::builder()
                 .user_agent(concat!("vectron-embedding/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_TIME_MAX)
                 // The key would go along.
-                .redirect(redirect::Policy::none())
-                .build()
-                .map_err(|error| error_chain(&error))
+                .redirect(redirect::Policy::none());
+            let client = if is_here { client.no_proxy() } else { client };
+            client.build().map_err(|error| error_chain(&error))
         };
         let failed = |reason: &String| {
             ProviderError::lasting(ErrorKind::Refused, format!("no provider can be asked from here: {reason}"))
         };
-        self.client.get_or_init(build).as_ref().map_err(failed)
+        let client = if is_here { &self.here } else { &self.elsewhere };
+        client.get_or_init(build).as_ref().map_err(failed)
     }
 
     /// Sends the request of `count` texts, and understands the answer, all before `deadline`.
@@ -73,7 +80,8 @@ impl Http {
         let place = Place { url: &url, key, key_env: remote.key_env.as_deref() };
         let since = Instant::now();
         let answer = async {
-            let mut request = self.client()?.post(&url).header(header::CONTENT_TYPE, "application/json").body(body);
+            let mut request =
+                self.client(&remote.base_url)?.post(&url).header(header::CONTENT_TYPE, "application/json").body(body);
             if let Some(key) = key {
                 request = request.header(header::AUTHORIZATION, key.header());
             }
@@ -94,7 +102,8 @@ impl Http {
             let thread = tokio::task::spawn_blocking(understand);
             thread.await.unwrap_or_else(|_| Err("it could not be understood; the log has more".to_owned()))
         };
-        understood.map_err(|reason| place.wrong(&reason))
+        // What is wrong with an answer may be what the provider has put into it.
+        understood.map_err(|reason| place.wrong(&place.repeat(&reason)))
     }
 }
 
@@ -102,15 +111,14 @@ impl Http {
 async fn read(place: &Place<'_>, mut response: Response, bytes_max: usize) -> Result<Vec<u8>, ProviderError> {
     let status = response.status();
     if !status.is_success() {
-        let (beginning, _) = read_up_to(&mut response, ERROR_BYTES_MAX).await.unwrap_or_default();
+        let beginning = beginning(&mut response).await;
         return Err(place.refused(status, response.headers(), &beginning));
     }
     let kind =
         response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("").to_owned();
     let essence = kind.split(';').next().unwrap_or("").trim();
     if !essence.eq_ignore_ascii_case("application/json") && !essence.to_ascii_lowercase().ends_with("+json") {
-        let (beginning, _) = read_up_to(&mut response, ERROR_BYTES_MAX).await.unwrap_or_default();
-        let beginning = place.repeat(&String::from_utf8_lossy(&beginning));
+        let beginning = place.repeat(&String::from_utf8_lossy(&beginning(&mut response).await));
         return Err(place.wrong(&format!("expected JSON, got `{}`, which begins: {beginning}", place.repeat(&kind))));
     }
     let told = response.content_length().unwrap_or(0);
@@ -122,6 +130,12 @@ async fn read(place: &Place<'_>, mut response: Response, bytes_max: usize) -> Re
         Ok((_, false)) => Err(place.wrong(&format!("it has more than {bytes_max} bytes, and was cut off"))),
         Err(error) => Err(place.broken(error)),
     }
+}
+
+/// The beginning of what is no answer. Nothing where it does not come soon.
+async fn beginning(response: &mut Response) -> Vec<u8> {
+    let beginning = tokio::time::timeout(ERROR_TIME_MAX, read_up_to(response, ERROR_BYTES_MAX)).await;
+    beginning.ok().and_then(Result::ok).unwrap_or_default().0
 }
 
 /// The body, and whether it is all of it.
@@ -211,6 +225,13 @@ impl Place<'_> {
             None => line,
         }
     }
+}
+
+/// Whether that is on this machine.
+pub(super) fn is_here(url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
 /// When the provider wants to be asked again: `retry-after`, in seconds or as a date (RFC 9110, section 10.2.3).

@@ -184,8 +184,5 @@ impl RemoteModel {
 
 /// Whether others on the way could read what is sent.
 fn is_in_the_clear(url: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(url) else { return false };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_here = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-    url.scheme() == "http" && !is_here
+    url.starts_with("http:") && !attempt::is_here(url)
 }

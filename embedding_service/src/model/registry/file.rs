@@ -342,7 +342,8 @@ fn check_url(url: &Spanned<String>) -> Result<String, Fault> {
             "no user, password, query or fragment in it; a key comes from the variable that `key_env` names",
         );
     }
-    Ok(url.get_ref().trim_end_matches('/').to_owned())
+    // As it was understood: a blank in front of it would be part of every message and comparison.
+    Ok(parsed.as_str().trim_end_matches('/').to_owned())
 }
 
 fn check_variable(name: &Spanned<String>) -> Result<String, Fault> {

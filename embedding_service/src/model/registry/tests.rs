@@ -143,7 +143,7 @@ fn files_may_be_left_out_and_fallbacks_may_share_a_space() {
     assert_eq!(registry.get("a").unwrap().fallback, ["b"]);
     assert!(registry.get("minilm").unwrap().local().unwrap().files.is_none());
     // The same model elsewhere: of one space without a word.
-    let twice = remote("a", "fallback = [\"b\"]") + &remote("b", "base_url = \"http://127.0.0.1:8080/v1/\"");
+    let twice = remote("a", "fallback = [\"b\"]") + &remote("b", "base_url = \" HTTP://127.0.0.1:8080/v1/ \"");
     let registry = parse(&twice).unwrap();
     let Runs::There(there) = &registry.get("b").unwrap().runs else { panic!("it runs elsewhere") };
     assert_eq!(there.base_url, "http://127.0.0.1:8080/v1");
