@@ -168,6 +168,7 @@ impl ApiError {
                 ErrorKind::QuotaExhausted => {
                     ("PROVIDER_QUOTA_EXHAUSTED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS)
                 }
+                ErrorKind::Overloaded => ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
                 ErrorKind::TextsRefused => ("PROVIDER_REFUSED_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
                 ErrorKind::Refused => ("PROVIDER_REFUSED", Code::FailedPrecondition, StatusCode::BAD_GATEWAY),
                 ErrorKind::WrongAnswer => ("PROVIDER_ANSWER", Code::Internal, StatusCode::BAD_GATEWAY),

@@ -12,6 +12,7 @@ use crate::catalogue::{Model, ModelState};
 use crate::engine::TextEmbedding;
 use crate::model::Input;
 use crate::pb::v1 as pb;
+use crate::port::Deadline;
 
 /// Serves `vectron.embedding.v1.EmbeddingService`.
 pub(super) struct EmbeddingApi {
@@ -25,8 +26,9 @@ pub(super) struct AuthApi;
 #[tonic::async_trait]
 impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
     async fn embed(&self, request: Request<pb::EmbedRequest>) -> Result<Response<pb::EmbedResponse>, Status> {
+        let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
         let request = Embed::try_from(request.into_inner())?;
-        let embedded = self.handlers.embed(request).await?;
+        let embedded = self.handlers.embed_before(request, deadline).await?;
         Ok(Response::new(embedded.into()))
     }
 

@@ -10,7 +10,7 @@ use crate::catalogue::{Model, Models};
 use crate::encoder;
 use crate::engine::{Answer, Engine, EngineError, TextEmbedding};
 use crate::model::{Input, ModelSpec, NotReady};
-use crate::provider::RemoteEmbedding;
+use crate::provider::{Asking, RemoteEmbedding};
 
 /// A call waits this long for a model that is being loaded, unless its own deadline comes first.
 const LOAD_PATIENCE: Duration = Duration::from_secs(60);
@@ -44,6 +44,8 @@ pub(crate) struct Admitted {
     how: How,
     any_space: bool,
     since: Instant,
+    /// When the caller leaves.
+    deadline: Option<Instant>,
 }
 
 /// How texts are to be embedded.
@@ -82,8 +84,13 @@ pub(crate) struct Page {
 
 impl Handlers {
     pub(crate) async fn embed(&self, request: Embed) -> Result<Embedded, ApiError> {
+        self.embed_before(request, None).await
+    }
+
+    /// The same for a caller who leaves at `deadline`: fallbacks get a part of that time.
+    pub(crate) async fn embed_before(&self, request: Embed, deadline: Option<Instant>) -> Result<Embedded, ApiError> {
         let admitted = self.admit(request, WhenFull::Refuse).await?;
-        self.embed_admitted(admitted).await
+        self.embed_admitted(Admitted { deadline, ..admitted }).await
     }
 
     /// Comes before the wait for the model: the texts are in memory all that time.
@@ -98,16 +105,21 @@ impl Handlers {
         };
         let prompt_bytes = model.spec().prompts.of(input).len();
         let texts = self.engine.admit(texts, prompt_bytes, copies, when_full).await?;
-        Ok(Admitted { texts, model, how: How { normalize, input, when_full }, any_space, since })
+        Ok(Admitted { texts, model, how: How { normalize, input, when_full }, any_space, since, deadline: None })
     }
 
     /// Embeds with the model, or with the first of its fallbacks that can. Where none can, the error is the model's own.
     pub(crate) async fn embed_admitted(&self, admitted: Admitted) -> Result<Embedded, ApiError> {
-        let Admitted { mut texts, model, how, any_space, since } = admitted;
+        let Admitted { mut texts, model, how, any_space, since, deadline } = admitted;
         let (mut fallbacks, mut next) = (self.fallbacks(model.spec(), any_space), model.clone());
         let mut first_error = None;
         loop {
-            let missed = match self.embed_with(&next, texts, how).await {
+            // Half of what is left, as long as there is somebody to leave the other half to.
+            let until = deadline.filter(|_| fallbacks.len() > 0).map(|deadline| {
+                let now = Instant::now();
+                now + deadline.saturating_duration_since(now) / 2
+            });
+            let missed = match self.embed_with(&next, texts, how, until).await {
                 Ok((answer, fingerprint)) => return Ok(Embedded::new(answer, fingerprint, next.spec(), since)),
                 Err(missed) => missed,
             };
@@ -121,7 +133,7 @@ impl Handlers {
         }
     }
 
-    fn fallbacks(&self, spec: &ModelSpec, any_space: bool) -> impl Iterator<Item = &Arc<Model>> {
+    fn fallbacks(&self, spec: &ModelSpec, any_space: bool) -> impl ExactSizeIterator<Item = &Arc<Model>> {
         let of_any_space = if any_space { &spec.fallback_any_space[..] } else { &[] };
         // The registry has checked that they exist. Some may stand in both lists.
         let ids = spec.fallback.iter().chain(of_any_space.iter().filter(|id| !spec.fallback.contains(id)));
@@ -129,12 +141,20 @@ impl Handlers {
         found.into_iter()
     }
 
-    async fn embed_with(&self, model: &Model, mut texts: Texts, how: How) -> Result<(Answer, String), Missed> {
+    async fn embed_with(
+        &self,
+        model: &Model,
+        mut texts: Texts,
+        how: How,
+        until: Option<Instant>,
+    ) -> Result<(Answer, String), Missed> {
         let spec = model.spec();
         let normalize = how.normalize.unwrap_or(spec.normalize);
         match model {
             Model::Here(slot) => {
-                let loaded = match slot.ready(LOAD_PATIENCE).await {
+                let patience = until
+                    .map_or(LOAD_PATIENCE, |until| until.saturating_duration_since(Instant::now()).min(LOAD_PATIENCE));
+                let loaded = match slot.ready(patience).await {
                     Ok(loaded) => loaded,
                     Err(reason) => return Err(Missed { error: not_ready(&spec.id, reason), texts: Some(texts) }),
                 };
@@ -145,7 +165,8 @@ impl Handlers {
             }
             Model::There(remote) => {
                 let started = Instant::now();
-                match remote.embed(&texts.texts, how.input).await {
+                let asking = Asking { input: how.input, when_full: how.when_full, until };
+                match remote.embed(&texts.texts, asking).await {
                     Ok(embeddings) => {
                         let inference_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
                         let embeddings = embeddings.into_iter().map(|one| scaled(one, normalize)).collect();

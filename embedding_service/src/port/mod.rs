@@ -30,7 +30,7 @@ use tower_http::trace::TraceLayer;
 
 pub use failure::{Failure, FailureBody};
 pub use json::{Json, OptionalJson, Params, limit_bodies};
-pub use stack_status::name_status;
+pub use stack_status::{Deadline, name_status};
 
 /// How connections are kept and ended.
 #[derive(Debug, Clone)]

@@ -164,7 +164,7 @@ impl Place<'_> {
             ),
         };
         let retry_after = retry_after(headers, SystemTime::now());
-        let has_no_quota = told.is_some_and(|said| said.code == "insufficient_quota");
+        let has_no_quota = told.as_ref().is_some_and(|said| said.code == "insufficient_quota");
         let lasting = |kind| ProviderError::lasting(kind, self.message(&format!("it answered {status}{said}")));
         match status.as_u16() {
             300..400 => {
@@ -180,7 +180,12 @@ impl Place<'_> {
             402 => lasting(ErrorKind::QuotaExhausted),
             429 if has_no_quota => lasting(ErrorKind::QuotaExhausted),
             429 => ProviderError::rate_limited(self.message(&format!("it answered {status}{said}")), retry_after),
-            400 | 413 | 422 => lasting(ErrorKind::TextsRefused),
+            // Too many texts, one that is too long, or something that no other texts would change: halves will tell.
+            400 | 413 | 422 => {
+                let is_too_long = status == StatusCode::PAYLOAD_TOO_LARGE || told.as_ref().is_some_and(says_too_long);
+                let kind = if is_too_long { ErrorKind::TextsRefused } else { ErrorKind::Refused };
+                ProviderError::of_these_texts(kind, self.message(&format!("it answered {status}{said}")))
+            }
             408 | 425 | 500.. => self.unavailable(format!("it answered {status}{said}"), retry_after),
             _ => lasting(ErrorKind::Refused),
         }
@@ -227,6 +232,26 @@ impl Place<'_> {
     }
 }
 
+/// Whether a refusal is about the length of a text. There is no code for it that providers share: their words are those of
+/// OpenAI ("maximum context length is 8192 tokens"), text-embeddings-inference ("must have less than 512 tokens"), Ollama
+/// ("the input length exceeds the context length") and others like them.
+fn says_too_long(told: &wire::ErrorText) -> bool {
+    const WORDS: [&str; 7] = [
+        "context length",
+        "context window",
+        "input length",
+        "maximum length",
+        "too long",
+        "too many tokens",
+        " tokens",
+    ];
+    let message = told.message.to_ascii_lowercase();
+    // Of a key's or an account's tokens none of them counts.
+    let counts = message.bytes().any(|byte| byte.is_ascii_digit());
+    told.code == "context_length_exceeded"
+        || WORDS.iter().any(|words| message.contains(words) && (*words != " tokens" || counts))
+}
+
 /// Whether that is on this machine.
 pub(super) fn is_here(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else { return false };
@@ -259,6 +284,30 @@ mod tests {
         assert_eq!(read("Fri, 31 Dec 1999 23:58:59 GMT"), Some(Duration::ZERO));
         assert_eq!(read("99999999999"), Some(RETRY_AFTER_MAX));
         assert_eq!((read("soon"), read("-1"), retry_after(&HeaderMap::new(), now)), (None, None, None));
+    }
+
+    #[test]
+    fn length_is_told_from_other_refusals() {
+        let told = |message: &str, code: &str| {
+            says_too_long(&wire::ErrorText { message: message.to_owned(), code: code.to_owned() })
+        };
+        for message in [
+            "This model's maximum context length is 8192 tokens, however you requested 9000 tokens",
+            "Input validation error: `inputs` must have less than 512 tokens. Given: 600",
+            "the input length exceeds the context length",
+            "prompt is too long",
+        ] {
+            assert!(told(message, ""), "{message}");
+        }
+        assert!(told("no", "context_length_exceeded"));
+        for message in [
+            "batch size 64 > maximum allowed batch size 32",
+            "API key not valid. Please pass a valid API key.",
+            "invalid access tokens",
+            "This model does not support specifying dimensions.",
+        ] {
+            assert!(!told(message, ""), "{message}");
+        }
     }
 
     #[test]
