@@ -92,6 +92,14 @@ pub enum ApiError {
         /// Why.
         reason: String,
     },
+    /// Models that are in use have the memory that the model needs.
+    #[error("the model `{id}` cannot be used now: {reason}; models that are in use have the rest; try again")]
+    ModelNoRoom {
+        /// Which one.
+        id: String,
+        /// Why.
+        reason: String,
+    },
     /// The model's provider has not embedded the texts.
     #[error("model `{id}`: {error}")]
     Provider {
@@ -156,6 +164,7 @@ impl ApiError {
             Self::PageToken { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::ModelLoading { .. } => ("MODEL_LOADING", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Self::ModelFailed { .. } => ("MODEL_FAILED", Code::FailedPrecondition, StatusCode::SERVICE_UNAVAILABLE),
+            Self::ModelNoRoom { .. } => ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
             Self::Provider { error, .. } => match error.kind {
                 ErrorKind::NoKey => ("PROVIDER_NO_KEY", Code::FailedPrecondition, StatusCode::SERVICE_UNAVAILABLE),
                 ErrorKind::KeyRefused => {
@@ -199,7 +208,9 @@ impl ApiError {
     /// After which time another try makes sense.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::ModelLoading { .. } | Self::QueueFull { .. } | Self::Stopping => Some(Duration::from_secs(1)),
+            Self::ModelLoading { .. } | Self::ModelNoRoom { .. } | Self::QueueFull { .. } | Self::Stopping => {
+                Some(Duration::from_secs(1))
+            }
             Self::ModelFailed { .. } => Some(Duration::from_secs(6)),
             Self::Provider { error, .. } => error.come_back_after(),
             _ => None,

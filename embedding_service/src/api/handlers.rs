@@ -230,6 +230,7 @@ fn not_ready(id: &str, reason: NotReady) -> ApiError {
     match reason {
         NotReady::Loading => ApiError::ModelLoading { id: id.to_owned() },
         NotReady::Failed(reason) => ApiError::ModelFailed { id: id.to_owned(), reason },
+        NotReady::NoRoom(reason) => ApiError::ModelNoRoom { id: id.to_owned(), reason },
     }
 }
 
