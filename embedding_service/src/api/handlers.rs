@@ -14,8 +14,6 @@ use crate::provider::{Asking, RemoteEmbedding};
 
 /// A call waits this long for a model that is being loaded, unless its own deadline comes first.
 const LOAD_PATIENCE: Duration = Duration::from_secs(60);
-/// What is in memory of a text for a provider: itself, itself as it is prepared, and the request.
-const COPIES_FOR_PROVIDER: usize = 3;
 
 /// The service's calls. Cheap to clone.
 #[derive(Clone)]
@@ -99,12 +97,10 @@ impl Handlers {
         check_texts(&request.texts)?;
         let model = self.model(&request.model_id)?.clone();
         let Embed { texts, normalize, input, any_space, .. } = request;
-        let copies = match &*model {
-            Model::Here(_) => 1,
-            Model::There(_) => COPIES_FOR_PROVIDER,
-        };
-        let prompt_bytes = model.spec().prompts.of(input).len();
-        let texts = self.engine.admit(texts, prompt_bytes, copies, when_full).await?;
+        // Whichever model will serve.
+        let chain = std::iter::once(&model).chain(self.fallbacks(model.spec(), any_space));
+        let bytes = chain.map(|model| bytes_for(model, &texts, input)).max().unwrap_or_default();
+        let texts = self.engine.admit(texts, bytes, when_full).await?;
         Ok(Admitted { texts, model, how: How { normalize, input, when_full }, any_space, since, deadline: None })
     }
 
@@ -120,14 +116,18 @@ impl Handlers {
                 now + deadline.saturating_duration_since(now) / 2
             });
             let missed = match self.embed_with(&next, texts, how, until).await {
-                Ok((answer, fingerprint)) => return Ok(Embedded::new(answer, fingerprint, next.spec(), since)),
+                Ok((answer, fingerprint)) => {
+                    self.models.note_server(&model.spec().id, &next.spec().id, first_error.as_ref());
+                    return Ok(Embedded::new(answer, fingerprint, next.spec(), since));
+                }
                 Err(missed) => missed,
             };
             let (Some(back), Some(fallback)) = (missed.texts, fallbacks.next()) else {
                 return Err(first_error.unwrap_or(missed.error));
             };
             let (id, fallback_id) = (&next.spec().id, &fallback.spec().id);
-            tracing::warn!("{fallback_id} serves in the place of {id}: {}", missed.error);
+            // Each call again: what is said aloud is who serves, when that changes.
+            tracing::debug!("{fallback_id} is asked in the place of {id}: {}", missed.error);
             first_error.get_or_insert(missed.error);
             (texts, next) = (back, fallback.clone());
         }
@@ -226,6 +226,27 @@ impl Embedded {
     }
 }
 
+/// What comes to be in memory of texts for a model. For one that runs here: themselves with their prompts. For a provider:
+/// themselves, themselves with their prompts, and the request.
+fn bytes_for(model: &Model, texts: &[String], input: Input) -> usize {
+    let prompt = model.spec().prompts.of(input);
+    let of_text = |text: &String| match model {
+        Model::Here(_) => prompt.len() + text.len(),
+        Model::There(_) => 2 * text.len() + prompt.len() + json_bytes(prompt) + json_bytes(text),
+    };
+    texts.iter().map(of_text).sum()
+}
+
+/// Bytes of a text within a string of JSON: some characters are escaped, by one more byte or five.
+fn json_bytes(text: &str) -> usize {
+    let bytes = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(bytes).sum()
+}
+
 fn not_ready(id: &str, reason: NotReady) -> ApiError {
     match reason {
         NotReady::Loading => ApiError::ModelLoading { id: id.to_owned() },
@@ -273,6 +294,19 @@ impl From<EngineError> for ApiError {
             }
             EngineError::Stopping => Self::Stopping,
             EngineError::Lost => Self::Internal { what: "a batch of texts was lost" },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_so_many_bytes() {
+        let all: String = (0..0x180).filter_map(char::from_u32).collect();
+        for text in ["", "plain", "\u{0}\u{1f}\u{7f}", "\"\\\n\r\t\u{8}\u{c}", "äß漢🦀", &all] {
+            assert_eq!(json_bytes(text) + 2, serde_json::to_string(text).unwrap().len(), "{text:?}");
         }
     }
 }

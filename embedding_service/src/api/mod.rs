@@ -23,7 +23,7 @@ use crate::port;
 
 /// Everything that the port answers. A gRPC message may have up to `message_bytes_max` bytes.
 pub(crate) fn router(handlers: Handlers, stopping: watch::Receiver<bool>, message_bytes_max: usize) -> Router {
-    let health = health::HealthApi { default_model: handlers.models.default().readiness(), stopping: stopping.clone() };
+    let health = health::HealthApi { default_model: handlers.models.readiness(), stopping: stopping.clone() };
     let embedding = grpc::EmbeddingApi { handlers: handlers.clone(), stopping: stopping.clone() };
     let embedding = EmbeddingServiceServer::new(embedding)
         .max_decoding_message_size(message_bytes_max)
