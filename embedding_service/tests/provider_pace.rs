@@ -174,7 +174,9 @@ async fn provider_that_hangs_is_found_out_by_callers_of_less_patience() {
     let call = || embed_within(&served, Duration::from_millis(2300));
     let (a, b, c, d, e) = tokio::join!(call(), call(), call(), call(), call());
     for status in [a, b, c, d, e] {
-        assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
+        // Whose clock strikes first, the caller's or the service's, does not matter.
+        let code = status.unwrap_err().code();
+        assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code:?}");
     }
     let status = call().await.unwrap_err();
     assert_eq!(told(&status), (Code::Unavailable, "PROVIDER_UNAVAILABLE".to_owned()), "{status:?}");
