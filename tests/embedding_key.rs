@@ -29,6 +29,7 @@ async fn guarded_service(folder: &Path) -> (String, ApiKey, ApiKey) {
     let options = Options {
         model_cache: common::model_cache(),
         models_file: None,
+        precision: None,
         offline: true,
         hub_endpoint: common::AWAY.to_owned(),
         hub_home: None,
@@ -37,6 +38,7 @@ async fn guarded_service(folder: &Path) -> (String, ApiKey, ApiKey) {
         embedding_queue_tokens: 1_000_000,
         embedding_queue_bytes: 256 << 20,
         models_memory_bytes_max: 2 << 30,
+        cache_bytes_max: 0,
         auth,
     };
     let service = EmbeddingService::start(&options).unwrap();

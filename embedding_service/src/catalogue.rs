@@ -1,6 +1,8 @@
 //! The models of the registry, each with who runs it: a place in this process's memory, or a provider.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -11,6 +13,8 @@ use crate::provider::{Http, RemoteModel};
 pub(crate) struct Models {
     all: Vec<Arc<Model>>,
     default: Arc<Model>,
+    /// Who served last in the place of whom, by ids; for the log. Held for moments.
+    stand_ins: Mutex<HashMap<String, String>>,
 }
 
 /// A model of the registry.
@@ -44,6 +48,11 @@ pub(crate) enum Readiness {
     There {
         is_ready: bool,
     },
+    /// Of a model, and of those that serve in its place.
+    WithFallbacks {
+        model: Box<Readiness>,
+        fallbacks: Vec<Readiness>,
+    },
 }
 
 impl Models {
@@ -62,7 +71,7 @@ impl Models {
         let all: Vec<_> = registry.models().iter().map(model).collect();
         let default = all.iter().find(|model| model.spec().id == registry.default_id());
         let default = default.expect("the registry has checked that its default exists").clone();
-        Self { all, default }
+        Self { all, default, stand_ins: Mutex::default() }
     }
 
     /// The model `id`; the default where it is empty.
@@ -73,6 +82,32 @@ impl Models {
     /// The model of requests that name none.
     pub(crate) fn default(&self) -> &Arc<Model> {
         &self.default
+    }
+
+    /// Follows whether requests that name no model can be answered: by the default model, or by a fallback of its space.
+    pub(crate) fn readiness(&self) -> Readiness {
+        let fallbacks = self.default.spec().fallback.iter().filter_map(|id| self.get(id));
+        let fallbacks = fallbacks.map(|model| model.readiness()).collect();
+        Readiness::WithFallbacks { model: Box::new(self.default.readiness()), fallbacks }
+    }
+
+    /// Takes note of who has served a call of the model `asked`, and why not that itself. Whether that has changed, which
+    /// the log is told.
+    pub(crate) fn note_server(&self, asked: &str, server: &str, why: Option<&impl Display>) -> bool {
+        let mut stand_ins = self.stand_ins.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked == server {
+            let is_back = stand_ins.remove(asked).is_some();
+            if is_back {
+                tracing::info!("{asked} serves itself again");
+            }
+            return is_back;
+        }
+        let is_new = stand_ins.insert(asked.to_owned(), server.to_owned()).as_deref() != Some(server);
+        if is_new {
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            tracing::warn!("{server} serves in the place of {asked}{why}");
+        }
+        is_new
     }
 
     /// All models, in the order of the registry.
@@ -182,14 +217,79 @@ impl Readiness {
         match self {
             Self::Here(state) => matches!(*state.borrow(), SlotState::Ready(_)),
             Self::There { is_ready } => *is_ready,
+            Self::WithFallbacks { model, fallbacks } => {
+                // One that is loaded when it is asked for will do where the model itself has failed, but is no reason to
+                // be asked while that is on its way.
+                model.is_ready()
+                    || fallbacks.iter().any(Self::is_ready)
+                    || (model.has_failed() && fallbacks.iter().any(|fallback| !fallback.has_failed()))
+            }
+        }
+    }
+
+    /// Whether it cannot be used, and will not by waiting.
+    fn has_failed(&self) -> bool {
+        match self {
+            Self::Here(state) => matches!(*state.borrow(), SlotState::Failed { .. }),
+            Self::There { is_ready } => !is_ready,
+            Self::WithFallbacks { model, fallbacks } => model.has_failed() && fallbacks.iter().all(Self::has_failed),
         }
     }
 
     /// Waits for the next change.
     pub(crate) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
-        match self {
-            Self::Here(state) => state.changed().await,
-            Self::There { .. } => std::future::pending().await,
-        }
+        let models: Vec<&mut Self> = match self {
+            Self::WithFallbacks { model, fallbacks } => std::iter::once(&mut **model).chain(fallbacks).collect(),
+            alone => vec![alone],
+        };
+        let changes = models.into_iter().map(|model| {
+            Box::pin(async move {
+                match model {
+                    Self::Here(state) => state.changed().await,
+                    // It has no fallbacks of its own: they are not followed from one model to the next.
+                    Self::There { .. } | Self::WithFallbacks { .. } => std::future::pending().await,
+                }
+            })
+        });
+        futures_util::future::select_all(changes).await.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn models() -> Models {
+        let nowhere = std::path::PathBuf::from("/nowhere");
+        let source = WeightsSource { model_cache: nowhere.clone(), hub_home: Some(nowhere), hub: None };
+        Models::new(&Registry::load(None).unwrap(), &source, 1)
+    }
+
+    #[test]
+    fn who_serves_is_told_when_it_changes() {
+        let models = models();
+        let note = |server| models.note_server("a", server, Some(&"away"));
+        assert_eq!(["a", "b", "b", "c", "a", "a", "b"].map(note), [false, true, false, true, true, false, true]);
+    }
+
+    #[test]
+    fn fallbacks_count_where_the_model_itself_cannot() {
+        let (here, state) = (watch::Sender::new(SlotState::NotLoaded), || SlotState::Failed {
+            reason: String::new(),
+            at: std::time::Instant::now(),
+            passes: false,
+        });
+        let with = |model: Readiness, fallback: Readiness| {
+            Readiness::WithFallbacks { model: Box::new(model), fallbacks: vec![fallback] }.is_ready()
+        };
+        let there = |is_ready| Readiness::There { is_ready };
+        assert!(
+            with(there(true), there(false)) && with(there(false), there(true)) && !with(there(false), there(false))
+        );
+        assert!(with(there(false), Readiness::Here(here.subscribe())), "it is loaded by the first who asks");
+        assert!(!with(Readiness::Here(here.subscribe()), Readiness::Here(here.subscribe())), "it is on its way");
+        here.send_replace(state());
+        assert!(!with(there(false), Readiness::Here(here.subscribe())), "it cannot be loaded");
+        assert!(with(Readiness::Here(here.subscribe()), there(true)));
     }
 }

@@ -180,7 +180,12 @@ fn pull(model: &ModelSpec, _: &Registry, source: &WeightsSource) -> CommandResul
         return Ok(());
     };
     let files = source.obtain(local)?;
-    println!("{}\tverified in {}", model.id, files.folder.display());
+    let (id, folder) = (&model.id, files.folder.display());
+    if files.is_pinned {
+        println!("{id}\tverified in {folder}");
+    } else {
+        println!("{id}\tin {folder}, verified by nothing: models.toml has no hashes, and it was never loaded");
+    }
     Ok(())
 }
 

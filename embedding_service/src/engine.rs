@@ -126,15 +126,13 @@ impl Engine {
     }
 
     /// Takes texts in where the budget of bytes has room for them; it is held from here to the answer.
-    /// What comes to be in memory for a text: `copies` of it, each with a prompt of `prompt_bytes`.
+    /// `bytes` is what comes to be in memory for them.
     pub(crate) async fn admit(
         &self,
         texts: Vec<String>,
-        prompt_bytes: usize,
-        copies: usize,
+        bytes: usize,
         when_full: WhenFull,
     ) -> Result<Texts, EngineError> {
-        let bytes = copies * texts.iter().map(|text| text.len() + prompt_bytes).sum::<usize>();
         let held = self.bytes.take(bytes, when_full).await.map_err(|no_room| self.refused(no_room, Unit::Bytes))?;
         Ok(Texts { texts, held })
     }

@@ -160,11 +160,7 @@ struct Threads {
 impl Options {
     /// The registry that the options name.
     pub fn registry(&self) -> Result<Registry, RegistryError> {
-        let registry = Registry::load(self.models_file.as_deref())?;
-        Ok(match self.precision {
-            Some(precision) => registry.with_precision(precision),
-            None => registry,
-        })
+        Registry::load_with(self.models_file.as_deref(), self.precision)
     }
 
     /// Where the options say that weights come from.

@@ -31,8 +31,9 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vectron-embedding"));
         command.args(["--listen", "127.0.0.1:0", "--log", "trace", "--offline", "--models"]).arg(models);
         // Its own folder, where no `.env` lies but the test's.
-        command.current_dir(folder).env_remove("RUST_LOG").env_remove("SOME_KEY").envs(environment.iter().copied());
-        let mut child = command.env("HF_HOME", folder).env("NO_PROXY", "*").stderr(Stdio::piped()).spawn().unwrap();
+        command.current_dir(folder).env_remove("RUST_LOG").env_remove("SOME_KEY").env("NO_PROXY", "*");
+        command.env("HF_HOME", folder).envs(environment.iter().copied());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (told, address) = std::sync::mpsc::channel();
         let (lines, writing) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
@@ -96,6 +97,10 @@ async fn key_is_sent_to_the_provider_and_shown_to_nobody_else() {
         answer_json(500, json!({"error": format!("with {}", seen.headers["authorization"].to_str().unwrap())}))
     })
     .await;
+    let mistaken = Provider::start(|seen| async move {
+        answer_json(200, json!({"data": format!("bad key {}", seen.headers["authorization"].to_str().unwrap())}))
+    })
+    .await;
     let elsewhere = Provider::good().await;
     let target = elsewhere.address;
     let redirecting = Provider::start(move |_| async move {
@@ -112,6 +117,7 @@ async fn key_is_sent_to_the_provider_and_shown_to_nobody_else() {
         keyed("refusing", &refusing),
         keyed("echoing", &echoing),
         keyed("failing", &failing),
+        keyed("mistaken", &mistaken),
         keyed("redirecting", &redirecting),
     ];
     let process = Process::start(folder.path(), &write_models(&folder, &entries), &[("SOME_KEY", KEY)]);
@@ -123,6 +129,7 @@ async fn key_is_sent_to_the_provider_and_shown_to_nobody_else() {
         ("refusing", Code::FailedPrecondition, "it refuses the key of the environment variable SOME_KEY"),
         ("echoing", Code::Internal, "***"),
         ("failing", Code::Unavailable, "with Bearer ***"),
+        ("mistaken", Code::Internal, "bad key Bearer ***"),
         ("redirecting", Code::Internal, "redirects are not followed"),
     ] {
         let status = process.embed(id).await.unwrap_err();
@@ -175,4 +182,17 @@ async fn fallback_serves_where_there_is_no_key() {
     let process = Process::start(folder.path(), &write_models(&folder, &entries), &[]);
     assert_eq!(process.embed("").await.unwrap().model_id, "second");
     assert!(first.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxy_of_the_environment_sees_nothing_that_goes_to_this_machine() {
+    let (provider, proxy) = (Provider::good().await, Provider::good().await);
+    let folder = tempfile::tempdir().unwrap();
+    let models = write_models(&folder, &[entry("m", provider.address, "key_env = \"SOME_KEY\"")]);
+    let proxy_url = format!("http://{}", proxy.address);
+    let environment =
+        [("SOME_KEY", KEY), ("http_proxy", &proxy_url), ("HTTP_PROXY", &proxy_url), ("NO_PROXY", ""), ("no_proxy", "")];
+    let process = Process::start(folder.path(), &models, &environment);
+    process.embed("m").await.unwrap();
+    assert_eq!((provider.seen().len(), proxy.seen().len()), (1, 0));
 }

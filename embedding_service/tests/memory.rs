@@ -57,7 +57,7 @@ async fn model_used_longest_ago_makes_room_and_the_default_does_not() {
     assert_eq!(first.embeddings[0].f32_le, again.embeddings[0].f32_le);
     // Nobody pinned these files: they were pinned by their first use.
     let pins = std::fs::read_to_string(cache.path().join("b/SHA256SUMS")).unwrap();
-    assert_eq!(pins.lines().count(), FILES.len(), "{pins}");
+    assert_eq!((pins.lines().next(), pins.lines().count()), (Some("# a/b main"), 1 + FILES.len()), "{pins}");
 }
 
 #[tokio::test]
@@ -84,4 +84,11 @@ async fn model_that_never_fits_is_told_at_once() {
     assert!(status.message().contains("--models-memory-bytes-max"), "{status:?}");
     assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
     assert_eq!(states(&served).await, ["ready", "failed", "not_loaded"]);
+}
+
+#[tokio::test]
+async fn default_model_is_served_whatever_the_limit() {
+    let (served, _cache) = serve(50 << 20).await;
+    embed(&served, "a").await.unwrap();
+    assert_eq!(embed(&served, "b").await.unwrap_err().code(), Code::FailedPrecondition);
 }

@@ -76,6 +76,18 @@ async fn slow_in_the_body() {
 }
 
 #[tokio::test]
+async fn error_whose_body_does_not_end_is_told_by_its_status() {
+    let body = || Body::from_stream(tokio_stream::pending::<Result<Bytes, Infallible>>());
+    let provider = Provider::start(move |_| std::future::ready(answer_with(401, "application/json", body()))).await;
+    let served = serve(&[entry("m", provider.address, "")]).await;
+    let since = Instant::now();
+    let status = refused(&served).await;
+    is(&status, Code::FailedPrecondition, "PROVIDER_KEY_REFUSED", "it answered 401");
+    assert_eq!(provider.seen().len(), 1, "a key is not refused less the second time");
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+}
+
+#[tokio::test]
 async fn callers_deadline_is_kept() {
     let provider = Provider::start(|_| std::future::pending()).await;
     let served = serve(&[entry("m", provider.address, "")]).await;

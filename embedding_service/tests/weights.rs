@@ -193,6 +193,28 @@ fn two_that_fetch_at_once_both_have_the_files() {
     pull(cache.path(), hub).unwrap();
 }
 
+#[tokio::test]
+async fn files_that_are_no_model_are_not_pinned() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = serve_files(|_| Some(b"<html>please log in</html>".to_vec()));
+    let unpinned = include_str!("../models.toml").replacen("[model.files]", "[ignored]", 1);
+    let (before, rest) = unpinned.split_once("[ignored]").unwrap();
+    let (_, after) = rest.split_once("[[model]]").unwrap();
+    let models = cache.path().join("models.toml");
+    fs::write(&models, format!("{before}[[model]]{after}")).unwrap();
+    let options = Options { models_file: Some(models), ..options(cache.path()) };
+    let fetching = Options { offline: false, hub_endpoint: format!("http://{hub}/"), ..options.clone() };
+    let message = failure(&fetching).await;
+    let folder = cache.path().join("minilm");
+    assert!(message.contains(&format!("remove {} to get others", folder.display())), "{message}");
+    assert!(folder.join("config.json").exists() && !folder.join("SHA256SUMS").exists());
+
+    fs::remove_dir_all(&folder).unwrap();
+    common::put_weights(cache.path());
+    Served::start_with(&options).await.embed(&["x"]).await;
+    assert!(folder.join("SHA256SUMS").exists());
+}
+
 /// A minilm whose config.json is another's.
 fn put_damaged(cache: &Path) {
     let folder = cache.join("minilm");

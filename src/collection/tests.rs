@@ -235,8 +235,10 @@ fn embeddings_of_a_fallback_go_to_the_space_of_their_fingerprint() {
     };
     assert_eq!(of("fallback", "g"), Some("b".to_owned()));
     assert_eq!((of("fallback", "h"), of("fallback", "")), (None, None));
+    // A fallback that has a space of its own, of before it had this fingerprint.
+    assert_eq!((of("a", "f"), of("a", "g")), (Some("a".to_owned()), Some("b".to_owned())));
     // The model itself has changed: its space is named, and whoever asked compares the fingerprints.
-    assert_eq!(of("a", "g"), Some("a".to_owned()));
+    assert_eq!(of("a", "h"), Some("a".to_owned()));
 }
 
 #[test]

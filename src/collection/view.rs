@@ -150,12 +150,14 @@ impl View {
         self.find(|space| space.text_model.as_ref().is_some_and(|model| model.model_id == model_id))
     }
 
-    /// The space that texts embedded by this model lie in: its own, else that of a model with the same fingerprint, whose
-    /// embeddings are as good. Another model serves where the one that was asked for cannot, and says so.
+    /// The space that texts embedded by this model lie in: its own with its fingerprint, else that of a model with the same
+    /// fingerprint, whose embeddings are as good; another model serves where the one that was asked for cannot, and says so,
+    /// and may have a space of its own from before. Else its own with another fingerprint, for whoever tells of the change.
     pub fn space_of_embeddings(&self, model: &TextModel) -> Option<SpaceNumber> {
         let is_same = |other: &TextModel| !model.fingerprint.is_empty() && other.fingerprint == model.fingerprint;
-        self.space_of_model(&model.model_id)
+        self.find(|space| space.text_model.as_ref() == Some(model))
             .or_else(|| self.find(|space| space.text_model.as_ref().is_some_and(is_same)))
+            .or_else(|| self.space_of_model(&model.model_id))
     }
 
     /// The space for a raw vector: the named one, else the only raw one of its dimension, else the only one. So raw

@@ -49,8 +49,12 @@ impl EmbeddingClient {
     }
 }
 
-/// Whether another try may help: the service is away, and does not say that it will be for longer than a pause.
+/// Whether another try may help: the service is away, and does not say that it will be for longer than a pause. What it
+/// says of a model's provider it has tried itself, as often as models.toml allows.
 fn may_pass(status: &Status) -> bool {
+    if status.get_details_error_info().is_some_and(|info| info.reason.starts_with("PROVIDER_")) {
+        return false;
+    }
     let away_for = status.get_details_retry_info().and_then(|retry| retry.retry_delay).unwrap_or_default();
     code(status) == Code::Unavailable && away_for <= PAUSE_MAX
 }
@@ -65,12 +69,13 @@ mod tests {
 
     #[test]
     fn service_that_says_when_to_come_back_is_not_asked_long_before() {
-        let told = |seconds| {
-            let mut details = ErrorDetails::with_error_info("PROVIDER_UNAVAILABLE", "vectron", []);
+        let told = |reason: &str, seconds| {
+            let mut details = ErrorDetails::with_error_info(reason, "vectron", []);
             details.set_retry_info(Some(Duration::from_secs(seconds)));
             Status::with_error_details(Code::Unavailable, "away", details)
         };
-        assert!(may_pass(&told(1)) && may_pass(&Status::unavailable("connection refused")));
-        assert!(!may_pass(&told(5)) && !may_pass(&Status::deadline_exceeded("late")));
+        assert!(may_pass(&told("MODEL_LOADING", 1)) && may_pass(&Status::unavailable("connection refused")));
+        assert!(!may_pass(&told("PROVIDER_UNAVAILABLE", 0)), "the service has tried often enough");
+        assert!(!may_pass(&told("MODEL_LOADING", 5)) && !may_pass(&Status::deadline_exceeded("late")));
     }
 }

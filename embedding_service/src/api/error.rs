@@ -102,6 +102,14 @@ pub enum ApiError {
         /// Why.
         reason: String,
     },
+    /// Models that are in use have the memory that the model needs.
+    #[error("the model `{id}` cannot be used now: {reason}; models that are in use have the rest; try again")]
+    ModelNoRoom {
+        /// Which one.
+        id: String,
+        /// Why.
+        reason: String,
+    },
     /// The model's provider has not embedded the texts.
     #[error("model `{id}`: {error}")]
     Provider {
@@ -204,6 +212,7 @@ impl ApiError {
             Self::ComparisonRuns => ("COMPARISON_RUNS", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
             Self::ModelLoading { .. } => ("MODEL_LOADING", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Self::ModelFailed { .. } => ("MODEL_FAILED", Code::FailedPrecondition, StatusCode::SERVICE_UNAVAILABLE),
+            Self::ModelNoRoom { .. } => ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
             Self::Provider { error, .. } => match error.kind {
                 ErrorKind::NoKey => ("PROVIDER_NO_KEY", Code::FailedPrecondition, StatusCode::SERVICE_UNAVAILABLE),
                 ErrorKind::KeyRefused => {
@@ -216,6 +225,7 @@ impl ApiError {
                 ErrorKind::QuotaExhausted => {
                     ("PROVIDER_QUOTA_EXHAUSTED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS)
                 }
+                ErrorKind::Overloaded => ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS),
                 ErrorKind::TextsRefused => ("PROVIDER_REFUSED_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
                 ErrorKind::Refused => ("PROVIDER_REFUSED", Code::FailedPrecondition, StatusCode::BAD_GATEWAY),
                 ErrorKind::WrongAnswer => ("PROVIDER_ANSWER", Code::Internal, StatusCode::BAD_GATEWAY),
@@ -274,7 +284,7 @@ impl ApiError {
     /// After which time another try makes sense.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::ModelLoading { .. } | Self::Stopping => Some(Duration::from_secs(1)),
+            Self::ModelLoading { .. } | Self::ModelNoRoom { .. } | Self::Stopping => Some(Duration::from_secs(1)),
             Self::QueueFull { retry_after, .. } | Self::TooLate { retry_after, .. } => Some(*retry_after),
             Self::ModelFailed { .. } => Some(Duration::from_secs(6)),
             Self::ComparisonRuns => Some(COMPARISON_PATIENCE),

@@ -1,7 +1,5 @@
 //! The gRPC door: messages of the contract to and from the handlers.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
@@ -14,7 +12,7 @@ use crate::catalogue::{Model, ModelState};
 use crate::engine::TextEmbedding;
 use crate::model::Input;
 use crate::pb::v1 as pb;
-use crate::port;
+use crate::port::Deadline;
 
 /// Serves `vectron.embedding.v1.EmbeddingService`.
 pub(super) struct EmbeddingApi {
@@ -25,8 +23,7 @@ pub(super) struct EmbeddingApi {
 #[tonic::async_trait]
 impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
     async fn embed(&self, request: Request<pb::EmbedRequest>) -> Result<Response<pb::EmbedResponse>, Status> {
-        let time_max = port::grpc_timeout(request.metadata().as_ref());
-        let deadline = time_max.and_then(|time| Instant::now().checked_add(time));
+        let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
         let request = Embed { deadline, ..Embed::try_from(request.into_inner())? };
         let embedded = self.handlers.embed(request).await?;
         Ok(Response::new(embedded.into()))

@@ -12,12 +12,10 @@ use crate::encoder;
 use crate::engine::{Answer, Engine, EngineError, Run, TextEmbedding};
 use crate::figures::{self, AnsweredCall, Caller};
 use crate::model::{Input, ModelSpec, NotReady};
-use crate::provider::RemoteEmbedding;
+use crate::provider::{Asking, RemoteEmbedding};
 
 /// A call waits this long for a model that is being loaded, unless its own deadline comes first.
 const LOAD_PATIENCE: Duration = Duration::from_secs(60);
-/// What is in memory of a text for a provider: itself, itself as it is prepared, and the request.
-const COPIES_FOR_PROVIDER: usize = 3;
 
 /// The service's calls. Cheap to clone.
 #[derive(Clone)]
@@ -100,7 +98,7 @@ impl Handlers {
         let Admitted { texts, model, how, since, .. } = self.admit(request, WhenFull::Wait).await?;
         let without_cache = Self { cache: Arc::new(Cache::new(0)), ..self.clone() };
         let (answer, fingerprint) =
-            without_cache.embed_with(&model, texts, how).await.map_err(|missed| missed.error)?;
+            without_cache.embed_with(&model, texts, how, None).await.map_err(|missed| missed.error)?;
         Ok(Embedded::new(answer, fingerprint, model.spec(), since))
     }
 
@@ -110,12 +108,10 @@ impl Handlers {
         check_texts(&request.texts)?;
         let model = self.model(&request.model_id)?.clone();
         let Embed { texts, normalize, input, any_space, deadline, .. } = request;
-        let copies = match &*model {
-            Model::Here(_) => 1,
-            Model::There(_) => COPIES_FOR_PROVIDER,
-        };
-        let prompt_bytes = model.spec().prompts.of(input).len();
-        let texts = self.engine.admit(texts, prompt_bytes, copies, when_full).await?;
+        // Whichever model will serve.
+        let chain = std::iter::once(&model).chain(self.fallbacks(model.spec(), any_space));
+        let bytes = chain.map(|model| bytes_for(model, &texts, input)).max().unwrap_or_default();
+        let texts = self.engine.admit(texts, bytes, when_full).await?;
         Ok(Admitted { texts, model, how: How { normalize, input, when_full, deadline }, any_space, since })
     }
 
@@ -141,21 +137,30 @@ impl Handlers {
         let (mut fallbacks, mut next) = (self.fallbacks(model.spec(), any_space), model.clone());
         let mut first_error = None;
         loop {
-            let missed = match self.embed_with(&next, texts, how).await {
-                Ok((answer, fingerprint)) => return Ok(Embedded::new(answer, fingerprint, next.spec(), since)),
+            // Half of what is left, as long as there is somebody to leave the other half to.
+            let until = how.deadline.filter(|_| fallbacks.len() > 0).map(|deadline| {
+                let now = Instant::now();
+                now + deadline.saturating_duration_since(now) / 2
+            });
+            let missed = match self.embed_with(&next, texts, how, until).await {
+                Ok((answer, fingerprint)) => {
+                    self.models.note_server(&model.spec().id, &next.spec().id, first_error.as_ref());
+                    return Ok(Embedded::new(answer, fingerprint, next.spec(), since));
+                }
                 Err(missed) => missed,
             };
             let (Some(back), Some(fallback)) = (missed.texts, fallbacks.next()) else {
                 return Err(first_error.unwrap_or(missed.error));
             };
             let (id, fallback_id) = (&next.spec().id, &fallback.spec().id);
-            tracing::warn!("{fallback_id} serves in the place of {id}: {}", missed.error);
+            // Each call again: what is said aloud is who serves, when that changes.
+            tracing::debug!("{fallback_id} is asked in the place of {id}: {}", missed.error);
             first_error.get_or_insert(missed.error);
             (texts, next) = (back, fallback.clone());
         }
     }
 
-    fn fallbacks(&self, spec: &ModelSpec, any_space: bool) -> impl Iterator<Item = &Arc<Model>> {
+    fn fallbacks(&self, spec: &ModelSpec, any_space: bool) -> impl ExactSizeIterator<Item = &Arc<Model>> {
         let of_any_space = if any_space { &spec.fallback_any_space[..] } else { &[] };
         // The registry has checked that they exist. Some may stand in both lists.
         let ids = spec.fallback.iter().chain(of_any_space.iter().filter(|id| !spec.fallback.contains(id)));
@@ -163,12 +168,20 @@ impl Handlers {
         found.into_iter()
     }
 
-    async fn embed_with(&self, model: &Model, texts: Texts, how: How) -> Result<(Answer, String), Missed> {
+    async fn embed_with(
+        &self,
+        model: &Model,
+        texts: Texts,
+        how: How,
+        until: Option<Instant>,
+    ) -> Result<(Answer, String), Missed> {
         let spec = model.spec();
         let normalize = how.normalize.unwrap_or(spec.normalize);
         match model {
             Model::Here(slot) => {
-                let loaded = match slot.ready(LOAD_PATIENCE).await {
+                let patience = until
+                    .map_or(LOAD_PATIENCE, |until| until.saturating_duration_since(Instant::now()).min(LOAD_PATIENCE));
+                let loaded = match slot.ready(patience).await {
                     Ok(loaded) => loaded,
                     Err(reason) => return Err(Missed { error: not_ready(&spec.id, reason), texts: Some(texts) }),
                 };
@@ -193,7 +206,8 @@ impl Handlers {
                 let mut answer = Answer::default();
                 if !missing.is_empty() {
                     let started = Instant::now();
-                    match remote.embed(&missing, how.input).await {
+                    let asking = Asking { input: how.input, when_full: how.when_full, until };
+                    match remote.embed(&missing, asking).await {
                         Ok(embeddings) => {
                             answer.inference_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
                             answer.embeddings = embeddings.into_iter().map(|one| scaled(one, normalize)).collect();
@@ -278,10 +292,32 @@ fn told_of(error: EngineError, lookup: &Lookup) -> ApiError {
     })
 }
 
+/// What comes to be in memory of texts for a model. For one that runs here: themselves with their prompts. For a provider:
+/// themselves, themselves with their prompts, and the request.
+fn bytes_for(model: &Model, texts: &[String], input: Input) -> usize {
+    let prompt = model.spec().prompts.of(input);
+    let of_text = |text: &String| match model {
+        Model::Here(_) => prompt.len() + text.len(),
+        Model::There(_) => 2 * text.len() + prompt.len() + json_bytes(prompt) + json_bytes(text),
+    };
+    texts.iter().map(of_text).sum()
+}
+
+/// Bytes of a text within a string of JSON: some characters are escaped, by one more byte or five.
+fn json_bytes(text: &str) -> usize {
+    let bytes = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(bytes).sum()
+}
+
 fn not_ready(id: &str, reason: NotReady) -> ApiError {
     match reason {
         NotReady::Loading => ApiError::ModelLoading { id: id.to_owned() },
         NotReady::Failed(reason) => ApiError::ModelFailed { id: id.to_owned(), reason },
+        NotReady::NoRoom(reason) => ApiError::ModelNoRoom { id: id.to_owned(), reason },
     }
 }
 
@@ -325,6 +361,19 @@ impl From<EngineError> for ApiError {
             EngineError::TooLate { wait, left, retry_after } => Self::TooLate { wait, left, retry_after },
             EngineError::Stopping => Self::Stopping,
             EngineError::Lost => Self::Internal { what: "a batch of texts was lost" },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_so_many_bytes() {
+        let all: String = (0..0x180).filter_map(char::from_u32).collect();
+        for text in ["", "plain", "\u{0}\u{1f}\u{7f}", "\"\\\n\r\t\u{8}\u{c}", "äß漢🦀", &all] {
+            assert_eq!(json_bytes(text) + 2, serde_json::to_string(text).unwrap().len(), "{text:?}");
         }
     }
 }

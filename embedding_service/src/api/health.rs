@@ -1,5 +1,5 @@
 //! The standard health service (`grpc.health.v1`): serving means that the default model is loaded, or that its provider can
-//! be asked.
+//! be asked, or that this holds for one of its fallbacks.
 
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;

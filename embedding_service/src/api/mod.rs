@@ -38,7 +38,7 @@ pub(crate) fn router(
     message_bytes_max: usize,
 ) -> Router {
     let tokens = token::TokenApi { auth: auth.clone() };
-    let health = health::HealthApi { default_model: handlers.models.default().readiness(), stopping: stopping.clone() };
+    let health = health::HealthApi { default_model: handlers.models.readiness(), stopping: stopping.clone() };
     let embedding = grpc::EmbeddingApi { handlers: handlers.clone(), stopping: stopping.clone() };
     let embedding = EmbeddingServiceServer::new(embedding)
         .max_decoding_message_size(message_bytes_max)

@@ -121,7 +121,7 @@ async fn ready(State(rest): State<Rest>) -> Response {
     let body = match status {
         StatusCode::OK => "ok\n",
         _ if *rest.stopping.borrow() => "stopping\n",
-        _ => "the default model cannot be used\n",
+        _ => "neither the default model nor a fallback of it can be used\n",
     };
     (status, body).into_response()
 }
@@ -134,7 +134,7 @@ async fn metrics(State(rest): State<Rest>) -> Response {
 
 impl Rest {
     fn ready_status(&self) -> StatusCode {
-        let ready = self.handlers.models.default().readiness().is_ready();
+        let ready = self.handlers.models.readiness().is_ready();
         if ready && !*self.stopping.borrow() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
     }
 }

@@ -5,6 +5,7 @@ mod hub;
 mod memory;
 mod pins;
 mod registry;
+mod size;
 mod slot;
 mod weights;
 
@@ -15,6 +16,7 @@ use memory::{Memory, Stays};
 pub use hash::Sha256Hex;
 pub(crate) use hub::chain as error_chain;
 pub use hub::{Hub, HubError};
+pub use memory::NoRoom;
 pub use pins::PinsError;
 pub use registry::{
     Input, LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, Registry, RegistryError, RemoteLimits, RemoteSpec,

@@ -195,27 +195,22 @@ pub enum RegistryError {
 impl Registry {
     /// The built-in registry, or that of `file`.
     pub fn load(file: Option<&Path>) -> Result<Self, RegistryError> {
+        Self::load_with(file, None)
+    }
+
+    /// The same, with all models that run here in this precision, whatever the file says; checked as if it said so.
+    pub fn load_with(file: Option<&Path>, precision: Option<Precision>) -> Result<Self, RegistryError> {
         let Some(path) = file else {
-            return Self::parse(DEFAULT_FILE, "the built-in models.toml");
+            return Self::parse(DEFAULT_FILE, "the built-in models.toml", precision);
         };
         let text = fs::read_to_string(path).map_err(|source| RegistryError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, &path.display().to_string())
+        Self::parse(&text, &path.display().to_string(), precision)
     }
 
-    fn parse(text: &str, origin: &str) -> Result<Self, RegistryError> {
-        let (default, models) =
-            file::read(text).map_err(|reason| RegistryError::Malformed { origin: origin.to_owned(), reason })?;
+    fn parse(text: &str, origin: &str, precision: Option<Precision>) -> Result<Self, RegistryError> {
+        let (default, models) = file::read(text, precision)
+            .map_err(|reason| RegistryError::Malformed { origin: origin.to_owned(), reason })?;
         Ok(Self { default, models })
-    }
-
-    /// All models that run here in this precision, whatever the file says.
-    pub fn with_precision(mut self, precision: Precision) -> Self {
-        for model in &mut self.models {
-            if let Runs::Here(local) = &mut model.runs {
-                local.precision = precision;
-            }
-        }
-        self
     }
 
     /// The model of requests that name none.
@@ -246,6 +241,11 @@ impl ModelSpec {
             Runs::Here(local) => Some(local),
             Runs::There(_) => None,
         }
+    }
+
+    /// In which numbers its layers are computed, as far as it is known here: providers do not say, and are taken at their word.
+    fn precision(&self) -> Precision {
+        self.local().map_or(Precision::F32, |local| local.precision)
     }
 }
 

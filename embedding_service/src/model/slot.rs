@@ -5,6 +5,7 @@
 //! that makes room for another is not loaded again, until it is asked for.
 
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::thread;
@@ -12,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::memory::{Memory, Part, Stays};
+use super::memory::{Memory, NoRoom, Part, Stays};
 use super::registry::{LocalSpec, ModelSpec};
-use super::weights::WeightsSource;
+use super::size;
+use super::weights::{WeightsError, WeightsSource};
 use crate::encoder::{Checkpoint, Encoder};
 
 const RETRY_PERIOD: Duration = Duration::from_secs(5);
@@ -50,6 +52,8 @@ pub enum SlotState {
         reason: String,
         /// When.
         at: Instant,
+        /// Whether only models that were in use had its room.
+        passes: bool,
     },
 }
 
@@ -78,6 +82,14 @@ pub enum NotReady {
     Loading,
     /// It could not be loaded.
     Failed(String),
+    /// Models that are in use have its room.
+    NoRoom(String),
+}
+
+/// Why loading has failed.
+struct Failure {
+    reason: String,
+    passes: bool,
 }
 
 impl Slot {
@@ -122,6 +134,7 @@ impl Slot {
                 };
                 match &*state {
                     SlotState::Ready(model) => return Ok(model.clone()),
+                    SlotState::Failed { reason, passes: true, .. } => return Err(NotReady::NoRoom(reason.clone())),
                     SlotState::Failed { reason, .. } => return Err(NotReady::Failed(reason.clone())),
                     SlotState::NotLoaded | SlotState::Loading => {}
                 }
@@ -135,7 +148,7 @@ impl Slot {
         let mine = self.state.send_if_modified(|state| {
             let due = match state {
                 SlotState::NotLoaded => true,
-                SlotState::Failed { at, .. } => at.elapsed() > RETRY_PERIOD,
+                SlotState::Failed { at, passes, .. } => *passes || at.elapsed() > RETRY_PERIOD,
                 SlotState::Loading | SlotState::Ready(_) => false,
             };
             if due {
@@ -149,7 +162,7 @@ impl Slot {
         let slot = self.clone();
         let thread = thread::Builder::new().name(format!("load {}", self.spec.id));
         if let Err(error) = thread.spawn(move || slot.load_here()) {
-            self.fail(format!("cannot start a thread to load it: {error}"));
+            self.fail(format!("cannot start a thread to load it: {error}").into());
         }
     }
 
@@ -166,11 +179,10 @@ impl Slot {
     /// Makes room, as soon as the calls end that use it. Whether there was something to leave.
     pub(super) fn leave(&self) -> bool {
         let left = self.state.send_if_modified(|state| {
-            let is_here = matches!(state, SlotState::Ready(_));
-            if is_here {
-                *state = SlotState::NotLoaded;
-            }
-            is_here
+            let SlotState::Ready(model) = state else { return false };
+            model.memory.leave();
+            *state = SlotState::NotLoaded;
+            true
         });
         if left {
             tracing::info!("model {} makes room for another", self.spec.id);
@@ -193,14 +205,17 @@ impl Slot {
                 );
                 self.state.send_replace(SlotState::Ready(Arc::new(model)));
             }
-            Ok(Err(reason)) => self.fail(reason),
-            Err(_) => self.fail("loading it panicked; the log has more".to_owned()),
+            Ok(Err(failure)) => self.fail(failure),
+            Err(_) => self.fail("loading it panicked; the log has more".to_owned().into()),
         }
     }
 
-    fn load_model(&self) -> Result<LoadedModel, String> {
-        let files = self.source.obtain(&self.local).map_err(|error| error.to_string())?;
-        let memory = self.memory.take(&self.spec.id, files.weights.len() + files.tokenizer.len(), self.stays)?;
+    fn load_model(&self) -> Result<LoadedModel, Failure> {
+        let room = |folder: &Path| -> Result<_, NoRoom> {
+            let bytes = size::bytes_in_memory(folder, self.local.precision);
+            Ok((self.memory.take(&self.spec.id, bytes, self.stays)?, self.memory.load_alone()))
+        };
+        let (files, (memory, _alone)) = self.source.obtain_with(&self.local, room)?;
         let checkpoint = Checkpoint {
             config: &files.config,
             tokenizer: &files.tokenizer,
@@ -209,17 +224,35 @@ impl Slot {
             tokens_max: self.spec.tokens_max,
             precision: self.local.precision,
         };
-        let encoder = Encoder::load(&checkpoint).map_err(|error| error.to_string())?;
+        let encoder = Encoder::load(&checkpoint).map_err(|error| {
+            let hint =
+                format!("; nobody has said what these files must be: remove {} to get others", files.folder.display());
+            format!("{error}{}", if files.is_pinned { "" } else { &hint })
+        })?;
         if encoder.dimension() != self.spec.dimension {
             let (expected, got) = (self.spec.dimension, encoder.dimension());
-            return Err(format!("the registry says dimension {expected}, the model has {got}"));
+            return Err(format!("the registry says dimension {expected}, the model has {got}").into());
         }
+        self.source.pin(&self.local, &files);
         let fingerprint = self.spec.fingerprint_of(&self.local, &files.hashes);
         Ok(LoadedModel { encoder, fingerprint, id: self.spec.id.clone(), memory })
     }
 
-    fn fail(&self, reason: String) {
+    fn fail(&self, Failure { reason, passes }: Failure) {
         tracing::error!("model {} cannot be loaded: {reason}", self.spec.id);
-        self.state.send_replace(SlotState::Failed { reason, at: Instant::now() });
+        self.state.send_replace(SlotState::Failed { reason, at: Instant::now(), passes });
+    }
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self { reason, passes: false }
+    }
+}
+
+impl From<WeightsError> for Failure {
+    fn from(error: WeightsError) -> Self {
+        let passes = matches!(&error, WeightsError::NoRoom(no_room) if no_room.passes);
+        Self { reason: error.to_string(), passes }
     }
 }

@@ -1,14 +1,18 @@
 //! Where a model's files are: found on disk or fetched from the hub, and in either case verified by hash.
 //!
 //! The bytes that were verified are the bytes that are used: a file is read once. Where the registry pins no hashes, those
-//! of the first files that were used are pinned, in `SHA256SUMS` (see `pins`).
+//! of the first files that were loaded are pinned, in `SHA256SUMS` (see `pins`).
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use sha2::{Digest, Sha256};
+
 use super::hash::Sha256Hex;
 use super::hub::{Hub, HubError};
+use super::memory::NoRoom;
 use super::pins;
 use super::registry::{LocalSpec, ModelFiles};
 
@@ -35,6 +39,9 @@ pub struct VerifiedFiles {
     pub weights: Vec<u8>,
     /// Their hashes.
     pub hashes: ModelFiles,
+    /// Whether somebody said before what they must be. Else they are verified by nothing, and to be pinned once they are
+    /// known to be a model.
+    pub is_pinned: bool,
 }
 
 /// Why a model's files cannot be used.
@@ -69,7 +76,8 @@ pub enum WeightsError {
     Pins(#[from] pins::PinsError),
     /// Files have other content than the registry says, and there are no others.
     #[error(
-        "{damage}; {fetching}; remove {folder} and get them with `vectron-embedding models pull {id}` or `make weights`",
+        "{damage}; {fetching}; remove {folder} and get them with `vectron-embedding models pull {id}` or `make weights`{}",
+        or_trust(pins.as_deref()),
         folder = folder.display()
     )]
     Damaged {
@@ -81,7 +89,19 @@ pub enum WeightsError {
         damage: Box<Damage>,
         /// Why they were not fetched.
         fetching: String,
+        /// Where it is written what they must be, if that is not models.toml.
+        pins: Option<PathBuf>,
     },
+    /// There is no memory for them.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+}
+
+fn or_trust(pins: Option<&Path>) -> String {
+    let trust = |pins: &Path| {
+        format!("; what they must be is told by {}, since their first use: remove it to trust others", pins.display())
+    };
+    pins.map_or_else(String::new, trust)
 }
 
 /// Why the files of one folder cannot be used.
@@ -110,42 +130,58 @@ pub enum Damage {
 impl WeightsSource {
     /// The model's files, verified; fetched where no folder has them whole.
     pub fn obtain(&self, model: &LocalSpec) -> Result<VerifiedFiles, WeightsError> {
-        if let Some(pins) = &model.files {
-            return self.obtain_pinned(model, Some(pins));
-        }
-        let folder = self.model_cache.join(&model.id);
-        if let Some(pins) = pins::read(&folder)? {
-            return self.obtain_pinned(model, Some(&pins));
-        }
-        let files = self.obtain_pinned(model, None)?;
-        pins::write(&folder, &model.id, &files.hashes);
-        Ok(files)
+        self.obtain_with(model, |_| Ok(())).map(|(files, ())| files)
     }
 
-    fn obtain_pinned(&self, model: &LocalSpec, pins: Option<&ModelFiles>) -> Result<VerifiedFiles, WeightsError> {
+    /// The same; `room` is taken before the files of a folder are read.
+    pub(super) fn obtain_with<T>(
+        &self,
+        model: &LocalSpec,
+        room: impl Fn(&Path) -> Result<T, NoRoom>,
+    ) -> Result<(VerifiedFiles, T), WeightsError> {
+        let written = match &model.files {
+            Some(_) => None,
+            None => pins::read(&self.folder(model), model)?,
+        };
+        let pins = model.files.as_ref().or(written.as_ref());
         let mut damaged = None;
         for folder in self.folders(model) {
             if !missing_files(&folder).is_empty() {
                 continue;
             }
+            let room = room(&folder)?;
             match read_verified(&folder, pins) {
-                Ok(files) => return Ok(files),
+                Ok(files) => return Ok((files, room)),
                 Err(damage) => {
                     tracing::warn!("{damage}");
                     damaged = damaged.or(Some((folder, damage)));
                 }
             }
         }
-        let error = match self.fetch(model, pins) {
+        let error = match self.fetch(model, pins, room) {
             Ok(files) => return Ok(files),
             Err(error) => error,
         };
         let Some((folder, damage)) = damaged else { return Err(error) };
         let fetching = match &error {
+            WeightsError::NoRoom(_) => return Err(error),
             WeightsError::Fetch { source, .. } => format!("others could not be fetched: {source}"),
             _ => "nothing is fetched with --offline".to_owned(),
         };
-        Err(WeightsError::Damaged { id: model.id.clone(), folder, damage: Box::new(damage), fetching })
+        let pins = written.map(|_| pins::path(&self.folder(model)));
+        Err(WeightsError::Damaged { id: model.id.clone(), folder, damage: Box::new(damage), fetching, pins })
+    }
+
+    /// Writes down what the files are, where nobody has said it before: from now on, others are refused.
+    pub(super) fn pin(&self, model: &LocalSpec, files: &VerifiedFiles) {
+        if !files.is_pinned {
+            pins::write(&self.folder(model), model, &files.hashes);
+        }
+    }
+
+    /// The model's own folder.
+    fn folder(&self, model: &LocalSpec) -> PathBuf {
+        self.model_cache.join(&model.id)
     }
 
     /// The first folder that has all of the model's files; they are not verified yet.
@@ -159,7 +195,7 @@ impl WeightsSource {
             .join("snapshots")
             .join(&model.revision);
         let mut folders = vec![
-            self.model_cache.join(&model.id),
+            self.folder(model),
             // The layout of sentence-transformers.
             self.model_cache.join(model.repository.replace('/', "_")),
             self.model_cache.join(&snapshot),
@@ -170,7 +206,12 @@ impl WeightsSource {
         folders
     }
 
-    fn fetch(&self, model: &LocalSpec, pins: Option<&ModelFiles>) -> Result<VerifiedFiles, WeightsError> {
+    fn fetch<T>(
+        &self,
+        model: &LocalSpec,
+        pins: Option<&ModelFiles>,
+        room: impl Fn(&Path) -> Result<T, NoRoom>,
+    ) -> Result<(VerifiedFiles, T), WeightsError> {
         let searched = || {
             let describe = |folder: PathBuf| {
                 let missing = missing_files(&folder);
@@ -185,19 +226,21 @@ impl WeightsSource {
         let Some(hub) = &self.hub else {
             return Err(WeightsError::Offline { id: model.id.clone(), searched: searched() });
         };
-        let folder = self.model_cache.join(&model.id);
+        let folder = self.folder(model);
         let wanted = LocalSpec::FILES.into_iter();
-        let wanted: Vec<&str> = wanted.filter(|name| read_file(&folder, name, pins).is_err()).collect();
+        let wanted: Vec<&str> = wanted.filter(|name| check_file(&folder, name, pins).is_err()).collect();
         let fetched = hub.fetch(model, pins, &folder, &wanted);
         // Read again whatever came of it: another process may have put them there meanwhile.
+        let room = room(&folder)?;
         match (read_verified(&folder, pins), fetched) {
-            (Ok(files), _) => Ok(files),
+            (Ok(files), _) => Ok((files, room)),
             (Err(_), Err(source)) => Err(WeightsError::Fetch { id: model.id.clone(), searched: searched(), source }),
             (Err(damage), Ok(())) => Err(WeightsError::Damaged {
                 id: model.id.clone(),
                 folder,
                 damage: Box::new(damage),
                 fetching: "it was fetched whole, and changed since".to_owned(),
+                pins: None,
             }),
         }
     }
@@ -213,15 +256,36 @@ fn read_verified(folder: &Path, pins: Option<&ModelFiles>) -> Result<VerifiedFil
     let (tokenizer, tokenizer_hash) = read_file(folder, tokenizer_name, pins)?;
     let (weights, weights_hash) = read_file(folder, weights_name, pins)?;
     let hashes = ModelFiles { config: config_hash, tokenizer: tokenizer_hash, weights: weights_hash };
-    Ok(VerifiedFiles { folder: folder.to_owned(), config, tokenizer, weights, hashes })
+    Ok(VerifiedFiles { folder: folder.to_owned(), config, tokenizer, weights, hashes, is_pinned: pins.is_some() })
 }
 
 fn read_file(folder: &Path, name: &str, pins: Option<&ModelFiles>) -> Result<(Vec<u8>, Sha256Hex), Damage> {
     let path = folder.join(name);
     let bytes = fs::read(&path).map_err(|source| Damage::Read { path: path.clone(), source })?;
-    let found = Sha256Hex::of(&bytes);
+    let found = verified(path, Sha256Hex::of(&bytes), name, pins)?;
+    Ok((bytes, found))
+}
+
+/// The same without its content, which may be large.
+fn check_file(folder: &Path, name: &str, pins: Option<&ModelFiles>) -> Result<Sha256Hex, Damage> {
+    let path = folder.join(name);
+    let hash = || {
+        let (mut file, mut hasher) = (File::open(&path)?, Sha256::new());
+        let mut piece = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut piece)? {
+                0 => return Ok(Sha256Hex::from_hasher(hasher)),
+                count => hasher.update(&piece[..count]),
+            }
+        }
+    };
+    let found = hash().map_err(|source| Damage::Read { path: path.clone(), source })?;
+    verified(path, found, name, pins)
+}
+
+fn verified(path: PathBuf, found: Sha256Hex, name: &str, pins: Option<&ModelFiles>) -> Result<Sha256Hex, Damage> {
     match pins.and_then(|pins| pins.of(name)).filter(|expected| **expected != found) {
-        None => Ok((bytes, found)),
+        None => Ok(found),
         Some(expected) => Err(Damage::Mismatch { path, expected: expected.clone(), found }),
     }
 }
@@ -292,14 +356,28 @@ mod tests {
             (first.config.as_slice(), &first.hashes.config),
             (&b"config.json"[..], &Sha256Hex::of(b"config.json"))
         );
-        let written = fs::read_to_string(root.path().join("cache/minilm/SHA256SUMS")).unwrap();
+        let pins = root.path().join("cache/minilm/SHA256SUMS");
+        assert!(!first.is_pinned && !pins.exists(), "not before they are known to be a model");
+        source(root.path()).pin(&model, &first);
+        let written = fs::read_to_string(&pins).unwrap();
         assert!(written.contains(&format!("{}  model.safetensors\n", first.hashes.weights)), "{written}");
 
-        assert_eq!(source(root.path()).obtain(&model).unwrap().hashes, first.hashes);
+        let again = source(root.path()).obtain(&model).unwrap();
+        assert!(again.is_pinned && again.hashes == first.hashes);
+        for other in [
+            LocalSpec { revision: "main".to_owned(), ..model.clone() },
+            LocalSpec { repository: "sentence-transformers/all-MiniLM-L12-v2".to_owned(), ..model.clone() },
+        ] {
+            let error = source(root.path()).obtain(&other).map(|_| ()).unwrap_err().to_string();
+            let files = format!("has files of {} {}, as its SHA256SUMS says", model.repository, model.revision);
+            let now = format!("models.toml says {} {}", other.repository, other.revision);
+            assert!(error.contains(&files) && error.contains(&now), "{error}");
+        }
         fs::write(elsewhere.join("config.json"), "other").unwrap();
         let error = source(root.path()).obtain(&model).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("config.json is damaged or of another revision"), "{error}");
         assert!(error.contains(first.hashes.config.as_str()), "{error}");
+        assert!(error.contains(&format!("told by {}", pins.display())), "{error}");
 
         fs::write(root.path().join("cache/minilm/SHA256SUMS"), "nonsense\n").unwrap();
         let error = source(root.path()).obtain(&model).map(|_| ()).unwrap_err().to_string();

@@ -32,7 +32,7 @@ use tower_http::trace::TraceLayer;
 pub use failure::{Failure, FailureBody};
 pub use figures::{Figures, FiguresError, RequestFigures, count_requests};
 pub use json::{Json, JsonOrForm, OptionalJson, Params, limit_bodies};
-pub use stack_status::{grpc_timeout, name_status};
+pub use stack_status::{Deadline, name_status};
 
 /// A page for people: it reads `openapi.json` beside it, and lets each endpoint be tried. It loads nothing from elsewhere.
 pub const DOCS_PAGE: &str = include_str!("docs.html");

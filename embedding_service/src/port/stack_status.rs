@@ -1,6 +1,6 @@
 //! What the protocol stack refuses before or besides a handler, told in our own words and codes, with a reason.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -14,8 +14,12 @@ use super::{Door, Failure};
 /// tick in milliseconds.
 const BEFORE_TONIC: Duration = Duration::from_millis(2);
 
+/// When a call's caller leaves, for handlers that can make something of it; in the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(pub Instant);
+
 /// Names the stack's statuses, and keeps a call's deadline. A layer for `axum::middleware::from_fn`.
-pub(super) async fn name_stack_statuses(request: Request, next: Next) -> Response {
+pub(super) async fn name_stack_statuses(mut request: Request, next: Next) -> Response {
     if Door::of(request.headers()) == Door::Rest {
         return next.run(request).await;
     }
@@ -23,7 +27,12 @@ pub(super) async fn name_stack_statuses(request: Request, next: Next) -> Respons
     let Some(time_max) = grpc_timeout(request.headers()) else {
         return renamed(&path, next.run(request).await);
     };
-    match tokio::time::timeout(time_max.saturating_sub(BEFORE_TONIC), next.run(request)).await {
+    let time = time_max.saturating_sub(BEFORE_TONIC);
+    // A deadline of years has no end that the clock could tell.
+    if let Some(deadline) = Instant::now().checked_add(time) {
+        request.extensions_mut().insert(Deadline(deadline));
+    }
+    match tokio::time::timeout(time, next.run(request)).await {
         Ok(response) => renamed(&path, response),
         Err(_) => {
             let codes = ("DEADLINE_EXCEEDED", Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT);
@@ -66,7 +75,7 @@ fn own_words(path: &str, status: &Status) -> Option<Failure> {
 }
 
 /// `grpc-timeout`: 1 to 8 digits and a unit. What is malformed is ignored, as tonic ignores it.
-pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

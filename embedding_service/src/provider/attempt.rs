@@ -19,6 +19,8 @@ const COMPONENT_BYTES_MAX: usize = 32;
 const ANSWER_BYTES_MIN: usize = 16 << 20;
 /// Of an answer that is an error.
 const ERROR_BYTES_MAX: usize = 16 << 10;
+/// What comes later of an error is not waited for: its status says the most.
+const ERROR_TIME_MAX: Duration = Duration::from_secs(1);
 /// Characters of an answer that a message repeats.
 const REPEATED_CHARS_MAX: usize = 200;
 /// An answer of more bytes is understood on a thread that may block.
@@ -30,7 +32,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// never leave it.
 #[derive(Default)]
 pub(crate) struct Http {
-    client: OnceLock<Result<Client, String>>,
+    elsewhere: OnceLock<Result<Client, String>>,
+    /// Without the proxy that the environment names: what goes to this machine stays on it, the key too.
+    here: OnceLock<Result<Client, String>>,
 }
 
 /// Where a request goes, and what is known of it, for messages.
@@ -41,22 +45,25 @@ struct Place<'a> {
 }
 
 impl Http {
-    fn client(&self) -> Result<&Client, ProviderError> {
+    /// The client for providers at `base_url`.
+    fn client(&self, base_url: &str) -> Result<&Client, ProviderError> {
+        let is_here = is_here(base_url);
         let build = || {
             // Asked of rustls by reqwest. A second call is refused, which is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            Client::builder()
+            let client = Client::builder()
                 .user_agent(concat!("vectron-embedding/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_TIME_MAX)
                 // The key would go along.
-                .redirect(redirect::Policy::none())
-                .build()
-                .map_err(|error| error_chain(&error))
+                .redirect(redirect::Policy::none());
+            let client = if is_here { client.no_proxy() } else { client };
+            client.build().map_err(|error| error_chain(&error))
         };
         let failed = |reason: &String| {
             ProviderError::lasting(ErrorKind::Refused, format!("no provider can be asked from here: {reason}"))
         };
-        self.client.get_or_init(build).as_ref().map_err(failed)
+        let client = if is_here { &self.here } else { &self.elsewhere };
+        client.get_or_init(build).as_ref().map_err(failed)
     }
 
     /// Sends the request of `count` texts, and understands the answer, all before `deadline`.
@@ -73,7 +80,8 @@ impl Http {
         let place = Place { url: &url, key, key_env: remote.key_env.as_deref() };
         let since = Instant::now();
         let answer = async {
-            let mut request = self.client()?.post(&url).header(header::CONTENT_TYPE, "application/json").body(body);
+            let mut request =
+                self.client(&remote.base_url)?.post(&url).header(header::CONTENT_TYPE, "application/json").body(body);
             if let Some(key) = key {
                 request = request.header(header::AUTHORIZATION, key.header());
             }
@@ -94,7 +102,8 @@ impl Http {
             let thread = tokio::task::spawn_blocking(understand);
             thread.await.unwrap_or_else(|_| Err("it could not be understood; the log has more".to_owned()))
         };
-        understood.map_err(|reason| place.wrong(&reason))
+        // What is wrong with an answer may be what the provider has put into it.
+        understood.map_err(|reason| place.wrong(&place.repeat(&reason)))
     }
 }
 
@@ -102,15 +111,14 @@ impl Http {
 async fn read(place: &Place<'_>, mut response: Response, bytes_max: usize) -> Result<Vec<u8>, ProviderError> {
     let status = response.status();
     if !status.is_success() {
-        let (beginning, _) = read_up_to(&mut response, ERROR_BYTES_MAX).await.unwrap_or_default();
+        let beginning = beginning(&mut response).await;
         return Err(place.refused(status, response.headers(), &beginning));
     }
     let kind =
         response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("").to_owned();
     let essence = kind.split(';').next().unwrap_or("").trim();
     if !essence.eq_ignore_ascii_case("application/json") && !essence.to_ascii_lowercase().ends_with("+json") {
-        let (beginning, _) = read_up_to(&mut response, ERROR_BYTES_MAX).await.unwrap_or_default();
-        let beginning = place.repeat(&String::from_utf8_lossy(&beginning));
+        let beginning = place.repeat(&String::from_utf8_lossy(&beginning(&mut response).await));
         return Err(place.wrong(&format!("expected JSON, got `{}`, which begins: {beginning}", place.repeat(&kind))));
     }
     let told = response.content_length().unwrap_or(0);
@@ -122,6 +130,12 @@ async fn read(place: &Place<'_>, mut response: Response, bytes_max: usize) -> Re
         Ok((_, false)) => Err(place.wrong(&format!("it has more than {bytes_max} bytes, and was cut off"))),
         Err(error) => Err(place.broken(error)),
     }
+}
+
+/// The beginning of what is no answer. Nothing where it does not come soon.
+async fn beginning(response: &mut Response) -> Vec<u8> {
+    let beginning = tokio::time::timeout(ERROR_TIME_MAX, read_up_to(response, ERROR_BYTES_MAX)).await;
+    beginning.ok().and_then(Result::ok).unwrap_or_default().0
 }
 
 /// The body, and whether it is all of it.
@@ -150,7 +164,7 @@ impl Place<'_> {
             ),
         };
         let retry_after = retry_after(headers, SystemTime::now());
-        let has_no_quota = told.is_some_and(|said| said.code == "insufficient_quota");
+        let has_no_quota = told.as_ref().is_some_and(|said| said.code == "insufficient_quota");
         let lasting = |kind| ProviderError::lasting(kind, self.message(&format!("it answered {status}{said}")));
         match status.as_u16() {
             300..400 => {
@@ -166,7 +180,12 @@ impl Place<'_> {
             402 => lasting(ErrorKind::QuotaExhausted),
             429 if has_no_quota => lasting(ErrorKind::QuotaExhausted),
             429 => ProviderError::rate_limited(self.message(&format!("it answered {status}{said}")), retry_after),
-            400 | 413 | 422 => lasting(ErrorKind::TextsRefused),
+            // Too many texts, one that is too long, or something that no other texts would change: halves will tell.
+            400 | 413 | 422 => {
+                let is_too_long = status == StatusCode::PAYLOAD_TOO_LARGE || told.as_ref().is_some_and(says_too_long);
+                let kind = if is_too_long { ErrorKind::TextsRefused } else { ErrorKind::Refused };
+                ProviderError::of_these_texts(kind, self.message(&format!("it answered {status}{said}")))
+            }
             408 | 425 | 500.. => self.unavailable(format!("it answered {status}{said}"), retry_after),
             _ => lasting(ErrorKind::Refused),
         }
@@ -213,6 +232,33 @@ impl Place<'_> {
     }
 }
 
+/// Whether a refusal is about the length of a text. There is no code for it that providers share: their words are those of
+/// OpenAI ("maximum context length is 8192 tokens"), text-embeddings-inference ("must have less than 512 tokens"), Ollama
+/// ("the input length exceeds the context length") and others like them.
+fn says_too_long(told: &wire::ErrorText) -> bool {
+    const WORDS: [&str; 7] = [
+        "context length",
+        "context window",
+        "input length",
+        "maximum length",
+        "too long",
+        "too many tokens",
+        " tokens",
+    ];
+    let message = told.message.to_ascii_lowercase();
+    // Of a key's or an account's tokens none of them counts.
+    let counts = message.bytes().any(|byte| byte.is_ascii_digit());
+    told.code == "context_length_exceeded"
+        || WORDS.iter().any(|words| message.contains(words) && (*words != " tokens" || counts))
+}
+
+/// Whether that is on this machine.
+pub(super) fn is_here(url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
 /// When the provider wants to be asked again: `retry-after`, in seconds or as a date (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
@@ -238,6 +284,30 @@ mod tests {
         assert_eq!(read("Fri, 31 Dec 1999 23:58:59 GMT"), Some(Duration::ZERO));
         assert_eq!(read("99999999999"), Some(RETRY_AFTER_MAX));
         assert_eq!((read("soon"), read("-1"), retry_after(&HeaderMap::new(), now)), (None, None, None));
+    }
+
+    #[test]
+    fn length_is_told_from_other_refusals() {
+        let told = |message: &str, code: &str| {
+            says_too_long(&wire::ErrorText { message: message.to_owned(), code: code.to_owned() })
+        };
+        for message in [
+            "This model's maximum context length is 8192 tokens, however you requested 9000 tokens",
+            "Input validation error: `inputs` must have less than 512 tokens. Given: 600",
+            "the input length exceeds the context length",
+            "prompt is too long",
+        ] {
+            assert!(told(message, ""), "{message}");
+        }
+        assert!(told("no", "context_length_exceeded"));
+        for message in [
+            "batch size 64 > maximum allowed batch size 32",
+            "API key not valid. Please pass a valid API key.",
+            "invalid access tokens",
+            "This model does not support specifying dimensions.",
+        ] {
+            assert!(!told(message, ""), "{message}");
+        }
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Whether a provider is asked at all: one that failed again and again is left alone for a while.
 //!
 //! Closed: all pass. After `FAILURES_MAX` failures with no success between them: open, nobody passes for a time. Then half
-//! open: one passes, as a probe. If it succeeds, the breaker closes; if it fails, it is open again, for twice the time. A
-//! probe that is given up (its caller has left) lets the next one pass.
+//! open: one passes, as a probe. If it succeeds, the breaker closes; if it fails, it is open again, for twice the time.
+//!
+//! Who passed and was given up, since its caller has left, has failed too if it was under way for `UNDER_WAY_MAX`: else a
+//! provider that hangs would never be found out by callers of less patience. A probe that is given up sooner says nothing,
+//! and the rest begins anew.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +17,9 @@ const REST_MIN: Duration = Duration::from_secs(5);
 const REST_MAX: Duration = Duration::from_secs(60);
 /// For those who come while a probe is under way.
 const PROBE_TIME: Duration = Duration::from_secs(1);
+
+/// A provider that has not answered by then, and is not waited for any longer, counts as one that fails.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(2);
 
 pub(super) struct Breaker {
     /// For the log: whose provider it is.
@@ -32,6 +38,7 @@ enum State {
 /// Leave to ask the provider. Whoever has it says what came of it, or drops it.
 pub(super) struct Pass<'a> {
     breaker: &'a Breaker,
+    since: Instant,
     probe_after: Option<Duration>,
     told: bool,
 }
@@ -53,13 +60,14 @@ impl Breaker {
             }
             State::HalfOpen { .. } => return Err(PROBE_TIME),
         };
-        Ok(Pass { breaker: self, probe_after, told: false })
+        Ok(Pass { breaker: self, since: now, probe_after, told: false })
     }
 
     /// For how long the provider is left alone. Nothing where it may be asked.
     pub(super) fn rests_for(&self, now: Instant) -> Option<Duration> {
         match *self.lock() {
             State::Open { until, .. } if now < until => Some(until - now),
+            State::HalfOpen { .. } => Some(PROBE_TIME),
             _ => None,
         }
     }
@@ -89,6 +97,10 @@ impl Pass<'_> {
     }
 
     pub(super) fn failed(mut self, now: Instant) {
+        self.fail(now);
+    }
+
+    fn fail(&mut self, now: Instant) {
         self.told = true;
         let mut state = self.breaker.lock();
         match (self.probe_after, *state) {
@@ -104,8 +116,14 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if let (false, Some(rest)) = (self.told, self.probe_after) {
-            *self.breaker.lock() = State::Open { until: Instant::now(), rest };
+        if self.told {
+            return;
+        }
+        let now = Instant::now();
+        if now.saturating_duration_since(self.since) >= UNDER_WAY_MAX {
+            self.fail(now);
+        } else if let Some(rest) = self.probe_after {
+            *self.breaker.lock() = State::Open { until: now + rest, rest };
         }
     }
 }
@@ -162,11 +180,30 @@ mod tests {
     }
 
     #[test]
-    fn probe_that_is_given_up_lets_the_next_one_pass() {
-        let now = Instant::now() - REST_MIN;
-        let breaker = opened(now);
-        drop(breaker.enter(now + REST_MIN).map_err(drop).unwrap());
-        assert!(breaker.enter(Instant::now()).is_ok());
+    fn probe_that_is_given_up_rests_again() {
+        let now = Instant::now();
+        let breaker = opened(now - REST_MIN);
+        drop(breaker.enter(now).map_err(drop).unwrap());
+        let rest = breaker.enter(Instant::now()).map(drop).unwrap_err();
+        assert!(REST_MIN - Duration::from_secs(1) < rest && rest <= REST_MIN, "{rest:?}");
+        // One that was waited for has failed.
+        let breaker = opened(now - REST_MIN * 2);
+        drop(breaker.enter(now - UNDER_WAY_MAX).map_err(drop).unwrap());
+        assert!(breaker.enter(Instant::now()).map(drop).unwrap_err() > REST_MIN);
+    }
+
+    #[test]
+    fn those_who_were_waited_for_and_given_up_have_failed() {
+        let now = Instant::now();
+        let breaker = Breaker::new("m");
+        for _ in 0..3 * FAILURES_MAX {
+            drop(breaker.enter(now).map_err(drop).unwrap());
+        }
+        assert_eq!(breaker.rests_for(now), None, "their callers were in haste");
+        for _ in 0..FAILURES_MAX {
+            drop(breaker.enter(now - UNDER_WAY_MAX).map_err(drop).unwrap());
+        }
+        assert!(breaker.rests_for(now).is_some());
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct ProviderError {
     pub(super) retry_after: Option<Duration>,
     /// Whether the next try of the same request may succeed.
     may_pass: bool,
+    /// Whether fewer of its texts may.
+    fewer_may_pass: bool,
 }
 
 /// What kind of failure it is.
@@ -30,7 +32,9 @@ pub enum ErrorKind {
     RateLimited,
     /// The account with the provider has nothing left.
     QuotaExhausted,
-    /// The provider refuses the texts.
+    /// So many requests are under way to the provider that this one has no turn.
+    Overloaded,
+    /// The provider refuses a text for its length.
     TextsRefused,
     /// The provider refuses whatever is asked: it does not know the model, or the address.
     Refused,
@@ -47,6 +51,7 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
             Self::RateLimited => "rate_limited",
             Self::QuotaExhausted => "quota_exhausted",
+            Self::Overloaded => "overloaded",
             Self::TextsRefused => "texts_refused",
             Self::Refused => "refused",
             Self::WrongAnswer => "wrong_answer",
@@ -56,27 +61,54 @@ impl ErrorKind {
 
 impl ProviderError {
     pub(super) fn no_key(message: String) -> Self {
-        Self { kind: ErrorKind::NoKey, message, retry_after: None, may_pass: false }
+        Self { kind: ErrorKind::NoKey, message, retry_after: None, may_pass: false, fewer_may_pass: false }
     }
 
     /// What did not come to an answer, or to one that says that the provider fails.
     pub(super) fn unavailable(message: String, retry_after: Option<Duration>) -> Self {
-        Self { kind: ErrorKind::Unavailable, message, retry_after, may_pass: true }
+        Self { kind: ErrorKind::Unavailable, message, retry_after, may_pass: true, fewer_may_pass: false }
     }
 
     /// Nobody is asked, for that time.
     pub(super) fn resting(time: Duration) -> Self {
         let message = format!("the provider failed again and again, and is left alone for {:.1} s", time.as_secs_f32());
-        Self { kind: ErrorKind::Unavailable, message, retry_after: Some(time), may_pass: false }
+        Self::now(ErrorKind::Unavailable, message, time)
+    }
+
+    /// Nobody is asked before the provider wants it.
+    pub(super) fn held_off(time: Duration) -> Self {
+        let message = format!("the provider wants to be left alone for another {:.1} s", time.as_secs_f32());
+        Self::now(ErrorKind::RateLimited, message, time)
+    }
+
+    /// Others are asked for so much that this request does not come to it.
+    pub(super) fn overloaded(message: String) -> Self {
+        Self::now(ErrorKind::Overloaded, message, Duration::from_secs(1))
+    }
+
+    /// What only passes after that time.
+    fn now(kind: ErrorKind, message: String, time: Duration) -> Self {
+        Self { retry_after: Some(time), ..Self::lasting(kind, message) }
     }
 
     pub(super) fn rate_limited(message: String, retry_after: Option<Duration>) -> Self {
-        Self { kind: ErrorKind::RateLimited, message, retry_after, may_pass: true }
+        Self { kind: ErrorKind::RateLimited, message, retry_after, may_pass: true, fewer_may_pass: false }
     }
 
     /// What another try would not change.
     pub(super) fn lasting(kind: ErrorKind, message: String) -> Self {
-        Self { kind, message, retry_after: None, may_pass: false }
+        Self { kind, message, retry_after: None, may_pass: false, fewer_may_pass: false }
+    }
+
+    /// What may be the fault of one text, or of so many at once.
+    pub(super) fn of_these_texts(kind: ErrorKind, message: String) -> Self {
+        Self { fewer_may_pass: true, ..Self::lasting(kind, message) }
+    }
+
+    /// The same, saying which of the call's texts it is about.
+    pub(super) fn about_text(mut self, index: usize) -> Self {
+        self.message = format!("texts[{index}]: {}", self.message);
+        self
     }
 
     /// When callers may come back. Nothing where coming back changes nothing.
@@ -88,6 +120,11 @@ impl ProviderError {
     /// Whether the next try of the same request may succeed.
     pub(super) fn may_pass(&self) -> bool {
         self.may_pass
+    }
+
+    /// Whether fewer texts than those of the request may be taken.
+    pub(super) fn fewer_may_pass(&self) -> bool {
+        self.fewer_may_pass
     }
 
     /// Whether another model may serve in the place of this one.

@@ -10,6 +10,7 @@
 //! - `split`: texts into requests;
 //! - `wire`: the JSON of each provider;
 //! - `attempt`: one try of one request;
+//! - `pace`: when to try: turns, and what the provider itself wants;
 //! - `breaker`: whether to try at all;
 //! - `error`: why there is no answer.
 //!
@@ -19,26 +20,29 @@ mod attempt;
 mod breaker;
 mod error;
 mod key;
+mod pace;
 mod split;
 mod tokenizer;
 mod wire;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::Semaphore;
 
 pub(crate) use attempt::Http;
 use breaker::Breaker;
 pub(crate) use error::{ErrorKind, ProviderError};
 use key::Key;
 pub(crate) use key::KeyProblem;
+use pace::{NoTurn, Pace};
 use tokenizer::Prepared;
 
+use crate::batch::WhenFull;
 use crate::figures;
 use crate::model::{Input, ModelSpec, RemoteSpec};
 
@@ -46,6 +50,8 @@ use crate::model::{Input, ModelSpec, RemoteSpec};
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 /// The longest pause, unless the provider asks for a longer one.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A try after a pause or a wait that would have less is not made, unless models.toml gives it less.
+const TRY_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// A model that a provider runs.
 pub(crate) struct RemoteModel {
@@ -55,8 +61,19 @@ pub(crate) struct RemoteModel {
     key: Result<Option<Key>, KeyProblem>,
     http: Arc<Http>,
     breaker: Breaker,
-    /// One permit for each request at once, so that one caller's many texts do not run into the provider's own limits.
-    requests: Semaphore,
+    pace: Pace,
+    /// Whether it was said that it takes fewer texts than models.toml says.
+    is_too_much_told: AtomicBool,
+}
+
+/// How texts are to be embedded.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking {
+    pub(crate) input: Input,
+    /// Whether they wait in line for as long as it takes.
+    pub(crate) when_full: WhenFull,
+    /// What the caller can wait for.
+    pub(crate) until: Option<Instant>,
 }
 
 /// The embedding of one text.
@@ -78,8 +95,8 @@ impl RemoteModel {
             tracing::warn!("model {}: its key goes to {} in the clear", spec.id, remote.base_url);
         }
         let fingerprint = spec.fingerprint().expect("that of a remote model is decided by the registry");
-        let (breaker, requests) = (Breaker::new(&spec.id), Semaphore::new(remote.limits.requests_max));
-        Self { spec, remote, fingerprint, key, http, breaker, requests }
+        let (breaker, pace) = (Breaker::new(&spec.id), Pace::new(remote.limits.requests_max));
+        Self { spec, remote, fingerprint, key, http, breaker, pace, is_too_much_told: AtomicBool::new(false) }
     }
 
     /// What the registry says of the model.
@@ -103,14 +120,14 @@ impl RemoteModel {
     }
 
     /// The embeddings of `texts`, in their order, as the provider scales them.
-    pub(crate) async fn embed(&self, texts: &[String], input: Input) -> Result<Vec<RemoteEmbedding>, ProviderError> {
+    pub(crate) async fn embed(&self, texts: &[String], asking: Asking) -> Result<Vec<RemoteEmbedding>, ProviderError> {
         let key = self.key.as_ref().map_err(|problem| ProviderError::no_key(problem.to_string()))?.as_ref();
-        let texts = tokenizer::prepare(&self.spec, self.remote.tokenizer, texts, input).await;
+        let texts = tokenizer::prepare(&self.spec, self.remote.tokenizer, texts, asking.input).await;
         let limits = &self.remote.limits;
         let weights = texts.iter().map(Prepared::weight);
         let requests = split::into_requests(weights, limits.texts_max, limits.tokens_max);
         let answers = stream::iter(requests)
-            .map(|range| self.request(&texts, range, input, key))
+            .map(|range| self.embed_range(&texts, range, asking, key))
             .buffered(limits.requests_max)
             .try_collect::<Vec<_>>()
             .await?;
@@ -125,55 +142,115 @@ impl RemoteModel {
             .collect())
     }
 
-    /// Embeddings and tokens of one request's texts.
-    async fn request(
+    /// Embeddings and tokens of some texts: by one request, or by halves of it for as long as the provider refuses so many.
+    async fn embed_range(
         &self,
         texts: &[Prepared],
         range: Range<usize>,
-        input: Input,
+        asking: Asking,
         key: Option<&Key>,
     ) -> Result<Vec<(Vec<f32>, usize)>, ProviderError> {
-        let texts: Vec<&str> = texts[range].iter().map(|text| text.text.as_str()).collect();
-        let body = Bytes::from(wire::body(&self.spec, &self.remote, &texts, input));
-        let _turn = self.requests.acquire().await.expect("it is never closed");
-
-        let deadline = Instant::now() + self.remote.limits.time_max;
-        let attempt = || self.attempt(body.clone(), texts.len(), key, deadline);
-        let answer = attempt
-            .retry(self.pauses())
-            .when(ProviderError::may_pass)
-            .adjust(|error, pause| {
-                let pause = pause?.max(error.retry_after.unwrap_or_default());
-                let now = Instant::now();
-                // Where the next try would not be made, or have no time left, nobody has to wait for it.
-                let rests = self.breaker.rests_for(now).is_some_and(|rest| rest > pause);
-                (!rests && now + pause < deadline).then_some(pause)
-            })
-            .notify(|error, pause| {
-                figures::provider_retried(self.figures());
-                tracing::debug!("model {}: {error}; again in {pause:?}", self.spec.id);
-            })
-            .await?;
-        let tokens = split::share(answer.tokens.unwrap_or(0), &texts);
-        Ok(answer.embeddings.into_iter().zip(tokens).collect())
+        let mut done = Vec::with_capacity(range.len());
+        let (mut left, mut is_too_much) = (vec![range], None);
+        // In the order of the texts, so that what nothing can change is told after as few requests as there are halves.
+        while let Some(range) = left.pop() {
+            let some: Vec<&str> = texts[range.clone()].iter().map(|text| text.text.as_str()).collect();
+            match self.request(&some, asking, key).await {
+                Ok(answer) => {
+                    if let Some(error) = &is_too_much {
+                        self.tell_too_much(range.len(), error);
+                    }
+                    let tokens = split::share(answer.tokens.unwrap_or(0), &some);
+                    done.extend(answer.embeddings.into_iter().zip(tokens));
+                }
+                Err(error) if error.fewer_may_pass() && range.len() > 1 => {
+                    is_too_much = Some(error);
+                    let middle = range.start + range.len() / 2;
+                    left.extend([middle..range.end, range.start..middle]);
+                }
+                Err(error) if error.fewer_may_pass() && texts.len() > 1 => return Err(error.about_text(range.start)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
     }
 
-    /// One try, unless the provider is left alone.
+    /// Once: whoever reads the log can say in models.toml what each call has to find out otherwise.
+    fn tell_too_much(&self, taken: usize, error: &ProviderError) {
+        if !self.is_too_much_told.swap(true, Ordering::Relaxed) {
+            let id = &self.spec.id;
+            tracing::warn!(
+                "model {id}: its provider takes {taken} texts where it refused more; set request_texts_max or \
+                 request_tokens_max to what it takes: {error}"
+            );
+        }
+    }
+
+    /// One request, with as many tries as it may have.
+    async fn request(&self, texts: &[&str], asking: Asking, key: Option<&Key>) -> Result<wire::Answer, ProviderError> {
+        let body = Bytes::from(wire::body(&self.spec, &self.remote, texts, asking.input));
+        let limits = &self.remote.limits;
+        let mut deadline = Instant::now() + limits.time_max;
+        let (mut pauses, mut told) = (self.pauses(), None);
+        loop {
+            let error = match self.attempt(body.clone(), texts.len(), asking, key, &mut deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let now = Instant::now();
+            let deadline = asking.until.map_or(deadline, |until| until.min(deadline));
+            if now >= deadline {
+                // That there was no time left says less than what the try before it met.
+                return Err(told.unwrap_or(error));
+            }
+            let Some(pause) = pauses.next().filter(|_| error.may_pass()) else { return Err(error) };
+            let pause = pause.max(error.retry_after.unwrap_or_default());
+            // Where the next try would not be made, or have no time left, nobody has to wait for it.
+            let rests = self.breaker.rests_for(now).is_some_and(|rest| rest > pause);
+            if rests || now + pause + self.try_time_min() > deadline {
+                return Err(error);
+            }
+            figures::provider_retried(self.figures());
+            tracing::debug!("model {}: {error}; again in {pause:?}", self.spec.id);
+            told = Some(error);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One try, when it is its turn, unless the provider is left alone. Time in a line that one may wait in is not counted.
     async fn attempt(
         &self,
         body: Bytes,
         count: usize,
+        asking: Asking,
         key: Option<&Key>,
-        deadline: Instant,
+        deadline: &mut Instant,
     ) -> Result<wire::Answer, ProviderError> {
-        let pass = self.breaker.enter(Instant::now()).map_err(ProviderError::resting)?;
-        let deadline = deadline.min(Instant::now() + self.remote.limits.try_time_max);
-        let started = Instant::now();
-        let answer = self.http.post(&self.spec, &self.remote, body, count, key, deadline).await;
+        let since = Instant::now();
+        let _turn = self.turn(asking, *deadline).await?;
+        let now = Instant::now();
+        if asking.when_full == WhenFull::Wait {
+            *deadline += now - since;
+        }
+        let pass = self.breaker.enter(now).map_err(ProviderError::resting)?;
+        let time_max = self.remote.limits.try_time_max;
+        let ends = (*deadline).min(asking.until.unwrap_or(*deadline)).min(now + time_max);
+        let answer = self.http.post(&self.spec, &self.remote, body, count, key, ends).await;
         let outcome = answer.as_ref().map_or_else(|error| error.kind.name(), |_| "ok");
-        figures::provider_called(self.figures(), outcome, started.elapsed());
+        figures::provider_called(self.figures(), outcome, now.elapsed());
+        let now = Instant::now();
+        if let Err(error) = &answer
+            && let Some(time) = error.retry_after
+        {
+            self.pace.hold_off(now, time);
+        }
         match &answer {
-            Err(error) if error.kind == ErrorKind::Unavailable => pass.failed(Instant::now()),
+            // Its caller was in haste: the breaker decides whether that says anything of the provider.
+            Err(error) if error.kind == ErrorKind::Unavailable && asking.until.is_some_and(|until| now >= until) => {
+                drop(pass);
+            }
+            // One that is asked for too much is helped by a rest.
+            Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::RateLimited) => pass.failed(now),
             // What it refuses or garbles, it answers.
             _ => pass.succeeded(),
         }
@@ -184,19 +261,62 @@ impl RemoteModel {
         figures::Provider { model: &self.spec.id, provider: self.spec.provider.as_str() }
     }
 
-    fn pauses(&self) -> ExponentialBuilder {
+    /// Waits until it is this request's turn, and the provider wants to be asked. Who waits in vain learns it before.
+    async fn turn(&self, asking: Asking, deadline: Instant) -> Result<tokio::sync::SemaphorePermit<'_>, ProviderError> {
+        let deadline = asking.until.map_or(deadline, |until| until.min(deadline));
+        loop {
+            let now = Instant::now();
+            // Before the line: a line before a provider that is not asked only grows.
+            if let Some(rest) = self.breaker.rests_for(now) {
+                return Err(ProviderError::resting(rest));
+            }
+            if let Some(time) = self.pace.holds_off(now) {
+                if now + time + self.try_time_min() > deadline {
+                    return Err(ProviderError::held_off(time));
+                }
+                tokio::time::sleep(time).await;
+                continue;
+            }
+            let turn = match asking.when_full {
+                // With time left for a try.
+                WhenFull::Refuse => {
+                    self.pace.turn(Some(deadline.checked_sub(self.try_time_min()).unwrap_or(now))).await
+                }
+                WhenFull::Wait => self.pace.turn(asking.until).await,
+            };
+            let at_once = self.remote.limits.requests_max;
+            let turn = turn.map_err(|no_turn| match no_turn {
+                NoTurn::Full { waiting } => ProviderError::overloaded(format!(
+                    "{at_once} requests run at once, and {waiting} wait already; try again"
+                )),
+                NoTurn::Late { waiting } => ProviderError::overloaded(format!(
+                    "{at_once} requests run at once, and {waiting} waited longer than this one could; try again"
+                )),
+            })?;
+            // Somebody may have been told so meanwhile.
+            if self.pace.holds_off(Instant::now()).is_none() {
+                return Ok(turn);
+            }
+        }
+    }
+
+    /// What a try needs at least, so that it is not made in vain.
+    fn try_time_min(&self) -> Duration {
+        let limits = &self.remote.limits;
+        TRY_TIME_MIN.min(limits.try_time_max).min(limits.time_max / 4)
+    }
+
+    fn pauses(&self) -> ExponentialBackoff {
         ExponentialBuilder::default()
             .with_min_delay(PAUSE_MIN)
             .with_max_delay(PAUSE_MAX)
             .with_max_times(self.remote.limits.tries_max - 1)
             .with_jitter()
+            .build()
     }
 }
 
 /// Whether others on the way could read what is sent.
 fn is_in_the_clear(url: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(url) else { return false };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_here = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-    url.scheme() == "http" && !is_here
+    url.starts_with("http:") && !attempt::is_here(url)
 }

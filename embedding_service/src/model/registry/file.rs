@@ -13,6 +13,8 @@ use crate::encoder::{Pooling, Precision};
 
 /// Components of an embedding: as many as a collection takes.
 const DIMENSION_MAX: usize = 65_536;
+/// Tokens of a character: one for each of its bytes in UTF-8.
+const CHARACTER_TOKENS_MAX: usize = 4;
 /// Bytes of a prompt.
 const PROMPT_BYTES_MAX: usize = 4096;
 
@@ -74,8 +76,8 @@ struct Defaults {
     tokens_max: usize,
 }
 
-/// The default's id and the models, checked; else what is wrong, with its line.
-pub(super) fn read(text: &str) -> Result<(String, Vec<ModelSpec>), String> {
+/// The default's id and the models, checked; else what is wrong, with its line. `precision` goes before what is written.
+pub(super) fn read(text: &str, precision: Option<Precision>) -> Result<(String, Vec<ModelSpec>), String> {
     let told = |Fault { at, reason }| {
         let line = 1 + text[..at.start.min(text.len())].matches('\n').count();
         format!("line {line}: {reason}")
@@ -85,13 +87,16 @@ pub(super) fn read(text: &str) -> Result<(String, Vec<ModelSpec>), String> {
         let reason = error.message().to_owned();
         Fault { at: error.span().unwrap_or_default(), reason }
     });
-    parsed.and_then(|file: File| check(&file)).map_err(told)
+    parsed.and_then(|file: File| check(&file, precision)).map_err(told)
 }
 
-fn check(file: &File) -> Result<(String, Vec<ModelSpec>), Fault> {
+fn check(file: &File, precision: Option<Precision>) -> Result<(String, Vec<ModelSpec>), Fault> {
     let mut models: Vec<ModelSpec> = Vec::with_capacity(file.models.len());
     for entry in &file.models {
-        let model = entry.check()?;
+        let mut model = entry.check()?;
+        if let (Runs::Here(local), Some(precision)) = (&mut model.runs, precision) {
+            local.precision = precision;
+        }
         if models.iter().any(|other| other.id == model.id) {
             return Err(fault(&entry.id, format!("id `{}` is given to two models", model.id)));
         }
@@ -200,6 +205,7 @@ impl Entry {
             }
             _ => {}
         }
+        self.check_cut()?;
         let defaults = Defaults::of(provider);
         let limit = |name, value: &Option<Spanned<usize>>, default, max| match value {
             Some(value) => within(name, value, 1..=max),
@@ -223,6 +229,27 @@ impl Entry {
             tokenizer: self.tokenizer.as_ref().map(|tokenizer| *tokenizer.get_ref()),
             limits,
         })
+    }
+
+    /// Where texts are cut here, something of each must be left: after its prompt, and of its first character.
+    fn check_cut(&self) -> Result<(), Fault> {
+        let Some(RemoteTokenizer::Cl100kBase) = self.tokenizer.as_ref().map(|tokenizer| *tokenizer.get_ref()) else {
+            return Ok(());
+        };
+        let tokens_max = *self.tokens_max.get_ref();
+        for (key, prompt) in [("query_prompt", &self.query_prompt), ("document_prompt", &self.document_prompt)] {
+            let prompt = prompt.as_ref().map_or("", |prompt| prompt.get_ref());
+            let tokens = bpe_openai::cl100k_base().count(prompt);
+            if tokens_max < tokens + CHARACTER_TOKENS_MAX {
+                let expected = tokens + CHARACTER_TOKENS_MAX;
+                let reason = format!(
+                    "tokens_max is {tokens_max}: expected at least {expected}, for {key} has {tokens}, and a character up to \
+                     {CHARACTER_TOKENS_MAX}"
+                );
+                return Err(fault(&self.tokens_max, reason));
+            }
+        }
+        Ok(())
     }
 
     fn check_repository(&self) -> Result<(), Fault> {
@@ -282,6 +309,14 @@ fn check_space(entry: &Entry, model: &ModelSpec, models: &[ModelSpec]) -> Result
             "query_prompt"
         } else if other.prompts.of(Input::Document) != model.prompts.of(Input::Document) {
             "document_prompt"
+        } else if other.precision() != model.precision() {
+            "precision"
+        } else if let (Some(here), Some(too)) = (model.local(), other.local())
+            && here.pooling != too.pooling
+        {
+            "pooling"
+        } else if model.local().is_some() && other.local().is_some() && other.tokens_max != model.tokens_max {
+            "tokens_max"
         } else {
             continue;
         };
@@ -346,7 +381,8 @@ fn check_url(url: &Spanned<String>) -> Result<String, Fault> {
             "no user, password, query or fragment in it; a key comes from the variable that `key_env` names",
         );
     }
-    Ok(url.get_ref().trim_end_matches('/').to_owned())
+    // As it was understood: a blank in front of it would be part of every message and comparison.
+    Ok(parsed.as_str().trim_end_matches('/').to_owned())
 }
 
 fn check_variable(name: &Spanned<String>) -> Result<String, Fault> {

@@ -29,18 +29,19 @@ impl ModelSpec {
     }
 
     fn fingerprint_here(&self, local: &LocalSpec, files: Option<&ModelFiles>) -> String {
-        let Some(files) = files.filter(|_| self.space.is_none()) else { return self.fingerprint_2("") };
+        // Nothing for f32: fingerprints of collections that were made before there was a choice stay as they are.
+        let precision = match local.precision {
+            Precision::F32 => "",
+            Precision::Int8 => "precision int8\n",
+        };
+        // Whoever vouches for a space has compared embeddings in f32.
+        let Some(files) = files.filter(|_| self.space.is_none()) else { return self.fingerprint_2(precision) };
         let pooling = match local.pooling {
             Pooling::Mean => "mean",
             Pooling::Cls => "cls",
         };
         let ModelFiles { config, tokenizer, weights } = files;
         let files = format!("weights {weights}\ntokenizer {tokenizer}\nconfig {config}\npooling {pooling}\n");
-        // Nothing for f32: fingerprints of collections that were made before there was a choice stay as they are.
-        let precision = match local.precision {
-            Precision::F32 => "",
-            Precision::Int8 => "precision int8\n",
-        };
         let tokens_max = format!("tokens_max {}\n{precision}", self.tokens_max);
         if self.prompts == Prompts::default() {
             return hash(&format!("vectron fingerprint 1\n{files}normalize {}\n{tokens_max}", self.normalizes()));
@@ -53,14 +54,18 @@ impl ModelSpec {
             Provider::Cohere => "input types search_document search_query\n",
             Provider::Local | Provider::OpenAi | Provider::HuggingFace => "",
         };
+        if self.space.is_some() {
+            return self.fingerprint_2("");
+        }
         self.fingerprint_2(&format!("provider {}\nmodel {}\n{input_types}", self.provider.as_str(), self.model_name))
     }
 
+    /// `identity` is what the model is; of one with a space, what is to be known beside its name.
     fn fingerprint_2(&self, identity: &str) -> String {
-        let identity = self.space.as_ref().map_or_else(|| identity.to_owned(), |space| format!("space {space}\n"));
+        let space = self.space.as_ref().map_or_else(String::new, |space| format!("space {space}\n"));
         let Prompts { query, document } = &self.prompts;
         hash(&format!(
-            "vectron fingerprint 2\n{identity}dimension {}\nnormalize {}\nquery prompt {query:?}\n\
+            "vectron fingerprint 2\n{space}{identity}dimension {}\nnormalize {}\nquery prompt {query:?}\n\
              document prompt {document:?}\n",
             self.dimension,
             self.normalizes()
@@ -97,16 +102,20 @@ mod tests {
             ("bge-small", "51b9ae61e51115808b423334967d9b09"),
             ("openai-small", "3c76e49fcc0ff4d48b70fd97360fc322"),
             ("cohere-english", "ad6118494cf787fa265a0a5b0e9bead5"),
+            ("bge-base", "37e93383098e33c3465216461cae6df4"),
+            ("huggingface-bge", "c3d4664edb740ef817b334ab5674d46f"),
         ] {
             assert_eq!(pinned(id), fingerprint, "{id}");
         }
         // Of collections from before int8 was the default.
-        let f32 = Registry::load(None).unwrap().with_precision(Precision::F32);
+        let f32 = Registry::load_with(None, Some(Precision::F32)).unwrap();
         for (id, fingerprint) in
             [("minilm", "52e3c1c394faaaf4270b264109a1f92c"), ("bge-small", "58131284d7c1aaead756acd37296900c")]
         {
             assert_eq!(f32.get(id).unwrap().fingerprint().unwrap(), fingerprint, "{id} in f32");
         }
+        let in_space = |id| ModelSpec { space: Some("s".to_owned()), ..model(id) }.fingerprint().unwrap();
+        assert_eq!(in_space("bge-base"), "3b6b2113cd7577624da0c173246d21a4");
     }
 
     #[test]
@@ -146,6 +155,17 @@ mod tests {
         ] {
             assert_ne!(other.fingerprint(), remote.fingerprint(), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_space_in_8_bits_is_another() {
+        let of = |precision| {
+            let mut bge = ModelSpec { space: Some("bge-base".to_owned()), ..model("bge-base") };
+            let Runs::Here(local) = &mut bge.runs else { panic!("it runs here") };
+            local.precision = precision;
+            bge.fingerprint()
+        };
+        assert_ne!(of(Precision::F32), of(Precision::Int8));
     }
 
     #[test]

@@ -2,14 +2,14 @@ use super::*;
 
 fn refused(from: &str, to: &str) -> String {
     assert!(DEFAULT_FILE.contains(from));
-    Registry::parse(&DEFAULT_FILE.replacen(from, to, 1), "models.toml").unwrap_err().to_string()
+    Registry::parse(&DEFAULT_FILE.replacen(from, to, 1), "models.toml", None).unwrap_err().to_string()
 }
 
 /// A registry of one local model, minilm, and what `more` says.
 fn parse(more: &str) -> Result<Registry, String> {
     let minilm = "default = \"minilm\"\n[[model]]\nid = \"minilm\"\nprovider = \"local\"\nmodel_name = \"a/b\"\n\
                   revision = \"main\"\ndimension = 384\ntokens_max = 256\npooling = \"mean\"\nnormalize = true\n";
-    Registry::parse(&format!("{minilm}{more}"), "models.toml").map_err(|error| error.to_string())
+    Registry::parse(&format!("{minilm}{more}"), "models.toml", None).map_err(|error| error.to_string())
 }
 
 /// The lines of `parse` before `more`.
@@ -111,6 +111,16 @@ fn model_name_has_an_organization_and_a_name() {
 fn mistakes_are_refused_with_their_line() {
     let local = "[[model]]\nid = \"l\"\nprovider = \"local\"\nmodel_name = \"a/b\"\ndimension = 8\ntokens_max = 9\n\
                  normalize = true\nrevision = \"main\"\npooling = \"cls\"\n";
+    // Two that run here, of which the second one has `more`.
+    let shared = |more: &str| {
+        let one = |id: &str, more: &str| {
+            format!(
+                "[[model]]\nid = \"{id}\"\nprovider = \"local\"\nspace = \"s\"\nmodel_name = \"a/b\"\ndimension = 8\n\
+                 normalize = true\nrevision = \"main\"\n{more}\n"
+            )
+        };
+        one("a", "pooling = \"cls\"\ntokens_max = 9") + &one("b", more)
+    };
     let cases = [
         (remote("minilm", "").lines().take(2).collect::<Vec<_>>().join("\n"), "missing field `provider`"),
         (remote("r", "pooling = \"cls\""), "`pooling` means nothing to model `r`, whose provider is `openai`"),
@@ -134,6 +144,12 @@ fn mistakes_are_refused_with_their_line() {
         (
             remote("a", "space = \"s\"") + &remote("b", "query_prompt = \"q\"\nspace = \"s\""),
             "space `s` is that of `b` and `a`, which differ in `query_prompt`",
+        ),
+        (shared("pooling = \"mean\"\ntokens_max = 9"), "space `s` is that of `b` and `a`, which differ in `pooling`"),
+        (shared("pooling = \"cls\"\ntokens_max = 8"), "space `s` is that of `b` and `a`, which differ in `tokens_max`"),
+        (
+            shared("pooling = \"cls\"\ntokens_max = 9\nprecision = \"int8\""),
+            "space `s` is that of `b` and `a`, which differ in `precision`",
         ),
     ];
     for (more, expected) in cases {
@@ -160,8 +176,35 @@ fn files_may_be_left_out_and_fallbacks_may_share_a_space() {
     assert_eq!(registry.get("a").unwrap().fallback, ["b"]);
     assert!(registry.get("minilm").unwrap().local().unwrap().files.is_none());
     // The same model elsewhere: of one space without a word.
-    let twice = remote("a", "fallback = [\"b\"]") + &remote("b", "base_url = \"http://127.0.0.1:8080/v1/\"");
+    let twice = remote("a", "fallback = [\"b\"]") + &remote("b", "base_url = \" HTTP://127.0.0.1:8080/v1/ \"");
     let registry = parse(&twice).unwrap();
     let Runs::There(there) = &registry.get("b").unwrap().runs else { panic!("it runs elsewhere") };
     assert_eq!(there.base_url, "http://127.0.0.1:8080/v1");
+}
+
+#[test]
+fn precision_for_all_is_checked_as_if_it_were_written() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = DEFAULT_FILE.replace("id = \"bge-base\"", "id = \"bge-base\"\nspace = \"s\"");
+    let text = text.replace("id = \"huggingface-bge\"", "id = \"huggingface-bge\"\nspace = \"s\"");
+    fs::write(file.path(), text).unwrap();
+    Registry::load_with(Some(file.path()), Some(Precision::F32)).unwrap();
+    let error = Registry::load_with(Some(file.path()), Some(Precision::Int8)).unwrap_err().to_string();
+    assert!(error.contains("which differ in `precision`"), "{error}");
+    let int8 = Registry::load_with(None, Some(Precision::Int8)).unwrap();
+    assert_eq!(int8.get("minilm").unwrap().local().unwrap().precision, Precision::Int8);
+}
+
+#[test]
+fn something_of_a_text_is_left_where_it_is_cut_here() {
+    let cut = |tokens_max: &str, more: &str| {
+        let model = remote("r", &format!("tokenizer = \"cl100k_base\"\n{more}"));
+        parse(&model.replace("tokens_max = 100", tokens_max)).map(|_| ())
+    };
+    cut("tokens_max = 4", "").unwrap();
+    let error = cut("tokens_max = 3", "").unwrap_err();
+    assert!(error.contains("tokens_max is 3: expected at least 4"), "{error}");
+    assert!(error.contains(&format!("line {}", LINES_BEFORE + 6)), "{error}");
+    let error = cut("tokens_max = 6", "document_prompt = \"one two three\"").unwrap_err();
+    assert!(error.contains("expected at least 7, for document_prompt has 3"), "{error}");
 }
