@@ -253,7 +253,7 @@ async fn a_model_that_fails_half_way_is_skipped_and_the_next_one_measured() {
     let other = Provider::good().await;
     let served = serve(&[entry("fails", provider.address, ""), entry("good", other.address, "")]).await;
     let (_, _, results) = all(compare(&served, of(&[])).await.unwrap()).await;
-    assert_eq!(results[0].skipped_code, "PROVIDER_REFUSED_TEXTS", "{:?}", results[0]);
+    assert_eq!(results[0].skipped_code, "PROVIDER_REFUSED", "{:?}", results[0]);
     assert_eq!((results[0].processing_seconds, results[1].skipped_code.as_str()), (0.0, ""));
 }
 

@@ -8,7 +8,6 @@ use common::{Served, options, request};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use vectron_embedding::pb::v1 as pb;
-use vectron_embedding::pb::v1::auth_service_client::AuthServiceClient;
 
 fn reason(status: &Status) -> String {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("{status:?} has no ErrorInfo"));
@@ -101,14 +100,6 @@ async fn models_are_listed_by_page() {
     let minilm = &models["models"]["minilm"];
     assert_eq!((minilm["dimensions"].as_u64(), minilm["loaded"].as_bool()), (Some(384), Some(true)), "{models}");
     assert_eq!(minilm["model_name"], "sentence-transformers/all-MiniLM-L6-v2");
-}
-
-#[tokio::test]
-async fn what_is_not_built_says_so_by_name() {
-    let served = Served::start().await;
-    let mut auth = AuthServiceClient::new(served.channel());
-    let issued = auth.issue_token(pb::IssueTokenRequest::default()).await.unwrap_err();
-    assert_eq!((issued.code(), issued.message()), (Code::Unimplemented, "IssueToken is not built yet"));
 }
 
 #[tokio::test]

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use common::{FILES, Served, options, request, weights};
 use tonic::Code;
-use vectron_embedding::Options;
 use vectron_embedding::pb::v1 as pb;
+use vectron_embedding::{Options, Precision};
 
-/// One minilm has some 91 MB.
+/// One minilm has some 91 MB in f32.
 const TWO: usize = 200 << 20;
 
 /// minilm three times, by other names; the first is the default.
@@ -30,7 +30,12 @@ async fn serve(models_memory_bytes_max: usize) -> (Served, tempfile::TempDir) {
     }
     let file = cache.path().join("models.toml");
     std::fs::write(&file, registry).unwrap();
-    let options = Options { models_file: Some(file), models_memory_bytes_max, ..options(cache.path()) };
+    let options = Options {
+        models_file: Some(file),
+        models_memory_bytes_max,
+        precision: Some(Precision::F32),
+        ..options(cache.path())
+    };
     (Served::start_with(&options).await, cache)
 }
 

@@ -102,20 +102,23 @@ mod tests {
             ("bge-small", "51b9ae61e51115808b423334967d9b09"),
             ("openai-small", "3c76e49fcc0ff4d48b70fd97360fc322"),
             ("cohere-english", "ad6118494cf787fa265a0a5b0e9bead5"),
-            ("bge-base", "37e93383098e33c3465216461cae6df4"),
+            ("bge-base", "a08b2bd854e16d696d29a13882695318"),
             ("huggingface-bge", "c3d4664edb740ef817b334ab5674d46f"),
         ] {
             assert_eq!(pinned(id), fingerprint, "{id}");
         }
         // Of collections from before int8 was the default.
         let f32 = Registry::load_with(None, Some(Precision::F32)).unwrap();
-        for (id, fingerprint) in
-            [("minilm", "52e3c1c394faaaf4270b264109a1f92c"), ("bge-small", "58131284d7c1aaead756acd37296900c")]
-        {
+        for (id, fingerprint) in [
+            ("minilm", "52e3c1c394faaaf4270b264109a1f92c"),
+            ("bge-small", "58131284d7c1aaead756acd37296900c"),
+            ("bge-base", "37e93383098e33c3465216461cae6df4"),
+        ] {
             assert_eq!(f32.get(id).unwrap().fingerprint().unwrap(), fingerprint, "{id} in f32");
         }
-        let in_space = |id| ModelSpec { space: Some("s".to_owned()), ..model(id) }.fingerprint().unwrap();
-        assert_eq!(in_space("bge-base"), "3b6b2113cd7577624da0c173246d21a4");
+        let in_space =
+            |spec: &ModelSpec| ModelSpec { space: Some("s".to_owned()), ..spec.clone() }.fingerprint().unwrap();
+        assert_eq!(in_space(f32.get("bge-base").unwrap()), "3b6b2113cd7577624da0c173246d21a4");
     }
 
     #[test]
@@ -170,9 +173,12 @@ mod tests {
 
     #[test]
     fn models_of_one_space_have_one_fingerprint() {
-        let space = |id: &str| ModelSpec { space: Some("bge-base".to_owned()), ..model(id) }.fingerprint();
+        let f32 = Registry::load_with(None, Some(Precision::F32)).unwrap();
+        let in_space = |spec: ModelSpec| ModelSpec { space: Some("bge-base".to_owned()), ..spec }.fingerprint();
+        let space = |id: &str| in_space(f32.get(id).unwrap().clone());
         assert_eq!(space("bge-base"), space("huggingface-bge"));
         assert_ne!(space("bge-base"), space("bge-small"), "another dimension");
+        assert_ne!(in_space(model("bge-base")), space("bge-base"), "in other numbers");
         assert_ne!(model("bge-base").fingerprint(), model("huggingface-bge").fingerprint());
     }
 }
