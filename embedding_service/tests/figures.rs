@@ -81,7 +81,10 @@ async fn what_is_done_is_counted() {
     let large = "word ".repeat(190);
     let leaving = served.grpc();
     let waiting = tokio::spawn({
-        let (mut leaving, request) = (leaving, request(&vec![large.as_str(); 60]));
+        // Each another, or they would be embedded once.
+        let texts: Vec<String> = (0..120).map(|number| format!("{number} {large}")).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let (mut leaving, request) = (leaving, request(&texts));
         async move { leaving.embed(request).await }
     });
     let refused = loop {
