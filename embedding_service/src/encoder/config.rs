@@ -8,6 +8,8 @@ use super::{LoadError, int8};
 
 /// Vectors of any instruction set fill a row of this many components exactly.
 const LANES_MAX: usize = 16;
+/// Sums of so many products of bytes fit into 32 bits.
+const WIDTH_MAX: usize = 65_536;
 
 /// The sizes of a BERT encoder, checked: every product and slice in the encoder relies on them.
 #[derive(Debug, Clone, Deserialize)]
@@ -69,10 +71,12 @@ impl BertConfig {
                 got: format!("{} / {heads}", self.hidden_size),
             });
         }
-        if self.hidden_size == 0 || !self.intermediate_size.is_multiple_of(LANES_MAX) {
+        // What attention gives is put where the wide layer's output will be; sums of products of bytes fit 32 bits up to there.
+        let is_wide = (self.hidden_size..=WIDTH_MAX).contains(&self.intermediate_size);
+        if self.hidden_size == 0 || !is_wide || !self.intermediate_size.is_multiple_of(LANES_MAX) {
             return Err(LoadError::Unsupported {
                 what: "hidden_size, intermediate_size",
-                expected: "multiples of 16 over 0",
+                expected: "multiples of 16 from 16 to 65,536, the second at least the first",
                 got: format!("{}, {}", self.hidden_size, self.intermediate_size),
             });
         }
@@ -120,6 +124,15 @@ mod tests {
         let config = BertConfig::from_json(MINILM.as_bytes()).unwrap();
         assert_eq!(config.head_size(), 32);
         assert_eq!(config.layer_norm_eps, 1e-12);
+    }
+
+    #[test]
+    fn a_wide_layer_that_is_none_is_refused() {
+        for width in ["0", "256", "65552", "1544"] {
+            let config = MINILM.replace("1536", width);
+            let error = BertConfig::from_json(config.as_bytes()).expect_err(width).to_string();
+            assert!(error.contains(&format!("`384, {width}`")), "{error}");
+        }
     }
 
     #[test]
