@@ -1,5 +1,6 @@
-//! Puts a running service under a load of single-text calls over gRPC, and tells what it did. Have the service keep no
-//! embeddings (`--cache-bytes-max 0`), or it is the cache that is measured.
+//! Puts a running service under a load of calls over gRPC, of one text each or of several, and tells what it did. Have the
+//! service keep no embeddings (`--cache-bytes-max 0`), or it is the cache that is measured. At rates far beyond what the
+//! service can do, this program wants the processor as well: `nice -n 19` leaves it to the service.
 //!
 //! `cargo run --release -p vectron-embedding --example load -- http://127.0.0.1:8000 texts.txt closed --callers 64`:
 //! each caller calls again when it has its answer.
@@ -35,6 +36,9 @@ struct Arguments {
     /// How long.
     #[arg(long, default_value_t = 10, global = true)]
     seconds: u64,
+    /// Texts of a call.
+    #[arg(long, default_value_t = 1, global = true)]
+    texts: usize,
     /// Connections that calls take in turn. One holds 1,024 calls in flight.
     #[arg(long, default_value_t = 4, global = true)]
     connections: usize,
@@ -52,6 +56,7 @@ enum Load {
     },
     /// Calls at a rate.
     Open {
+        /// Texts that come in a second.
         #[arg(long)]
         per_second: f64,
         #[arg(long, default_value_t = 10_000)]
@@ -64,6 +69,9 @@ enum Load {
 struct Caller {
     channels: Arc<Vec<Channel>>,
     texts: Arc<Vec<String>>,
+    /// Texts of a call.
+    batch: usize,
+    /// Calls made.
     next: Arc<AtomicUsize>,
 }
 
@@ -84,7 +92,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..arguments.connections.max(1) {
         channels.push(Channel::from_shared(arguments.url.clone())?.connect().await?);
     }
-    let caller = Caller { channels: Arc::new(channels), texts: Arc::new(texts), next: Arc::default() };
+    let caller = Caller { channels: Arc::new(channels), texts: Arc::new(texts), batch: arguments.texts.max(1), next: Arc::default() };
     // The first call may wait for the model.
     let first = caller.call(None).await;
     if first.code != Code::Ok {
@@ -101,7 +109,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             open(&caller, per_second, Duration::from_millis(deadline_ms), started + time).await
         }
     };
-    report(&outcomes, started.elapsed());
+    report(&outcomes, caller.batch, started.elapsed());
     println!("/health: {}", quantiles(health.await??));
     if let Some(mib) = memory.await? {
         println!("memory: at most {mib} MiB");
@@ -112,8 +120,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 impl Caller {
     async fn call(&self, deadline: Option<Duration>) -> Outcome {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let text = self.texts[number % self.texts.len()].clone();
-        let mut request = Request::new(EmbedRequest { texts: vec![text], ..Default::default() });
+        let first = number * self.batch;
+        let texts = (first..first + self.batch).map(|index| self.texts[index % self.texts.len()].clone()).collect();
+        let mut request = Request::new(EmbedRequest { texts, ..Default::default() });
         if let Some(deadline) = deadline {
             request.set_timeout(deadline);
         }
@@ -146,7 +155,7 @@ async fn open(caller: &Caller, per_second: f64, deadline: Duration, end: Instant
     let mut ticks = tokio::time::interval(Duration::from_millis(2));
     while Instant::now() < end {
         ticks.tick().await;
-        let due = (started.elapsed().as_secs_f64() * per_second) as u64;
+        let due = (started.elapsed().as_secs_f64() * per_second / caller.batch as f64) as u64;
         for _ in sent..due {
             let (caller, sender) = (caller.clone(), sender.clone());
             tokio::spawn(async move { sender.send(caller.call(Some(deadline)).await) });
@@ -161,10 +170,10 @@ async fn open(caller: &Caller, per_second: f64, deadline: Duration, end: Instant
     outcomes
 }
 
-fn report(outcomes: &[Outcome], time: Duration) {
+fn report(outcomes: &[Outcome], batch: usize, time: Duration) {
     let answered = outcomes.iter().filter(|outcome| outcome.code == Code::Ok);
-    let rate = answered.clone().count() as f64 / time.as_secs_f64();
-    println!("answered: {rate:.0}/s in {:.1} s; {}", time.as_secs_f64(), quantiles(answered.map(|one| one.time)));
+    let rate = (answered.clone().count() * batch) as f64 / time.as_secs_f64();
+    println!("answered: {rate:.0} texts/s in {:.1} s; {}", time.as_secs_f64(), quantiles(answered.map(|one| one.time)));
     let mut codes: Vec<Code> = outcomes.iter().map(|outcome| outcome.code).filter(|code| *code != Code::Ok).collect();
     codes.sort_by_key(|code| i32::from(*code));
     codes.dedup();
