@@ -92,7 +92,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..arguments.connections.max(1) {
         channels.push(Channel::from_shared(arguments.url.clone())?.connect().await?);
     }
-    let caller = Caller { channels: Arc::new(channels), texts: Arc::new(texts), batch: arguments.texts.max(1), next: Arc::default() };
+    let caller = Caller {
+        channels: Arc::new(channels),
+        texts: Arc::new(texts),
+        batch: arguments.texts.max(1),
+        next: Arc::default(),
+    };
     // The first call may wait for the model.
     let first = caller.call(None).await;
     if first.code != Code::Ok {

@@ -140,9 +140,10 @@ impl Engine {
     pub(crate) async fn embed(&self, model: &Arc<LoadedModel>, texts: Texts, run: Run) -> Result<Answer, EngineError> {
         let started = Instant::now();
         if run.when_full == WhenFull::Refuse {
-            self.check_that_there_is_room(&texts.texts, run.deadline.unwrap_or(started + PATIENCE))?;
+            let tokens = self.tokens_estimated(&texts.texts, model.encoder.tokens_max());
+            self.check_that_there_is_room(tokens, run.deadline.unwrap_or(started + PATIENCE))?;
         }
-        let bytes = texts.texts.iter().map(String::len).sum();
+        let lengths: Vec<usize> = texts.texts.iter().map(String::len).collect();
         let Tokenized { texts, held: _held } = self.tokenize(model, texts).await?;
         let tokenize_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
 
@@ -151,13 +152,14 @@ impl Engine {
             .map(|text| TextEmbedding { tokens: text.ids.len(), truncated: text.truncated, ..TextEmbedding::default() })
             .collect();
         let tokens = texts.iter().map(|text| text.ids.len()).sum();
-        self.queue.pace().tokenized(bytes, tokens);
+        let whole = || lengths.iter().zip(&texts).filter(|(_, text)| !text.truncated);
+        let tokens_of_whole = whole().map(|(_, text)| text.ids.len()).sum();
+        self.queue.pace().tokenized(whole().map(|(length, _)| length).sum(), tokens_of_whole);
         let held = self.tokens.take(tokens, run.when_full).await;
         let held = held.map_err(|no_room| self.refused(no_room, Unit::Tokens))?;
-        // Dropped with this call: that is how the queue learns that its caller has left.
         let (results, mut done) = mpsc::unbounded_channel();
         let call = Call { model: model.clone(), texts, normalize: run.normalize, results, held };
-        self.queue.push(call).map_err(|Closed| EngineError::Stopping)?;
+        let _ticket = self.queue.push(call).map_err(|Closed| EngineError::Stopping)?;
 
         let (mut queue_us, mut inference_us) = (0, 0);
         for _ in 0..embeddings.len() {
@@ -174,16 +176,21 @@ impl Engine {
         (self.tokens.held(), self.bytes.held())
     }
 
+    /// How many tokens the texts probably have, each cut after `tokens_max`.
+    fn tokens_estimated(&self, texts: &[String], tokens_max: usize) -> usize {
+        let tokens_per_byte = self.queue.pace().tokens_per_byte();
+        texts.iter().map(|text| ((text.len() as f64 * tokens_per_byte) as usize).min(tokens_max)).sum()
+    }
+
     /// Splitting texts into tokens takes as long as it may take to refuse a hundred calls, so what is likely to be refused is refused
     /// before.
-    fn check_that_there_is_room(&self, texts: &[String], deadline: Instant) -> Result<(), EngineError> {
+    fn check_that_there_is_room(&self, wanted: usize, deadline: Instant) -> Result<(), EngineError> {
         let pace = self.queue.pace();
-        let Some(wanted) = pace.tokens_of(texts.iter().map(String::len).sum()) else { return Ok(()) };
         if wanted.min(self.tokens.max()) > self.tokens.left() {
             let (held, held_max) = (self.tokens.held(), self.tokens.max());
             return Err(self.refused(NoRoom::Full { wanted, held, held_max }, Unit::Tokens));
         }
-        let ahead = self.queue.tokens_ahead(texts.len());
+        let ahead = self.queue.tokens_ahead(wanted);
         let Some(wait) = pace.time_of(ahead) else { return Ok(()) };
         let now = Instant::now();
         let left = deadline.saturating_duration_since(now);
@@ -205,8 +212,7 @@ impl Engine {
         let excess = wanted.min(held_max).saturating_sub(held_max - held);
         let tokens_of = |amount| match unit {
             Unit::Tokens => amount,
-            // Where nothing was tokenized yet, there is no pace either.
-            Unit::Bytes => pace.tokens_of(amount).unwrap_or(amount),
+            Unit::Bytes => (amount as f64 * pace.tokens_per_byte()) as usize,
         };
         let retry_after =
             pace.come_back_after(Instant::now(), tokens_of(wanted), tokens_of(excess), tokens_of(held_max));

@@ -5,6 +5,7 @@ mod budget;
 mod pace;
 mod priority;
 mod queue;
+mod schedule;
 mod tokenize;
 mod worker;
 

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 const MEMORY: f64 = 0.95;
 /// Before anything was measured.
 const COME_BACK_UNKNOWN: Duration = Duration::from_secs(1);
+/// Before anything was measured: of English text.
+const TOKENS_PER_BYTE_UNKNOWN: f64 = 0.25;
 /// Callers that come back at once would only be refused again.
 const COME_BACK_MIN: Duration = Duration::from_millis(20);
 /// Who comes back later than this may as well be told nothing.
@@ -49,17 +51,17 @@ impl Pace {
         measured.tokens_run = measured.tokens_run * MEMORY + tokens as f64;
     }
 
-    /// So many bytes of text were so many tokens, those that were cut off not counted.
+    /// So many bytes of texts that were not cut were so many tokens.
     pub(crate) fn tokenized(&self, bytes: usize, tokens: usize) {
         let mut measured = self.lock();
         measured.bytes = measured.bytes * MEMORY + bytes as f64;
         measured.tokens_of_bytes = measured.tokens_of_bytes * MEMORY + tokens as f64;
     }
 
-    /// How many tokens a text of so many bytes probably has; nothing where nothing was measured.
-    pub(crate) fn tokens_of(&self, bytes: usize) -> Option<usize> {
+    /// How many tokens texts have for each of their bytes.
+    pub(crate) fn tokens_per_byte(&self) -> f64 {
         let measured = self.lock();
-        (measured.bytes > 0.0).then(|| (bytes as f64 * measured.tokens_of_bytes / measured.bytes) as usize)
+        if measured.bytes > 0.0 { measured.tokens_of_bytes / measured.bytes } else { TOKENS_PER_BYTE_UNKNOWN }
     }
 
     /// How long all threads together take for so many tokens; nothing where nothing was measured.
@@ -113,13 +115,15 @@ mod tests {
         }
         assert!(about(pace.time_of(400).unwrap(), 2.0));
         pace.tokenized(400, 100);
-        assert_eq!(pace.tokens_of(40), Some(10));
+        assert!((pace.tokens_per_byte() - 0.25).abs() < 1e-9);
+        pace.tokenized(400, 300);
+        assert!(pace.tokens_per_byte() > 0.4);
     }
 
     #[test]
     fn nothing_is_known_before_it_is_measured() {
         let pace = Pace::default();
-        assert_eq!((pace.time_of(1), pace.tokens_of(1)), (None, None));
+        assert_eq!(pace.time_of(1), None);
         assert_eq!(pace.come_back_after(Instant::now(), 1, 1, 1), COME_BACK_UNKNOWN);
     }
 

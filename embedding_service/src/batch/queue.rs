@@ -1,13 +1,11 @@
 //! The queue between callers and worker threads.
 //!
 //! A batch is filled with texts of as many calls as fit, without waiting for more: at rest a text runs at once, under
-//! load batches grow by themselves. Threads that are idle together share what there is. Calls take turns, text by
-//! text, so that a call of thousands of texts does not hold up one of a single text. A call whose caller has left is
-//! dropped when its turn comes.
+//! load batches grow by themselves. Threads that are idle together share what there is. In which order calls are run is in
+//! `schedule`. What is left of a call whose caller leaves is dropped at once.
 //!
 //! Bounded by tokens: every call in it holds its part of a budget, and gives it back as its texts are taken.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::budget::Held;
 use super::pace::Pace;
+use super::schedule::{Place, Schedule};
 use crate::encoder::Tokens;
 
 /// A queue of texts for models `M`. Its lock is held for the time of a few pushes and pops, never while a model runs.
@@ -29,10 +28,7 @@ pub struct Queue<M> {
 }
 
 struct State<M> {
-    calls: VecDeque<Waiting<M>>,
-    /// Of all texts of `calls`.
-    tokens: usize,
-    texts: usize,
+    calls: Schedule<M>,
     /// Threads in `take`.
     idle: usize,
     closed: bool,
@@ -52,16 +48,11 @@ pub struct Call<M> {
     pub held: Held,
 }
 
-struct Waiting<M> {
+/// That a call waits. What is left of the call is dropped with it.
+pub struct Ticket<M> {
+    queue: Arc<Queue<M>>,
     model: Arc<M>,
-    /// The texts that are still to be run, and the index of the first of them.
-    texts: VecDeque<Tokens>,
-    next_index: usize,
-    tokens: usize,
-    normalize: bool,
-    results: UnboundedSender<Done>,
-    held: Held,
-    since: Instant,
+    place: Place,
 }
 
 /// Texts to be run together: at least one, all for the same model.
@@ -106,7 +97,7 @@ pub struct Closed;
 impl<M> Queue<M> {
     /// An empty queue.
     pub fn new(batch_tokens_max: usize) -> Self {
-        let state = State { calls: VecDeque::new(), tokens: 0, texts: 0, idle: 0, closed: false };
+        let state = State { calls: Schedule::new(), idle: 0, closed: false };
         Self { batch_tokens_max, state: Mutex::new(state), changed: Condvar::new(), pace: Pace::default() }
     }
 
@@ -115,37 +106,23 @@ impl<M> Queue<M> {
         &self.pace
     }
 
-    /// Tokens that are run before the last text of a call of so many texts, if it came now. Calls take turns, so that none has
-    /// to wait for more of another call's texts than it has itself.
-    pub(crate) fn tokens_ahead(&self, texts: usize) -> usize {
-        let state = self.lock();
-        let in_turns = state.calls.len().saturating_mul(texts).saturating_mul(state.tokens) / state.texts.max(1);
-        in_turns.min(state.tokens)
+    /// Tokens that are run before a call of so many is done, its own not counted, if it came now and none came after it.
+    pub(crate) fn tokens_ahead(&self, tokens: usize) -> usize {
+        self.lock().calls.tokens_ahead(tokens)
     }
 
-    /// Queues all texts of the call.
-    pub fn push(&self, call: Call<M>) -> Result<(), Closed> {
-        let tokens = call.texts.iter().map(|text| text.ids.len()).sum();
+    /// Queues all texts of the call, as long as its ticket is kept.
+    pub fn push(self: &Arc<Self>, call: Call<M>) -> Result<Ticket<M>, Closed> {
+        let model = call.model.clone();
         let mut state = self.lock();
         if state.closed {
             return Err(Closed);
         }
-        state.tokens += tokens;
-        state.texts += call.texts.len();
-        state.calls.push_back(Waiting {
-            model: call.model,
-            texts: call.texts.into(),
-            next_index: 0,
-            tokens,
-            normalize: call.normalize,
-            results: call.results,
-            held: call.held,
-            since: Instant::now(),
-        });
+        let place = state.calls.push(call);
         drop(state);
         // All of them: the call may fill more than one batch.
         self.changed.notify_all();
-        Ok(())
+        Ok(Ticket { queue: self.clone(), model, place })
     }
 
     /// The next batch; waits for one. Nothing where the queue is closed and empty.
@@ -154,8 +131,8 @@ impl<M> Queue<M> {
         state.idle += 1;
         loop {
             // A fair share: else one thread would run all of a small call, and the others nothing.
-            let share = state.tokens.div_ceil(state.idle);
-            let batch = state.next_batch(share.min(self.batch_tokens_max));
+            let share = state.calls.tokens().div_ceil(state.idle);
+            let batch = state.calls.next_batch(share.min(self.batch_tokens_max));
             if batch.is_some() || state.closed {
                 state.idle -= 1;
                 return batch;
@@ -176,51 +153,9 @@ impl<M> Queue<M> {
     }
 }
 
-impl<M> State<M> {
-    /// Takes texts in turn, up to the first that does not fit: were it passed over, shorter ones that keep coming could
-    /// pass it for ever. Calls for other models are passed over, and keep their place in front.
-    fn next_batch(&mut self, tokens_max: usize) -> Option<Batch<M>> {
-        let mut batch: Option<Batch<M>> = None;
-        let mut tokens = 0;
-        let mut passed = Vec::new();
-        while let Some(mut call) = self.calls.pop_front() {
-            if call.results.is_closed() {
-                self.tokens -= call.tokens;
-                self.texts -= call.texts.len();
-                continue;
-            }
-            if batch.as_ref().is_some_and(|batch| !Arc::ptr_eq(&batch.model, &call.model)) {
-                passed.push(call);
-                continue;
-            }
-            let fits = |text: &mut Tokens| batch.is_none() || tokens + text.ids.len() <= tokens_max;
-            let Some(text) = call.texts.pop_front_if(fits) else {
-                self.calls.push_front(call);
-                break;
-            };
-            let length = text.ids.len();
-            tokens += length;
-            call.tokens -= length;
-            call.held.shrink_to(call.tokens);
-            self.tokens -= length;
-            self.texts -= 1;
-            let batch = batch.get_or_insert_with(|| Batch { model: call.model.clone(), items: Vec::new() });
-            batch.items.push(Item {
-                index: call.next_index,
-                tokens: text,
-                normalize: call.normalize,
-                results: call.results.clone(),
-                since: call.since,
-            });
-            call.next_index += 1;
-            if !call.texts.is_empty() {
-                self.calls.push_back(call);
-            }
-        }
-        for call in passed.into_iter().rev() {
-            self.calls.push_front(call);
-        }
-        batch
+impl<M> Drop for Ticket<M> {
+    fn drop(&mut self) {
+        self.queue.lock().calls.forget(&self.model, self.place);
     }
 }
 
@@ -233,8 +168,11 @@ mod tests {
 
     const BATCH_TOKENS_MAX: usize = 10;
 
-    fn call(model: &Arc<String>, lengths: &[usize]) -> (Call<String>, UnboundedReceiver<Done>) {
-        call_of(&Budget::new(1000), model, lengths)
+    type TestQueue = Arc<Queue<String>>;
+    type Caller = (Ticket<String>, UnboundedReceiver<Done>);
+
+    fn queue_and_model() -> (TestQueue, Arc<String>) {
+        (Arc::new(Queue::new(BATCH_TOKENS_MAX)), Arc::new("a".to_owned()))
     }
 
     fn call_of(budget: &Budget, model: &Arc<String>, lengths: &[usize]) -> (Call<String>, UnboundedReceiver<Done>) {
@@ -245,33 +183,47 @@ mod tests {
         (Call { model: model.clone(), texts, normalize: true, results, held }, done)
     }
 
-    fn push(queue: &Queue<String>, model: &Arc<String>, lengths: &[usize]) -> UnboundedReceiver<Done> {
-        let (call, done) = call(model, lengths);
-        queue.push(call).unwrap();
-        done
+    fn push(queue: &TestQueue, model: &Arc<String>, lengths: &[usize]) -> Caller {
+        let (call, done) = call_of(&Budget::new(1000), model, lengths);
+        (queue.push(call).unwrap_or_else(|Closed| panic!("it is open")), done)
     }
 
-    fn lengths(queue: &Queue<String>) -> Vec<usize> {
+    fn lengths(queue: &TestQueue) -> Vec<usize> {
         queue.take().unwrap().items.iter().map(|item| item.tokens.ids.len()).collect()
     }
 
+    fn tokens(queue: &TestQueue) -> usize {
+        queue.lock().calls.tokens()
+    }
+
     #[test]
-    fn batch_takes_texts_of_all_calls_in_turn() {
-        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
+    fn short_call_comes_before_what_is_left_of_a_long_one() {
+        let (queue, model) = queue_and_model();
         let _large = push(&queue, &model, &[3, 3, 3, 3, 3]);
+        assert_eq!(lengths(&queue), [3, 3, 3]);
         let _small = push(&queue, &model, &[2]);
-        assert_eq!(queue.lock().tokens, 17);
-        assert_eq!(lengths(&queue), [3, 2, 3]);
-        let rest = queue.take().unwrap();
-        assert_eq!(rest.items.iter().map(|item| item.index).collect::<Vec<_>>(), [2, 3, 4]);
-        assert_eq!(queue.lock().tokens, 0);
+        let rest: Vec<_> = queue.take().unwrap().items.iter().map(|item| (item.index, item.tokens.ids.len())).collect();
+        assert_eq!(rest, [(0, 2), (3, 3), (4, 3)]);
+        assert_eq!(tokens(&queue), 0);
+    }
+
+    #[test]
+    fn calls_of_one_size_are_run_as_they_came() {
+        let (queue, model) = queue_and_model();
+        let _first = push(&queue, &model, &[5, 5, 5, 5]);
+        let mut later = Vec::new();
+        for _ in 0..2 {
+            later.push(push(&queue, &model, &[4, 4, 4, 4, 4]));
+            assert_eq!(lengths(&queue), [5, 5], "later calls of its size do not delay the first");
+        }
+        assert_eq!(lengths(&queue), [4, 4]);
     }
 
     #[test]
     fn idle_threads_share_a_small_call() {
-        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
+        let (queue, model) = queue_and_model();
         queue.lock().idle = 1;
-        let _done = push(&queue, &model, &[2, 2, 2, 2]);
+        let _caller = push(&queue, &model, &[2, 2, 2, 2]);
         assert_eq!(lengths(&queue), [2, 2]);
         queue.lock().idle = 0;
         assert_eq!(lengths(&queue), [2, 2]);
@@ -279,81 +231,88 @@ mod tests {
 
     #[test]
     fn text_longer_than_a_batch_runs_alone() {
-        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
-        let _done = push(&queue, &model, &[50, 1]);
+        let (queue, model) = queue_and_model();
+        let _caller = push(&queue, &model, &[50, 1]);
         assert_eq!(lengths(&queue), [50]);
         assert_eq!(lengths(&queue), [1]);
     }
 
     #[test]
     fn batch_has_one_model() {
-        let (queue, a, b) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()), Arc::new("b".to_owned()));
+        let (queue, a) = queue_and_model();
+        let b = Arc::new("b".to_owned());
         let _calls = [push(&queue, &a, &[1, 1]), push(&queue, &b, &[2]), push(&queue, &a, &[3])];
         let batch = queue.take().unwrap();
         assert_eq!((batch.model.as_str(), batch.items.len()), ("a", 3));
-        assert_eq!((queue.take().unwrap().model.as_str(), queue.lock().tokens), ("b", 0));
+        assert_eq!((queue.take().unwrap().model.as_str(), tokens(&queue)), ("b", 0));
+        assert_eq!(queue.lock().calls.tokens_ahead(100), 0);
     }
 
     #[test]
-    fn long_text_is_not_passed_by_short_ones_that_keep_coming() {
-        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
-        let mut calls = vec![push(&queue, &model, &[3]), push(&queue, &model, &[8])];
-        for _ in 0..3 {
-            calls.push(push(&queue, &model, &[3]));
+    fn long_text_is_not_passed_for_ever_by_short_ones_that_keep_coming() {
+        let (queue, model) = queue_and_model();
+        let _long = push(&queue, &model, &[8]);
+        let mut calls = Vec::new();
+        for turn in 0.. {
+            assert!(turn < 20, "20 batches of others were run");
+            calls.extend((0..4).map(|_| push(&queue, &model, &[3])));
+            if lengths(&queue).contains(&8) {
+                break;
+            }
         }
-        assert_eq!(lengths(&queue), [3]);
-        assert_eq!(lengths(&queue), [8]);
-        assert_eq!(lengths(&queue), [3, 3, 3]);
     }
 
     #[test]
-    fn models_take_turns_where_a_text_does_not_fit() {
-        let (queue, a, b) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()), Arc::new("b".to_owned()));
-        let _calls = [push(&queue, &a, &[8, 8, 8]), push(&queue, &b, &[8, 8, 8])];
-        let models: Vec<String> = (0..6).map(|_| queue.take().unwrap().model.to_string()).collect();
-        assert_eq!(models, ["a", "b", "a", "b", "a", "b"]);
+    fn small_call_for_another_model_does_not_wait_for_all_of_a_large_one() {
+        let (queue, a) = queue_and_model();
+        let b = Arc::new("b".to_owned());
+        let _calls = [push(&queue, &a, &[8; 10]), push(&queue, &b, &[8, 8])];
+        let models: Vec<String> = (0..4).map(|_| queue.take().unwrap().model.to_string()).collect();
+        assert_eq!(models, ["b", "b", "a", "a"]);
     }
 
     #[test]
-    fn caller_that_left_is_dropped() {
-        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
-        drop(push(&queue, &model, &[9, 9]));
+    fn caller_that_leaves_gives_back_at_once_what_it_held() {
+        let (queue, model) = queue_and_model();
+        let budget = Budget::new(20);
+        let (call, done) = call_of(&budget, &model, &[9, 9]);
+        let ticket = queue.push(call);
         let _stays = push(&queue, &model, &[4]);
+        assert!(budget.take_now(3).is_err());
+        drop((ticket, done));
+        assert_eq!((tokens(&queue), queue.tokens_ahead(1000)), (4, 4));
+        assert!(budget.take_now(20).is_ok());
         assert_eq!(lengths(&queue), [4]);
-        assert_eq!(queue.lock().tokens, 0);
     }
 
     #[test]
-    fn call_waits_for_as_many_texts_of_another_as_it_has() {
-        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
+    fn call_waits_for_those_that_would_be_done_before_it() {
+        let (queue, model) = queue_and_model();
         let _calls = [push(&queue, &model, &[3; 20]), push(&queue, &model, &[3]), push(&queue, &model, &[3])];
-        assert_eq!((queue.tokens_ahead(1), queue.tokens_ahead(2), queue.tokens_ahead(1000)), (9, 18, 66));
-        while queue.lock().tokens > 0 {
+        assert_eq!((queue.tokens_ahead(2), queue.tokens_ahead(3), queue.tokens_ahead(60)), (0, 6, 66));
+        while tokens(&queue) > 0 {
             queue.take();
         }
-        assert_eq!((queue.tokens_ahead(1), queue.lock().texts), (0, 0));
+        assert_eq!(queue.tokens_ahead(60), 0);
     }
 
     #[test]
     fn budget_is_given_back_as_texts_are_taken() {
-        let (queue, model, budget) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()), Budget::new(20));
+        let (queue, model) = queue_and_model();
+        let budget = Budget::new(20);
         let (call, _done) = call_of(&budget, &model, &[8, 8, 4]);
-        queue.push(call).unwrap();
+        let _ticket = queue.push(call);
         assert_eq!(lengths(&queue), [8]);
         assert!(budget.take_now(9).is_err());
-        let (left, done) = call_of(&budget, &model, &[8]);
-        queue.push(left).unwrap();
-        drop(done);
-        assert_eq!(lengths(&queue), [8]);
-        assert!(budget.take_now(16).is_ok(), "4 tokens wait, and a caller that has left was dropped");
+        assert!(budget.take_now(8).is_ok());
     }
 
     #[test]
     fn closed_queue_gives_what_it_has_and_takes_no_more() {
-        let (queue, model) = (Queue::new(BATCH_TOKENS_MAX), Arc::new("a".to_owned()));
-        let _done = push(&queue, &model, &[5]);
+        let (queue, model) = queue_and_model();
+        let _caller = push(&queue, &model, &[5]);
         queue.close();
-        assert_eq!(queue.push(call(&model, &[1]).0), Err(Closed));
+        assert!(queue.push(call_of(&Budget::new(1), &model, &[1]).0).is_err());
         assert_eq!(lengths(&queue), [5]);
         assert!(queue.take().is_none());
     }

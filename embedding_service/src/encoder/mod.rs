@@ -133,6 +133,11 @@ impl Encoder {
         Ok(Self { tokenizer, bert, pooling: checkpoint.pooling })
     }
 
+    /// Tokens of a text that are embedded.
+    pub fn tokens_max(&self) -> usize {
+        self.tokenizer.tokens_max
+    }
+
     /// Components of an embedding.
     pub fn dimension(&self) -> usize {
         self.bert.dimension()

@@ -27,7 +27,7 @@ pub(super) struct TextTokenizer {
     /// Special tokens before and after the text: `[CLS]` and `[SEP]`.
     before: u32,
     after: u32,
-    tokens_max: usize,
+    pub(super) tokens_max: usize,
     /// Absent: texts cannot be divided, and are tokenized whole.
     pieces: Option<Pieces>,
 }
