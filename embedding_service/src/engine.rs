@@ -1,6 +1,6 @@
 //! One call from texts to embeddings: tokens, queue, results.
 //!
-//! Two bounds hold: the bytes of the texts of all calls in flight, and the tokens that wait in the queue. Beyond
+//! Two bounds hold: the bytes of the texts and answers of all calls in flight, and the tokens that wait in the queue. Beyond
 //! either a call is refused at once, or waits in line, as its `WhenFull` says. A caller that drops its call frees both,
 //! as soon as nothing works on its texts.
 //!
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::batch::{Budget, Call, Closed, NoRoom, Queue, RefusedText, Texts, TokenizeQueue, Tokenized, WhenFull};
+use crate::batch::{Budget, Call, Closed, Held, NoRoom, Queue, RefusedText, Texts, TokenizeQueue, Tokenized, WhenFull};
 use crate::figures;
 use crate::model::LoadedModel;
 
@@ -36,7 +36,7 @@ pub(crate) struct Engine {
 /// How much is taken in, and how much is run at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Bytes of the texts of all calls in flight.
+    /// Bytes of the texts and the answers of all calls in flight.
     pub(crate) queue_bytes_max: usize,
     /// Tokens of all texts that wait.
     pub(crate) queue_tokens_max: usize,
@@ -137,14 +137,20 @@ impl Engine {
         Ok(Texts { texts, held })
     }
 
-    pub(crate) async fn embed(&self, model: &Arc<LoadedModel>, texts: Texts, run: Run) -> Result<Answer, EngineError> {
+    /// Gives back what the texts hold as well, for their embeddings.
+    pub(crate) async fn embed(
+        &self,
+        model: &Arc<LoadedModel>,
+        texts: Texts,
+        run: Run,
+    ) -> Result<(Answer, Held), EngineError> {
         let started = Instant::now();
         if run.when_full == WhenFull::Refuse {
             let tokens = self.tokens_estimated(&texts.texts, model.encoder.tokens_max());
             self.check_that_there_is_room(tokens, run.deadline.unwrap_or(started + PATIENCE))?;
         }
         let lengths: Vec<usize> = texts.texts.iter().map(String::len).collect();
-        let Tokenized { texts, held: _held } = self.tokenize(model, texts).await?;
+        let Tokenized { texts, held } = self.tokenize(model, texts).await?;
         let tokenize_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
 
         let mut embeddings: Vec<TextEmbedding> = texts
@@ -155,10 +161,10 @@ impl Engine {
         let whole = || lengths.iter().zip(&texts).filter(|(_, text)| !text.truncated);
         let tokens_of_whole = whole().map(|(_, text)| text.ids.len()).sum();
         self.queue.pace().tokenized(whole().map(|(length, _)| length).sum(), tokens_of_whole);
-        let held = self.tokens.take(tokens, run.when_full).await;
-        let held = held.map_err(|no_room| self.refused(no_room, Unit::Tokens))?;
+        let tokens_held = self.tokens.take(tokens, run.when_full).await;
+        let tokens_held = tokens_held.map_err(|no_room| self.refused(no_room, Unit::Tokens))?;
         let (results, mut done) = mpsc::unbounded_channel();
-        let call = Call { model: model.clone(), texts, normalize: run.normalize, results, held };
+        let call = Call { model: model.clone(), texts, normalize: run.normalize, results, held: tokens_held };
         let _ticket = self.queue.push(call).map_err(|Closed| EngineError::Stopping)?;
 
         let (mut queue_us, mut inference_us) = (0, 0);
@@ -168,7 +174,7 @@ impl Engine {
             inference_us = inference_us.max(done.inference_us);
             embeddings[done.index].components = done.embedding;
         }
-        Ok(Answer { embeddings, tokenize_us, queue_us, inference_us })
+        Ok((Answer { embeddings, tokenize_us, queue_us, inference_us }, held))
     }
 
     /// Tokens that wait, and bytes of all calls in flight.

@@ -44,7 +44,7 @@ pub(crate) fn describe() {
     describe_counter!(CACHE_MISSES, "Texts that had to be embedded.");
     describe_gauge!(CACHE_BYTES, "Bytes of the embeddings that are kept.");
     describe_gauge!(QUEUE_TOKENS, "Tokens that wait.");
-    describe_gauge!(QUEUE_BYTES, "Bytes of the texts of all calls in flight.");
+    describe_gauge!(QUEUE_BYTES, "Bytes of the texts and answers of all calls in flight.");
     describe_histogram!(QUEUE_SECONDS, "Seconds that a text waited for a thread.");
     describe_histogram!(INFERENCE_SECONDS, "Seconds that a batch ran, by model.");
     describe_histogram!(BATCH_TOKENS, "Tokens of a batch, by model.");

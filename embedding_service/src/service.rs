@@ -79,7 +79,7 @@ pub struct Options {
     #[arg(long, env = "VECTRON_EMBEDDING_QUEUE_TOKENS", default_value_t = 1_000_000, value_name = "TOKENS", value_parser = at_least_one)]
     pub embedding_queue_tokens: usize,
 
-    /// Bytes of text of all calls in flight. Beyond, calls are refused with RESOURCE_EXHAUSTED (429).
+    /// Bytes of the texts and answers of all calls in flight. Beyond, calls are refused with RESOURCE_EXHAUSTED (429).
     #[arg(long, env = "VECTRON_EMBEDDING_QUEUE_BYTES", default_value_t = 256 << 20, value_name = "BYTES", value_parser = at_least_one)]
     pub embedding_queue_bytes: usize,
 

@@ -322,3 +322,52 @@ async fn texts_of_a_rest_caller_that_hangs_up_are_not_embedded() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
+
+#[tokio::test]
+async fn answers_that_nobody_reads_hold_their_part_of_the_budget() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let cache = common::cache_with_weights();
+    let kept = vectron_embedding::Options { cache_bytes_max: 1 << 20, ..options(cache.path()) };
+    let served = Served::start_with(&kept).await;
+    served.embed(&["a"]).await;
+    let body = serde_json::json!({"texts": vec!["a"; 2048]}).to_string();
+    let head = format!(
+        "POST /batch-embed HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let of_an_answer = 2048.0 * 384.0 * 8.0;
+    let held = async || {
+        let (_, figures) = served.get("/metrics").await;
+        let figures = figures.as_str().unwrap().to_owned();
+        let line = figures.lines().find(|line| line.starts_with("vectron_embedding_queue_bytes ")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+
+    let mut callers = Vec::new();
+    for _ in 0..4 {
+        // What the kernel keeps of an answer is little.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut caller = socket.connect(served.address).await.unwrap();
+        caller.write_all(head.as_bytes()).await.unwrap();
+        caller.write_all(body.as_bytes()).await.unwrap();
+        // The answer has begun.
+        caller.read_exact(&mut [0; 8]).await.unwrap();
+        callers.push(caller);
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(held().await >= 4.0 * of_an_answer, "{}", held().await);
+
+    let mut answer = Vec::new();
+    let mut reader = callers.pop().unwrap();
+    let reads = reader.read_to_end(&mut answer);
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), reads).await;
+    assert!(answer.len() > 2_000_000 && answer.ends_with(b"}"), "{} bytes", answer.len());
+    assert!((held().await - 3.0 * of_an_answer).abs() < 1e6, "{}", held().await);
+    drop(callers);
+    let left = std::time::Instant::now();
+    while held().await > 0.0 {
+        assert!(left.elapsed().as_secs() < 5, "what they hold is not given back");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}

@@ -217,7 +217,7 @@ async fn batches_wait_for_room_and_leave_half_of_it_to_single_calls() {
         embedding_threads: 1,
         embedding_batch_tokens: 256,
         embedding_queue_tokens: 1000,
-        embedding_queue_bytes: 8000,
+        embedding_queue_bytes: 2 * 4 * (1000 + 8 * 384),
         ..options(cache.path())
     })
     .await;

@@ -7,7 +7,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::compare;
 use super::error::ApiError;
 use super::handlers::{Embed, Embedded, Handlers};
+use super::sending::UntilSent;
 use super::stream;
+use crate::batch::Held;
 use crate::catalogue::{Model, ModelState};
 use crate::engine::TextEmbedding;
 use crate::model::Input;
@@ -26,7 +28,10 @@ impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
         let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
         let request = Embed { deadline, ..Embed::try_from(request.into_inner())? };
         let embedded = self.handlers.embed(request).await?;
-        Ok(Response::new(embedded.into()))
+        let (answer, held) = embedded.into_answer();
+        let mut response = Response::new(answer);
+        response.extensions_mut().insert(UntilSent::new(held));
+        Ok(response)
     }
 
     type StreamEmbedStream = stream::Answers;
@@ -105,19 +110,21 @@ impl TryFrom<pb::EmbedRequest> for Embed {
     }
 }
 
-impl From<Embedded> for pb::EmbedResponse {
-    fn from(embedded: Embedded) -> Self {
-        Self {
-            embeddings: embedded.embeddings.into_iter().map(pb::Embedding::from).collect(),
-            model_id: embedded.model_id,
-            fingerprint: embedded.fingerprint,
-            dimension: u32::try_from(embedded.dimension).unwrap_or(u32::MAX),
+impl Embedded {
+    /// The answer, and what it holds until it is sent.
+    pub(super) fn into_answer(self) -> (pb::EmbedResponse, Held) {
+        let answer = pb::EmbedResponse {
+            embeddings: self.embeddings.into_iter().map(pb::Embedding::from).collect(),
+            model_id: self.model_id,
+            fingerprint: self.fingerprint,
+            dimension: u32::try_from(self.dimension).unwrap_or(u32::MAX),
             times: Some(pb::EmbedTimes {
-                tokenize_us: embedded.tokenize_us,
-                queue_us: embedded.queue_us,
-                inference_us: embedded.inference_us,
+                tokenize_us: self.tokenize_us,
+                queue_us: self.queue_us,
+                inference_us: self.inference_us,
             }),
-        }
+        };
+        (answer, self.held)
     }
 }
 

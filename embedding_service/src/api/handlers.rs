@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::error::ApiError;
 use super::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
-use crate::batch::{Texts, WhenFull};
+use crate::batch::{Held, Texts, WhenFull};
 use crate::cache::{Cache, Lookup, Space};
 use crate::catalogue::{Model, ModelState, Models};
 use crate::encoder;
@@ -67,6 +67,13 @@ struct Missed {
     texts: Option<Texts>,
 }
 
+/// A model has embedded the texts.
+struct Served {
+    answer: Answer,
+    fingerprint: String,
+    held: Held,
+}
+
 /// Embedded texts.
 pub(crate) struct Embedded {
     pub(crate) embeddings: Vec<TextEmbedding>,
@@ -77,6 +84,8 @@ pub(crate) struct Embedded {
     pub(crate) queue_us: u64,
     pub(crate) inference_us: u64,
     pub(crate) elapsed: Duration,
+    /// Of the budget of bytes, until the answer is sent.
+    pub(crate) held: Held,
 }
 
 /// Models of the registry.
@@ -97,9 +106,8 @@ impl Handlers {
     pub(crate) async fn embed_by_model_alone(&self, request: Embed) -> Result<Embedded, ApiError> {
         let Admitted { texts, model, how, since, .. } = self.admit(request, WhenFull::Wait).await?;
         let without_cache = Self { cache: Arc::new(Cache::new(0)), ..self.clone() };
-        let (answer, fingerprint) =
-            without_cache.embed_with(&model, texts, how, None).await.map_err(|missed| missed.error)?;
-        Ok(Embedded::new(answer, fingerprint, model.spec(), since))
+        let served = without_cache.embed_with(&model, texts, how, None).await.map_err(|missed| missed.error)?;
+        Ok(Embedded::new(served, model.spec(), since))
     }
 
     /// Comes before the wait for the model: the texts are in memory all that time.
@@ -143,9 +151,9 @@ impl Handlers {
                 now + deadline.saturating_duration_since(now) / 2
             });
             let missed = match self.embed_with(&next, texts, how, until).await {
-                Ok((answer, fingerprint)) => {
+                Ok(served) => {
                     self.models.note_server(&model.spec().id, &next.spec().id, first_error.as_ref());
-                    return Ok(Embedded::new(answer, fingerprint, next.spec(), since));
+                    return Ok(Embedded::new(served, next.spec(), since));
                 }
                 Err(missed) => missed,
             };
@@ -174,7 +182,7 @@ impl Handlers {
         texts: Texts,
         how: How,
         until: Option<Instant>,
-    ) -> Result<(Answer, String), Missed> {
+    ) -> Result<Served, Missed> {
         let spec = model.spec();
         let normalize = how.normalize.unwrap_or(spec.normalize);
         match model {
@@ -186,17 +194,18 @@ impl Handlers {
                     Err(reason) => return Err(Missed { error: not_ready(&spec.id, reason), texts: Some(texts) }),
                 };
                 let space = Space { fingerprint: &loaded.fingerprint, input: how.input, normalize };
-                let (lookup, mut missing) = self.cache.look_up(space, texts.texts).await;
+                let Texts { texts, mut held } = texts;
+                let (lookup, mut missing) = self.cache.look_up(space, texts).await;
                 let mut answer = Answer::default();
                 if !missing.is_empty() {
                     spec.prompts.put_before(how.input, &mut missing);
-                    let texts = Texts { texts: missing, held: texts.held };
                     let run = Run { normalize, when_full: how.when_full, deadline: how.deadline };
-                    let embedded = self.engine.embed(&loaded, texts, run).await;
-                    answer = embedded.map_err(|error| Missed { error: told_of(error, &lookup), texts: None })?;
+                    let embedded = self.engine.embed(&loaded, Texts { texts: missing, held }, run).await;
+                    (answer, held) =
+                        embedded.map_err(|error| Missed { error: told_of(error, &lookup), texts: None })?;
                 }
                 answer.embeddings = self.cache.complete(lookup, answer.embeddings);
-                Ok((answer, loaded.fingerprint.clone()))
+                Ok(Served { answer, fingerprint: loaded.fingerprint.clone(), held })
             }
             Model::There(remote) => {
                 let fingerprint = remote.fingerprint().to_owned();
@@ -220,7 +229,7 @@ impl Handlers {
                     }
                 }
                 answer.embeddings = self.cache.complete(lookup, answer.embeddings);
-                Ok((answer, fingerprint))
+                Ok(Served { answer, fingerprint, held })
             }
         }
     }
@@ -268,7 +277,8 @@ impl Handlers {
 }
 
 impl Embedded {
-    fn new(answer: Answer, fingerprint: String, spec: &ModelSpec, since: Instant) -> Self {
+    fn new(served: Served, spec: &ModelSpec, since: Instant) -> Self {
+        let Served { answer, fingerprint, held } = served;
         Self {
             embeddings: answer.embeddings,
             model_id: spec.id.clone(),
@@ -278,6 +288,7 @@ impl Embedded {
             queue_us: answer.queue_us,
             inference_us: answer.inference_us,
             elapsed: since.elapsed(),
+            held,
         }
     }
 }
@@ -293,14 +304,15 @@ fn told_of(error: EngineError, lookup: &Lookup) -> ApiError {
 }
 
 /// What comes to be in memory of texts for a model. For one that runs here: themselves with their prompts. For a provider:
-/// themselves, themselves with their prompts, and the request.
+/// themselves, themselves with their prompts, and the request. And their embeddings, with the message that they are sent in.
 fn bytes_for(model: &Model, texts: &[String], input: Input) -> usize {
     let prompt = model.spec().prompts.of(input);
     let of_text = |text: &String| match model {
         Model::Here(_) => prompt.len() + text.len(),
         Model::There(_) => 2 * text.len() + prompt.len() + json_bytes(prompt) + json_bytes(text),
     };
-    texts.iter().map(of_text).sum()
+    let of_answer = 2 * texts.len() * model.spec().dimension * size_of::<f32>();
+    texts.iter().map(of_text).sum::<usize>() + of_answer
 }
 
 /// Bytes of a text within a string of JSON: some characters are escaped, by one more byte or five.

@@ -8,12 +8,13 @@ mod handlers;
 mod health;
 mod limits;
 mod rest;
+mod sending;
 mod stream;
 mod token;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, middleware};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
@@ -61,5 +62,6 @@ pub(crate) fn router(
         Some(auth) => guard::guarded(router, auth),
         None => router,
     };
-    port::count_requests(port::with_common_layers(guarded), figures::REQUESTS)
+    let in_pieces = port::with_common_layers(guarded).layer(middleware::map_response(sending::in_pieces));
+    port::count_requests(in_pieces, figures::REQUESTS)
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use super::compare;
 use super::error::ApiError;
 use super::handlers::{Embed, Handlers, check_texts};
 use super::limits::BODY_BYTES_MAX;
+use super::sending::UntilSent;
 use super::token::{self, TokenApi};
 use crate::catalogue::ModelState;
 use crate::compare::Comparison;
@@ -248,7 +249,7 @@ async fn embed(
     State(rest): State<Rest>,
     Params(ModelQuery { model_id: query }): Params<ModelQuery>,
     port::Json(body): port::Json<EmbedBody>,
-) -> Result<Json<EmbedAnswer>, ApiError> {
+) -> Result<(Extension<UntilSent>, Json<EmbedAnswer>), ApiError> {
     let model_id = one_model(query, body.model_id)?;
     check_texts(std::slice::from_ref(&body.text)).map_err(ApiError::of_single_text)?;
     let text_hash = Sha256Hex::of(body.text.as_bytes()).as_str().to_owned();
@@ -258,7 +259,7 @@ async fn embed(
         Embed { texts: vec![body.text], model_id, normalize: body.normalize, input, any_space: true, deadline: None };
     let embedded = rest.handlers.embed(request).await.map_err(ApiError::of_single_text)?;
     let embedding = embedded.embeddings.into_iter().next().unwrap_or_default();
-    Ok(Json(EmbedAnswer {
+    let answer = Json(EmbedAnswer {
         embedding: embedding.components,
         dimension: embedded.dimension,
         model_id: embedded.model_id,
@@ -269,7 +270,8 @@ async fn embed(
         processing_time: embedded.elapsed.as_secs_f64(),
         queue_time: seconds(embedded.queue_us),
         inference_time: seconds(embedded.inference_us),
-    }))
+    });
+    Ok((Extension(UntilSent::new(embedded.held)), answer))
 }
 
 /// `POST /batch-embed`.
@@ -321,14 +323,14 @@ async fn batch_embed(
     State(rest): State<Rest>,
     Params(ModelQuery { model_id: query }): Params<ModelQuery>,
     port::Json(body): port::Json<BatchEmbedBody>,
-) -> Result<Json<BatchEmbedAnswer>, ApiError> {
+) -> Result<(Extension<UntilSent>, Json<BatchEmbedAnswer>), ApiError> {
     let model_id = one_model(query, body.model_id)?;
     let input = body.input_type.unwrap_or_default();
     let request =
         Embed { texts: body.texts, model_id, normalize: body.normalize, input, any_space: false, deadline: None };
     let embedded = rest.handlers.embed(request).await?;
     let count = |which: fn(&TextEmbedding) -> bool| embedded.embeddings.iter().filter(|one| which(one)).count();
-    Ok(Json(BatchEmbedAnswer {
+    let answer = Json(BatchEmbedAnswer {
         count: embedded.embeddings.len(),
         tokens: embedded.embeddings.iter().map(|embedding| embedding.tokens).sum(),
         truncated: count(|embedding| embedding.truncated),
@@ -339,7 +341,8 @@ async fn batch_embed(
         embeddings: embedded.embeddings.into_iter().map(|embedding| embedding.components).collect(),
         dimension: embedded.dimension,
         model_id: embedded.model_id,
-    }))
+    });
+    Ok((Extension(UntilSent::new(embedded.held)), answer))
 }
 
 async fn benchmark(

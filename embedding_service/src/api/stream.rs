@@ -5,7 +5,7 @@
 //! another order. A batch that fails is told in its answer, and the stream goes on.
 //!
 //! Bounds of one stream: `BATCHES_MAX` batches that are taken in and not yet answered, so that a client that never
-//! reads its answers holds at most those; `TEXTS_RUNNING_MAX` texts in the queue. All streams together hold at most half
+//! reads its answers holds at most those, each its part of the budget of bytes; `TEXTS_RUNNING_MAX` texts in the queue. All streams together hold at most half
 //! of the budgets of bytes and tokens, and wait for it in line.
 //!
 //! When the client goes away, its stream is dropped, and with it everything that was taken in. When the service
@@ -13,6 +13,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -21,8 +22,8 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
 use super::error::ApiError;
-use super::handlers::{Admitted, Embed, Handlers};
-use crate::batch::WhenFull;
+use super::handlers::{Admitted, Embed, Embedded, Handlers};
+use crate::batch::{Held, WhenFull};
 use crate::pb::v1 as pb;
 use crate::port::{self, Failure};
 
@@ -38,8 +39,11 @@ const PATH: &str = "/vectron.embedding.v1.EmbeddingService/StreamEmbed";
 /// The answers of a stream.
 pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<pb::StreamEmbedResponse, Status>> + Send>>;
 
-/// The answer to one batch, in the making.
-type Answer = oneshot::Receiver<Result<pb::EmbedResponse, ApiError>>;
+/// What becomes of one batch: its answer, and what that holds until it is sent.
+type Outcome = Result<(pb::EmbedResponse, Held), ApiError>;
+
+/// That of a batch in the making.
+type Answer = oneshot::Receiver<Outcome>;
 
 /// A batch that was taken in.
 struct Taken {
@@ -98,7 +102,8 @@ pub(super) fn answers(
         }
     });
     let in_turn = UnboundedReceiverStream::new(answers).then(answer);
-    Box::pin(in_turn.merge(UnboundedReceiverStream::new(ready_answers).then(answer)))
+    let answers = Box::pin(in_turn.merge(UnboundedReceiverStream::new(ready_answers).then(answer)));
+    Box::pin(HoldingTheLast { answers, last: None })
 }
 
 impl Reader {
@@ -148,7 +153,7 @@ async fn run(
     admitted: Admitted,
     turn: OwnedSemaphorePermit,
     mut stopping: watch::Receiver<bool>,
-    mut answer: oneshot::Sender<Result<pb::EmbedResponse, ApiError>>,
+    mut answer: oneshot::Sender<Outcome>,
 ) {
     let out_of_time = async {
         stopped(&mut stopping).await;
@@ -160,7 +165,7 @@ async fn run(
         () = answer.closed() => return,
     };
     drop(turn);
-    let _ = answer.send(embedded.map(pb::EmbedResponse::from));
+    let _ = answer.send(embedded.map(Embedded::into_answer));
 }
 
 /// The answer to a batch that was not taken in.
@@ -185,14 +190,36 @@ async fn send_when_ready(batch: Taken, ready: mpsc::UnboundedSender<Result<Taken
     let _ = ready.send(Ok(Taken { batch_index, answer: done, _slot }));
 }
 
-async fn answer(taken: Result<Taken, Status>) -> Result<pb::StreamEmbedResponse, Status> {
+async fn answer(taken: Result<Taken, Status>) -> Result<(pb::StreamEmbedResponse, Option<Held>), Status> {
     let Taken { batch_index, answer, _slot } = taken?;
     let lost = |_| Err(ApiError::Internal { what: "a batch of a stream was lost" });
-    let (response, error) = match answer.await.unwrap_or_else(lost) {
-        Ok(response) => (Some(response), None),
-        Err(error) => (None, Some(error.into())),
+    let (response, error, held) = match answer.await.unwrap_or_else(lost) {
+        Ok((response, held)) => (Some(response), None, Some(held)),
+        Err(error) => (None, Some(error.into()), None),
     };
-    Ok(pb::StreamEmbedResponse { batch_index, response, error })
+    Ok((pb::StreamEmbedResponse { batch_index, response, error }, held))
+}
+
+/// Keeps what an answer holds until the next one is asked for: then it is sent, but for the piece that is on its way.
+struct HoldingTheLast<S> {
+    answers: S,
+    last: Option<Held>,
+}
+
+impl<S> Stream for HoldingTheLast<S>
+where
+    S: Stream<Item = Result<(pb::StreamEmbedResponse, Option<Held>), Status>> + Unpin,
+{
+    type Item = Result<pb::StreamEmbedResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.last = None;
+        let Some(next) = ready!(Pin::new(&mut self.answers).poll_next(context)) else { return Poll::Ready(None) };
+        Poll::Ready(Some(next.map(|(answer, held)| {
+            self.last = held;
+            answer
+        })))
+    }
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {

@@ -9,7 +9,7 @@ mod schedule;
 mod tokenize;
 mod worker;
 
-pub(crate) use budget::{Budget, NoRoom, WhenFull};
+pub(crate) use budget::{Budget, Held, NoRoom, WhenFull};
 pub(crate) use queue::{Call, Closed, Queue};
 pub(crate) use tokenize::{RefusedText, Texts, TokenizeQueue, Tokenized};
 pub(crate) use worker::Workers;

@@ -7,9 +7,9 @@
 
 use std::fmt;
 
-use axum::Json as Reply;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json as Reply};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -22,6 +22,7 @@ use super::Rest;
 use crate::api::error::ApiError;
 use crate::api::handlers::Embed;
 use crate::api::limits::TEXTS_MAX;
+use crate::api::sending::UntilSent;
 use crate::catalogue::Model;
 use crate::engine::TextEmbedding;
 use crate::model::Input;
@@ -154,7 +155,7 @@ pub(super) struct OpenAiError(Failure);
 pub(super) async fn embeddings(
     State(rest): State<Rest>,
     body: Result<port::Json<EmbeddingsBody>, Failure>,
-) -> Result<Reply<EmbeddingList>, OpenAiError> {
+) -> Result<(Extension<UntilSent>, Reply<EmbeddingList>), OpenAiError> {
     let port::Json(body) = body?;
     let Texts::Texts(texts) = body.input else { return Err(tokens_refused()) };
     let model = rest.handlers.model(body.model.as_deref().unwrap_or_default())?;
@@ -171,12 +172,13 @@ pub(super) async fn embeddings(
         index,
         embedding: body.encoding_format.encode(embedding),
     });
-    Ok(Reply(EmbeddingList {
+    let answer = Reply(EmbeddingList {
         object: "list",
         data: data.collect(),
         model: embedded.model_id,
         usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
-    }))
+    });
+    Ok((Extension(UntilSent::new(embedded.held)), answer))
 }
 
 /// Lists the models of the registry.
