@@ -49,7 +49,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let texts: Vec<String> = fs::read_to_string(&arguments.texts)?.lines().map(str::to_owned).collect();
     let started = Instant::now();
-    let service = EmbeddingService::start(&arguments.options)?;
+    // What is measured has to be embedded each time.
+    let options = Options { cache_bytes_max: 0, ..arguments.options };
+    let service = EmbeddingService::start(&options)?;
     let channel = service.in_memory_channel();
     embed(&channel, &["warm up".to_owned()]).await?;
     println!("ready after {} ms, {} MB resident", started.elapsed().as_millis(), resident_mb()?);
