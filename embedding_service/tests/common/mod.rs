@@ -42,7 +42,7 @@ pub fn options(model_cache: &Path) -> Options {
         hub_endpoint: "http://127.0.0.1:9".to_owned(),
         hub_home: Some(model_cache.join("no_hub_home")),
         embedding_threads: 2,
-        embedding_batch_tokens: 1024,
+        embedding_batch_tokens: 256,
         embedding_queue_tokens: 1_000_000,
         embedding_queue_bytes: 256 << 20,
         models_memory_bytes_max: 2 << 30,
