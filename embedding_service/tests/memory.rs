@@ -16,6 +16,10 @@ const TWO: usize = 200 << 20;
 
 /// minilm three times, by other names; the first is the default.
 async fn serve(models_memory_bytes_max: usize) -> (Served, tempfile::TempDir) {
+    serve_in(Precision::F32, models_memory_bytes_max).await
+}
+
+async fn serve_in(precision: Precision, models_memory_bytes_max: usize) -> (Served, tempfile::TempDir) {
     let cache = tempfile::tempdir().unwrap();
     let mut registry = "default = \"a\"\n".to_owned();
     for id in ["a", "b", "c"] {
@@ -33,7 +37,7 @@ async fn serve(models_memory_bytes_max: usize) -> (Served, tempfile::TempDir) {
     let options = Options {
         models_file: Some(file),
         models_memory_bytes_max,
-        precision: Some(Precision::F32),
+        precision: Some(precision),
         ..options(cache.path())
     };
     (Served::start_with(&options).await, cache)
@@ -96,4 +100,15 @@ async fn default_model_is_served_whatever_the_limit() {
     let (served, _cache) = serve(50 << 20).await;
     embed(&served, "a").await.unwrap();
     assert_eq!(embed(&served, "b").await.unwrap_err().code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn words_of_int8_count_as_two_bytes() {
+    // minilm has 47.7 MB of embeddings and 16.8 MB of products; with a byte for each of their weights two would have 118 MB.
+    let (served, _cache) = serve_in(Precision::Int8, 125_000_000).await;
+    embed(&served, "a").await.unwrap();
+    assert_eq!(embed(&served, "b").await.unwrap_err().code(), Code::FailedPrecondition);
+    let (served, _cache) = serve_in(Precision::Int8, 135_000_000).await;
+    embed(&served, "a").await.unwrap();
+    embed(&served, "b").await.unwrap();
 }

@@ -65,6 +65,39 @@ async fn another_architecture_is_refused_by_name() {
     assert!(message.contains("model_type in config.json is `mpnet`; supported is `bert`"), "{message}");
 }
 
+#[tokio::test]
+async fn embeddings_that_are_not_finite_fail_their_calls() {
+    let cache = cache_with_weights();
+    let file = cache.path().join("minilm/model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let head_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let head: serde_json::Value = serde_json::from_slice(&bytes[8..8 + head_bytes]).unwrap();
+    let name = |prefix: &str| format!("{prefix}encoder.layer.5.output.LayerNorm.weight");
+    let tensor = ["", "bert."].into_iter().find_map(|prefix| head.get(name(prefix))).unwrap();
+    let [start, end] = [0, 1].map(|i| 8 + head_bytes + tensor["data_offsets"][i].as_u64().unwrap() as usize);
+    // Finite, so that the model is loaded; what they are multiplied with makes them infinite.
+    for number in bytes[start..end].chunks_exact_mut(4) {
+        number.copy_from_slice(&f32::MAX.to_le_bytes());
+    }
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, &bytes).unwrap();
+    let registry = registry_with(cache.path(), "model.safetensors", &Sha256Hex::of(&bytes));
+    let options = Options {
+        models_file: Some(registry),
+        precision: Some(vectron_embedding::Precision::F32),
+        cache_bytes_max: 1 << 20,
+        ..options(cache.path())
+    };
+    let served = Served::start_with(&options).await;
+    // Twice: what failed is not remembered.
+    for _ in 0..2 {
+        let status = served.grpc().embed(common::request(&["a", "b"])).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Internal, "{status:?}");
+        let (status, body) = served.post("/embed", r#"{"text": "a"}"#).await;
+        assert_eq!(status, 500, "{body}");
+    }
+}
+
 /// The built-in registry, but with another hash for one file.
 fn registry_with(folder: &Path, name: &str, hash: &Sha256Hex) -> PathBuf {
     let line = |line: &str| {

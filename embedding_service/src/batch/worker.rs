@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::priority::lower_priority;
 use super::queue::{Batch, Done, Queue};
-use crate::encoder::{Scratch, normalize};
+use crate::encoder::{Scratch, first_not_finite, normalize};
 use crate::figures;
 use crate::model::LoadedModel;
 
@@ -71,7 +71,13 @@ fn run(queue: &Queue<LoadedModel>, batch: Batch<LoadedModel>, scratch: &mut Scra
     let inference_us = microseconds(time);
 
     let rows = embeddings.chunks_exact_mut(batch.model.encoder.dimension());
+    let mut worthless = 0;
     for (item, embedding) in batch.items.into_iter().zip(rows) {
+        // Not to be compared, nor remembered. Its caller sees its channel close, as after a panic.
+        if first_not_finite(embedding).is_some() {
+            worthless += 1;
+            continue;
+        }
         if item.normalize {
             normalize(embedding);
         }
@@ -80,6 +86,9 @@ fn run(queue: &Queue<LoadedModel>, batch: Batch<LoadedModel>, scratch: &mut Scra
         let queue_us = microseconds(waited);
         // A caller that has left does not want it any more.
         let _ = item.results.send(Done { index: item.index, embedding: embedding.to_vec(), queue_us, inference_us });
+    }
+    if worthless > 0 {
+        tracing::error!("model {} gave numbers that are not finite for {worthless} texts: their calls fail", batch.model.id);
     }
 }
 

@@ -40,6 +40,11 @@ pub struct Scratch {
 
 impl Bert {
     pub(super) fn new(config: BertConfig, tensors: &Tensors<'_>, precision: Precision) -> Result<Self, LoadError> {
+        // Without its last layers a model is another one.
+        if let Some(name) = tensors.of_layer(config.num_hidden_layers) {
+            let reason = format!("has {name}, but config.json says num_hidden_layers {}", config.num_hidden_layers);
+            return Err(LoadError::Malformed { file: "model.safetensors", reason });
+        }
         let layers = (0..config.num_hidden_layers).map(|index| LayerWeights::read(tensors, &config, index));
         let layers = match precision {
             Precision::F32 => {
@@ -53,6 +58,7 @@ impl Bert {
         let hidden = config.hidden_size;
         let mut segment = tensors.get("embeddings.token_type_embeddings.weight", &[2, hidden])?;
         segment.truncate(hidden);
+        segment.shrink_to_fit();
         Ok(Self {
             words: tensors.get("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?,
             positions: tensors
@@ -62,6 +68,17 @@ impl Bert {
             layers,
             config,
         })
+    }
+
+    /// Of the weights; of a layer in f32 none, since its library does not tell them.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let layers = match &self.layers {
+            Layers::F32(_) => 0,
+            Layers::Int8(layers) => layers.iter().map(int8::Layer::bytes).sum(),
+        };
+        let embeddings = [&self.words, &self.positions, &self.segment].map(|numbers| size_of_val(&numbers[..]));
+        layers + embeddings.iter().sum::<usize>() + self.norm.bytes()
     }
 
     pub(super) fn dimension(&self) -> usize {

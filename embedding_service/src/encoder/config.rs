@@ -63,6 +63,21 @@ impl BertConfig {
                 got: self.position_embedding_type.clone(),
             });
         }
+        if self.num_hidden_layers == 0 {
+            return Err(LoadError::Unsupported {
+                what: "num_hidden_layers",
+                expected: "1 and more",
+                got: self.num_hidden_layers.to_string(),
+            });
+        }
+        // Not so of NaN either.
+        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
+            return Err(LoadError::Unsupported {
+                what: "layer_norm_eps",
+                expected: "more than 0 and less than 1, in f32",
+                got: self.layer_norm_eps.to_string(),
+            });
+        }
         let heads = self.num_attention_heads;
         if heads == 0 || !self.hidden_size.is_multiple_of(heads) || !self.head_size().is_multiple_of(LANES_MAX) {
             return Err(LoadError::Unsupported {
@@ -132,6 +147,21 @@ mod tests {
             let config = MINILM.replace("1536", width);
             let error = BertConfig::from_json(config.as_bytes()).expect_err(width).to_string();
             assert!(error.contains(&format!("`384, {width}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_layers_and_norms_by_nothing_are_refused_by_name() {
+        let with = |from: &str, to: &str| {
+            let config = MINILM.replace(from, to);
+            BertConfig::from_json(config.as_bytes()).expect_err(to).to_string()
+        };
+        let error = with(r#""num_hidden_layers": 6"#, r#""num_hidden_layers": 0"#);
+        assert_eq!(error, "num_hidden_layers in config.json is `0`; supported is 1 and more");
+        // The last one is 0 in f32.
+        for epsilon in ["0", "-1e-12", "1", "1e30", "1e-60"] {
+            let error = with(r#""hidden_act""#, &format!(r#""layer_norm_eps": {epsilon}, "hidden_act""#));
+            assert!(error.starts_with("layer_norm_eps in config.json is `"), "{error}");
         }
     }
 

@@ -36,6 +36,11 @@ pub(super) struct Norm {
 }
 
 impl Norm {
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&self.scale[..]) + size_of_val(&self.shift[..])
+    }
+
     /// Normalises a row whose components sum to `sum`. Returns the least and the most of each lane.
     #[inline(always)]
     pub(super) fn apply<I: Isa>(&self, isa: I, row: &mut [f32], sum: f32) -> (I::F32, I::F32) {

@@ -5,6 +5,12 @@ use super::config::BertConfig;
 use super::elementwise::Norm;
 use super::tensors::Tensors;
 
+/// The names of the linear layers within a layer, in checkpoints.
+pub(super) const QKV: [&str; 3] = ["attention.self.query", "attention.self.key", "attention.self.value"];
+pub(super) const ATTENDED: &str = "attention.output.dense";
+pub(super) const WIDEN: &str = "intermediate.dense";
+pub(super) const NARROW: &str = "output.dense";
+
 /// Linear layers as `(weights, bias)`, with a row of weights for each output.
 pub(super) struct LayerWeights {
     /// Query, key and value, one after the other.
@@ -29,13 +35,12 @@ impl LayerWeights {
             }
             Ok::<_, LoadError>((weights, bias))
         };
-        let qkv = ["attention.self.query", "attention.self.key", "attention.self.value"];
         Ok(Self {
-            qkv: linear(&qkv, hidden, hidden)?,
-            attended: linear(&["attention.output.dense"], hidden, hidden)?,
+            qkv: linear(&QKV, hidden, hidden)?,
+            attended: linear(&[ATTENDED], hidden, hidden)?,
             attended_norm: tensors.norm(&name("attention.output.LayerNorm"), config)?,
-            widen: linear(&["intermediate.dense"], hidden, wide)?,
-            narrow: linear(&["output.dense"], wide, hidden)?,
+            widen: linear(&[WIDEN], hidden, wide)?,
+            narrow: linear(&[NARROW], wide, hidden)?,
             narrow_norm: tensors.norm(&name("output.LayerNorm"), config)?,
         })
     }

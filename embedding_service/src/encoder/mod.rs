@@ -23,6 +23,7 @@ use bert::Bert;
 pub use bert::Scratch;
 use config::BertConfig;
 use tensors::Tensors;
+pub(crate) use tensors::first_not_finite;
 use tokens::TextTokenizer;
 pub use tokens::Tokens;
 
@@ -136,6 +137,21 @@ impl Encoder {
     /// Tokens of a text that are embedded.
     pub fn tokens_max(&self) -> usize {
         self.tokenizer.tokens_max
+    }
+
+    /// Bytes that the tensor `name` of a checkpoint, of the shape `shape`, has in memory as `precision` keeps it.
+    pub(crate) fn tensor_bytes(name: &str, shape: &[usize], precision: Precision) -> usize {
+        // Heads that a model was trained with are left out.
+        if name.contains("pooler.") || name.starts_with("cls.") {
+            return 0;
+        }
+        if let (Precision::Int8, &[outputs, inputs]) = (precision, shape)
+            && let Some((_, name)) = name.split_once("encoder.layer.").and_then(|(_, name)| name.split_once('.'))
+            && let Some(bytes) = name.strip_suffix(".weight").and_then(|name| int8::linear_bytes(name, [outputs, inputs]))
+        {
+            return bytes;
+        }
+        shape.iter().fold(size_of::<f32>(), |product, &size| product.saturating_mul(size))
     }
 
     /// Components of an embedding.

@@ -245,3 +245,25 @@ fn sizes_that_bytes_cannot_have_are_refused_for_int8_alone() {
     let error = load(&shape, &weights, Pooling::Cls, Precision::Int8).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("is `96, 192`; supported is multiples of 64 for the precision int8"), "{error}");
 }
+
+#[test]
+fn memory_is_told_to_the_byte_before_a_model_is_loaded() {
+    for shape in &SHAPES {
+        let weights = weights(shape);
+        let told: usize =
+            weights.iter().map(|(name, sizes, _)| Encoder::tensor_bytes(name, sizes, Precision::Int8)).sum();
+        let encoder = load(shape, &weights, Pooling::Cls, Precision::Int8).unwrap();
+        // The second segment is not kept.
+        assert_eq!(encoder.bert.bytes() + shape.hidden * size_of::<f32>(), told, "{} wide", shape.hidden);
+    }
+}
+
+#[test]
+fn layers_beyond_those_of_the_config_are_refused_by_name() {
+    let shape = &SHAPES[2];
+    let weights = weights(shape);
+    let fewer = Shape { layers: shape.layers - 1, ..*shape };
+    let error = load(&fewer, &weights, Pooling::Cls, Precision::F32).map(drop).unwrap_err().to_string();
+    assert!(error.contains("has encoder.layer.3.attention.output.LayerNorm.bias"), "{error}");
+    assert!(error.contains("num_hidden_layers 3"), "{error}");
+}

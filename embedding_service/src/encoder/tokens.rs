@@ -59,6 +59,12 @@ impl TextTokenizer {
                 special.len()
             )));
         };
+        // Told by the post-processor, which need not ask the vocabulary.
+        if let Some(id) = [before, after].into_iter().find(|id| *id as usize >= vocabulary) {
+            return Err(malformed(format!(
+                "puts the id {id} beside each text, but config.json says vocab_size {vocabulary}"
+            )));
+        }
         let pieces = Pieces::of(&tokenizer, tokens_max * PIECE_BYTES_PER_TOKEN);
         Ok(Self { tokenizer, before, after, tokens_max, pieces })
     }

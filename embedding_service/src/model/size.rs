@@ -1,5 +1,5 @@
 //! How many bytes a model has in memory, told by the head of its weights: before they are read, and whatever they are
-//! stored as. Numbers are kept as f32, those of a layer's products as bytes where it runs in 8 bits.
+//! stored as. What each tensor becomes, the encoder says.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,12 +9,10 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use super::registry::LocalSpec;
-use crate::encoder::Precision;
+use crate::encoder::{Encoder, Precision};
 
 /// More is no head: the format allows no more either.
 const HEAD_BYTES_MAX: u64 = 100_000_000;
-/// Of a product's output in 8 bits: its scale, and its sum of weights.
-const OUTPUT_BYTES: usize = 8;
 
 /// Bytes of the model in `folder`, once it is loaded: weights, and the tokenizer's file. Of weights that cannot be
 /// understood, those of the file: loading them will say what is wrong.
@@ -45,20 +43,8 @@ fn read_head(path: &Path) -> io::Result<Option<Metadata>> {
 
 fn weights_bytes(head: &Metadata, precision: Precision) -> usize {
     let tensors = head.tensors();
-    let bytes = tensors.iter().filter(|(name, tensor)| {
-        let is_number = matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
-        // Left out by the encoder: heads that a model was trained with.
-        is_number && !name.contains("pooler.") && !name.starts_with("cls.")
-    });
-    let bytes = bytes.map(|(name, tensor)| {
-        let numbers = tensor.shape.iter().fold(1_usize, |product, &size| product.saturating_mul(size));
-        match (precision, &tensor.shape[..]) {
-            (Precision::Int8, [outputs, _]) if name.contains("layer.") => {
-                numbers.saturating_add(outputs.saturating_mul(OUTPUT_BYTES))
-            }
-            _ => numbers.saturating_mul(size_of::<f32>()),
-        }
-    });
+    let numbers = tensors.iter().filter(|(_, tensor)| matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16));
+    let bytes = numbers.map(|(name, tensor)| Encoder::tensor_bytes(name, &tensor.shape, precision));
     bytes.fold(0, usize::saturating_add)
 }
 
@@ -78,6 +64,8 @@ mod tests {
         let tensors = [
             ("bert.embeddings.word_embeddings.weight", tensor(&[64, 32])),
             ("bert.encoder.layer.0.output.dense.weight", tensor(&[64, 32])),
+            ("bert.encoder.layer.0.attention.self.key.weight", tensor(&[32, 32])),
+            ("bert.encoder.layer.0.attention.output.dense.weight", tensor(&[32, 32])),
             ("bert.encoder.layer.0.output.dense.bias", tensor(&[64])),
             ("bert.pooler.dense.weight", tensor(&[32, 32])),
         ];
@@ -89,11 +77,13 @@ mod tests {
 
     #[test]
     fn numbers_count_as_they_are_kept_not_as_they_are_stored() {
-        let f32 = 4 * (64 * 32 + 64 * 32 + 64) + 1000;
+        let f32 = 4 * (64 * 32 + 64 * 32 + 2 * 32 * 32 + 64) + 1000;
         assert_eq!(bytes(Dtype::F32, 4, Precision::F32), f32);
         assert_eq!(bytes(Dtype::F16, 2, Precision::F32), f32);
         assert_eq!(bytes(Dtype::BF16, 2, Precision::F32), f32);
-        assert_eq!(bytes(Dtype::F16, 2, Precision::Int8), 4 * (64 * 32 + 64) + 64 * 32 + 8 * 64 + 1000);
+        // In words two of the products, and in bytes the third.
+        let products = 2 * (64 * 32 + 32 * 32) + 32 * 32 + 8 * (64 + 32 + 32);
+        assert_eq!(bytes(Dtype::F16, 2, Precision::Int8), 4 * (64 * 32 + 64) + products + 1000);
     }
 
     #[test]

@@ -14,6 +14,9 @@ use super::product::{Kernel, LINE_OUTPUTS, Line, PANEL_OUTPUTS, Product, STEP_LI
 /// Rows whose sums are finished together: a multiple of the tiles of all kernels, small enough for the first cache.
 const BLOCK_ROWS: usize = 24;
 
+/// Of an output beside its weights and its bias: its scale, and its sum of weights.
+pub(super) const OUTPUT_BYTES: usize = 2 * size_of::<f32>();
+
 /// What becomes of a value, with its bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
@@ -77,6 +80,11 @@ impl<C: Code> Linear<C> {
             columns.bias[column] = *bias;
         }
         Self { inputs, lines, columns, kernel: kernel() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&self.lines[..]) + size_of_val(&self.columns[..])
     }
 
     pub(super) fn outputs(&self) -> usize {

@@ -23,7 +23,7 @@ use super::attention::{Attention, AttentionScratch};
 use super::buffer::Buffer;
 use super::config::BertConfig;
 use super::elementwise::Norm;
-use super::layer_weights::LayerWeights;
+use super::layer_weights::{ATTENDED, LayerWeights, NARROW, QKV, WIDEN};
 
 /// Tokens that run through all layers together: what they need fits into the second cache, beside the weights that pass by.
 pub(super) const GROUP_TOKENS: usize = 128;
@@ -40,6 +40,23 @@ type Narrow = i16;
 /// Whether rows can have this size: whole lines of bytes.
 pub(super) fn takes(size: usize) -> bool {
     size.is_multiple_of(PANEL_OUTPUTS)
+}
+
+/// Bytes of the weights of the linear layer `name`, `[outputs, inputs]`, with what its sums are finished with; the bias left
+/// out. Nothing for what is no such layer.
+pub(super) fn linear_bytes(name: &str, [outputs, inputs]: [usize; 2]) -> Option<usize> {
+    fn bytes<C: Code>([outputs, inputs]: [usize; 2]) -> usize {
+        let weights = outputs.saturating_mul(inputs).saturating_mul(size_of::<C::Weight>());
+        weights.saturating_add(outputs.saturating_mul(linear::OUTPUT_BYTES))
+    }
+    let shape = [outputs, inputs];
+    match name {
+        ATTENDED => Some(bytes::<Attended>(shape)),
+        WIDEN => Some(bytes::<Widen>(shape)),
+        NARROW => Some(bytes::<Narrow>(shape)),
+        name if QKV.contains(&name) => Some(bytes::<Qkv>(shape)),
+        _ => None,
+    }
 }
 
 /// Weights of a layer.
@@ -80,6 +97,12 @@ impl Layer {
             narrow: linear(weights.narrow),
             narrow_norm: weights.narrow_norm,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let norms = self.attended_norm.bytes() + self.narrow_norm.bytes();
+        self.qkv.bytes() + self.attended.bytes() + self.widen.bytes() + self.narrow.bytes() + norms
     }
 
     /// Runs the layer on `x`, a row for each token.

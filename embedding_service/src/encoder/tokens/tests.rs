@@ -157,3 +157,20 @@ fn pieces_end_before_an_added_token() {
     assert_eq!(pieces.cut("äöü", 3), 2);
     assert_eq!(pieces.cut("one", 9), 3);
 }
+
+#[test]
+fn special_tokens_beyond_the_vocabulary_are_refused() {
+    let with = |separator: u32| {
+        let tokenizer = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": {"type": "BertPreTokenizer"}, "decoder": null,
+            "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", separator], "cls": ["[CLS]", 1]},
+            "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100, "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2}},
+        });
+        TextTokenizer::from_json(&serde_json::to_vec(&tokenizer).unwrap(), 16, 3)
+    };
+    assert!(with(2).is_ok());
+    let error = with(3).map(drop).unwrap_err().to_string();
+    assert!(error.contains("puts the id 3 beside each text, but config.json says vocab_size 3"), "{error}");
+}
