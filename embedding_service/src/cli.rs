@@ -141,7 +141,7 @@ fn each(
 ) -> CommandResult {
     telemetry::init(&arguments.telemetry)?;
     let registry = arguments.options.registry()?;
-    let source = arguments.options.weights_source();
+    let source = arguments.options.weights_source()?;
     for id in &arguments.ids {
         if registry.get(id).is_none() {
             return Err(format!("there is no model `{id}`; the models are {}", registry.ids().join(", ")).into());

@@ -23,7 +23,7 @@ use crate::catalogue::Models;
 use crate::encoder::Precision;
 use crate::engine::{Engine, Limits};
 use crate::figures;
-use crate::model::{Hub, Registry, RegistryError, WeightsSource};
+use crate::model::{Hub, HubError, Registry, RegistryError, WeightsSource};
 use crate::pb::v1::embedding_service_client::EmbeddingServiceClient;
 use crate::port::{self, Figures, FiguresError, PortOptions};
 use crate::shutdown;
@@ -53,9 +53,11 @@ pub struct Options {
     pub offline: bool,
 
     /// Model hub to fetch weights from.
+    // Not shown by --help: some write a password into it, which is refused only later.
     #[arg(
         long,
         env = "HF_ENDPOINT",
+        hide_env_values = true,
         default_value = "https://huggingface.co",
         value_name = "URL",
         value_parser = NonEmptyStringValueParser::new()
@@ -111,6 +113,9 @@ pub enum StartError {
     /// The registry cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The model hub cannot be used as it is named.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// Who may come in cannot be read.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -165,26 +170,33 @@ impl Options {
     }
 
     /// Where the options say that weights come from.
-    pub fn weights_source(&self) -> WeightsSource {
-        let endpoint = self.hub_endpoint.trim_end_matches('/').to_owned();
-        WeightsSource {
+    pub fn weights_source(&self) -> Result<WeightsSource, HubError> {
+        let hub = if self.offline { None } else { Some(Hub::at(&self.hub_endpoint)?) };
+        Ok(WeightsSource {
             model_cache: self.model_cache.clone(),
             // Set but empty is as good as not set.
             hub_home: self.hub_home.clone().filter(|home| !home.as_os_str().is_empty()),
-            hub: (!self.offline).then_some(Hub { endpoint }),
-        }
+            hub,
+        })
     }
 }
 
 impl EmbeddingService {
     /// Starts the threads, and begins to load the default model. Does not wait for it, and needs no runtime.
     pub fn start(options: &Options) -> Result<Self, StartError> {
+        let service = Self::start_idle(options)?;
+        service.shared.handlers.models.default().load();
+        Ok(service)
+    }
+
+    /// The same, but loads no model before it is asked for: nothing is fetched, and nothing runs beside what is measured.
+    pub fn start_idle(options: &Options) -> Result<Self, StartError> {
         let registry = options.registry()?;
         let auth = Auth::start(&options.auth)?;
         // First of all: what is counted before is lost.
         let counted = Figures::of_this_process()?;
         figures::describe();
-        let models = Arc::new(Models::new(&registry, &options.weights_source(), options.models_memory_bytes_max));
+        let models = Arc::new(Models::new(&registry, &options.weights_source()?, options.models_memory_bytes_max));
         let limits = Limits {
             queue_bytes_max: options.embedding_queue_bytes,
             queue_tokens_max: options.embedding_queue_tokens,
@@ -197,7 +209,6 @@ impl EmbeddingService {
         };
         let tokenizing = engine.tokenizing().start(threads)?;
         let workers = Workers::start(engine.queue(), threads)?;
-        models.default().load();
 
         let shared = Shared {
             auth,

@@ -160,7 +160,7 @@ fn what_was_fetched_whole_is_kept_for_the_next_try() {
 fn pull(cache: &Path, hub: SocketAddr) -> Result<(), String> {
     let options = Options { offline: false, hub_endpoint: format!("http://{hub}/"), ..options(cache) };
     let registry = options.registry().unwrap();
-    let pulled = options.weights_source().obtain(registry.get("minilm").unwrap().local().unwrap());
+    let pulled = options.weights_source().unwrap().obtain(registry.get("minilm").unwrap().local().unwrap());
     pulled.map(|_| ()).map_err(|error: WeightsError| error.to_string())
 }
 
@@ -194,7 +194,7 @@ fn damaged_folder_is_passed_over_where_another_is_whole() {
     put_damaged(cache.path());
     let options = options(cache.path());
     let registry = options.registry().unwrap();
-    let files = options.weights_source().obtain(registry.get("minilm").unwrap().local().unwrap()).unwrap();
+    let files = options.weights_source().unwrap().obtain(registry.get("minilm").unwrap().local().unwrap()).unwrap();
     assert_eq!(files.folder, cache.path().join("sentence-transformers_all-MiniLM-L6-v2"));
 }
 

@@ -2,9 +2,13 @@
 //!
 //! A file is written to `<name>.<process>.part`, verified, synced, and only then given its name: what has its name is
 //! whole, and two processes that fetch into one folder do not write into one file.
-//! A hub that does not answer fails within `ANSWER_TIME_MAX`.
+//! A hub that does not answer fails within `ANSWER_TIME_MAX`; one that sends more than such a file may have, or sends
+//! slower than `RATE_MIN`, is left.
+//!
+//! Whoever writes a part holds a lock on it, which ends with its process: a part that can be locked belongs to nobody, and is
+//! removed by the next one who fetches.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process;
@@ -13,6 +17,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
+use super::address;
 use super::hash::Sha256Hex;
 use super::registry::{LocalSpec, ModelFiles};
 
@@ -20,19 +25,61 @@ use super::registry::{LocalSpec, ModelFiles};
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(4500);
 /// Between two pieces of an answer.
 const STALL_TIME_MAX: Duration = Duration::from_secs(30);
+/// Bytes a second of a file as a whole, once `SLOW_TIME_MAX` is over: pieces that trickle in would never stall.
+const RATE_MIN: u64 = 16 << 10;
+/// For so long a hub may be slower.
+const SLOW_TIME_MAX: Duration = Duration::from_secs(60);
+/// What a file may have: of config.json some KB are usual, of tokenizer.json some MB, of the largest weights that run here a few
+/// GB.
+const BYTES_MAX: [u64; 3] = [1 << 20, 128 << 20, 16 << 30];
+/// Ends the names of files that are being written.
+const PART: &str = ".part";
 /// Between two lines of the log, where no progress bar is shown.
 const LOG_PERIOD: Duration = Duration::from_secs(5);
 
 /// A model hub.
 #[derive(Debug, Clone)]
 pub struct Hub {
-    /// Its address, without a slash at the end.
-    pub endpoint: String,
+    /// Its address, without a slash at the end, and with nothing in it that is secret.
+    endpoint: String,
+}
+
+/// How much is taken, and how slowly.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    bytes_max: u64,
+    slow_time_max: Duration,
 }
 
 /// Why a file could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
+    /// Its address cannot be used. It is not repeated: a password may stand in it.
+    #[error(
+        "HF_ENDPOINT (--hub-endpoint): expected http:// or https:// and a host, with no user, password, query or fragment, such \
+         as https://huggingface.co"
+    )]
+    Endpoint,
+    /// The hub sends more than the file may have.
+    #[error("{url}: expected at most {bytes_max} bytes, got {}", got(*bytes))]
+    TooLong {
+        /// What was asked for.
+        url: String,
+        /// What it may have.
+        bytes_max: u64,
+        /// What the hub says that it has, if it does.
+        bytes: Option<u64>,
+    },
+    /// The hub sends slower than anybody would wait for.
+    #[error("{url}: {bytes} bytes came in {} s, expected {RATE_MIN} in each", time.as_secs())]
+    TooSlow {
+        /// What was asked for.
+        url: String,
+        /// What came.
+        bytes: u64,
+        /// In which time.
+        time: Duration,
+    },
     /// The hub did not answer in time.
     #[error("{url}: no answer within 5 s")]
     Silent {
@@ -78,7 +125,16 @@ pub enum HubError {
     Start(io::Error),
 }
 
+fn got(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "more".to_owned(), |bytes| bytes.to_string())
+}
+
 impl Hub {
+    /// The hub at `endpoint`.
+    pub fn at(endpoint: &str) -> Result<Self, HubError> {
+        address::plain(endpoint).map(|endpoint| Self { endpoint }).map_err(|_| HubError::Endpoint)
+    }
+
     /// Fetches `names` of the model into `folder`; they must be as `pins` says, where it does. Blocks; not to be called
     /// from within a runtime.
     pub(super) fn fetch(
@@ -95,6 +151,7 @@ impl Hub {
         let writing = |source| HubError::Write { path: folder.display().to_string(), source };
         let new = !folder.exists();
         fs::create_dir_all(folder).map_err(writing)?;
+        remove_parts_of_nobody(folder);
         let result = runtime.block_on(async {
             for name in names {
                 self.fetch_file(model, folder, name, pins.and_then(|pins| pins.of(name))).await?;
@@ -119,8 +176,11 @@ impl Hub {
         let url = format!("{}/{}/resolve/{}/{name}", self.endpoint, model.repository, model.revision);
         let response = ask(&url).await?;
 
-        let part = folder.join(format!("{name}.{}.part", process::id()));
-        let result = match receive(response, &url, &part).await {
+        let part = folder.join(format!("{name}.{}{PART}", process::id()));
+        let bytes_max = LocalSpec::FILES.iter().zip(BYTES_MAX).find_map(|(of, bytes)| (*of == name).then_some(bytes));
+        // Only these are asked for; another would have to be small.
+        let bounds = Bounds { bytes_max: bytes_max.unwrap_or(BYTES_MAX[0]), slow_time_max: SLOW_TIME_MAX };
+        let result = match receive(response, &url, &part, bounds).await {
             Ok(found) => match expected.filter(|expected| **expected != found) {
                 None => fs::rename(&part, folder.join(name))
                     .map_err(|source| HubError::Write { path: folder.join(name).display().to_string(), source }),
@@ -136,7 +196,8 @@ impl Hub {
 }
 
 async fn ask(url: &str) -> Result<reqwest::Response, HubError> {
-    let failed = |source: reqwest::Error| HubError::Request { url: url.to_owned(), source };
+    // Without the address that it was sent on to, whose query may be secret.
+    let failed = |source: reqwest::Error| HubError::Request { url: url.to_owned(), source: source.without_url() };
     let client = reqwest::Client::builder()
         .user_agent(concat!("vectron-embedding/", env!("CARGO_PKG_VERSION")))
         .read_timeout(STALL_TIME_MAX)
@@ -152,17 +213,63 @@ async fn ask(url: &str) -> Result<reqwest::Response, HubError> {
     Ok(response)
 }
 
+/// Removes what processes that have ended were writing into `folder`. What cannot be looked at stays.
+fn remove_parts_of_nobody(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_part = LocalSpec::FILES.iter().any(|file| name.starts_with(file)) && name.ends_with(PART);
+        if !is_part {
+            continue;
+        }
+        // Locked until it is gone, so that nobody begins to write to it meanwhile.
+        let Ok(part) = File::open(entry.path()) else { continue };
+        if part.try_lock().is_ok() && fs::remove_file(entry.path()).is_ok() {
+            tracing::info!("removed {}, which nobody writes any more", entry.path().display());
+        }
+    }
+}
+
+/// A new file that is locked by this process. The lock is a sign for others only: where there are none, it does without.
+fn create_locked(part: &Path) -> io::Result<File> {
+    // Emptied only once it is known to be nobody's: on a folder that machines share, another may have the same number.
+    let file = File::options().create(true).write(true).truncate(false).open(part)?;
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process writes to it"));
+    }
+    file.set_len(0)?;
+    Ok(file)
+}
+
 /// Writes the answer to `part`, synced, and returns the hash of what came.
-async fn receive(mut response: reqwest::Response, url: &str, part: &Path) -> Result<Sha256Hex, HubError> {
+async fn receive(
+    mut response: reqwest::Response,
+    url: &str,
+    part: &Path,
+    bounds: Bounds,
+) -> Result<Sha256Hex, HubError> {
+    let Bounds { bytes_max, slow_time_max } = bounds;
+    let too_long = |bytes| HubError::TooLong { url: url.to_owned(), bytes_max, bytes };
+    if let Some(bytes) = response.content_length().filter(|bytes| *bytes > bytes_max) {
+        return Err(too_long(Some(bytes)));
+    }
     let writing = |source| HubError::Write { path: part.display().to_string(), source };
-    let mut file = File::create(part).map_err(writing)?;
+    let mut file = create_locked(part).map_err(writing)?;
+    let since = Instant::now();
     let mut hasher = Sha256::new();
     let mut progress = Progress::new(url, response.content_length());
-    let failed = |source| HubError::Request { url: url.to_owned(), source };
+    let failed = |source: reqwest::Error| HubError::Request { url: url.to_owned(), source: source.without_url() };
     while let Some(piece) = response.chunk().await.map_err(failed)? {
         file.write_all(&piece).map_err(writing)?;
         hasher.update(&piece);
         progress.advance(piece.len() as u64);
+        let (bytes, time) = (progress.bytes, since.elapsed());
+        if bytes > bytes_max {
+            return Err(too_long(None));
+        }
+        if time > slow_time_max && bytes / RATE_MIN < (time - slow_time_max).as_secs() {
+            return Err(HubError::TooSlow { url: url.to_owned(), bytes, time });
+        }
     }
     file.sync_all().map_err(writing)?;
     progress.finish();
@@ -217,4 +324,79 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::net::{SocketAddr, TcpListener};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn address_with_secrets_is_refused_and_not_repeated() {
+        for address in
+            ["https://me:secret@hub", "https://hub?token=secret", "https://hub#secret", "file:///secret", "secret"]
+        {
+            let error = Hub::at(address).unwrap_err().to_string();
+            assert!(error.contains("HF_ENDPOINT") && !error.contains("secret"), "{error}");
+        }
+        assert_eq!(Hub::at("http://127.0.0.1:9/mirror/").unwrap().endpoint, "http://127.0.0.1:9/mirror");
+    }
+
+    /// Sends `head` once, then a byte each 10 ms for as long as anybody listens.
+    fn trickle(head: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let request = BufReader::new(stream.try_clone().unwrap()).lines();
+            request.map(Result::unwrap).take_while(|line| !line.is_empty()).for_each(drop);
+            stream.write_all(head.as_bytes()).unwrap();
+            while stream.write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        address
+    }
+
+    async fn receive_from(head: &'static str, bounds: Bounds) -> HubError {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("http://{}/f", trickle(head));
+        let received = receive(ask(&url).await.unwrap(), &url, &folder.path().join("f.part"), bounds).await;
+        received.map(drop).unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn what_does_not_end_is_left() {
+        let endless = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+        let bounds = Bounds { bytes_max: 20, slow_time_max: Duration::from_secs(60) };
+        let error = receive_from(endless, bounds).await;
+        assert!(matches!(error, HubError::TooLong { bytes_max: 20, bytes: None, .. }), "{error}");
+        let bounds = Bounds { bytes_max: 1 << 30, slow_time_max: Duration::from_millis(100) };
+        let error = receive_from(endless, bounds).await;
+        assert!(matches!(error, HubError::TooSlow { .. }), "{error}");
+        let told = "HTTP/1.1 200 OK\r\ncontent-length: 21\r\n\r\n";
+        let error = receive_from(told, Bounds { bytes_max: 20, ..bounds }).await;
+        assert!(matches!(error, HubError::TooLong { bytes: Some(21), .. }), "{error}");
+    }
+
+    #[test]
+    fn parts_are_removed_once_nobody_writes_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (live, dead) = (path("model.safetensors.1.part"), path("config.json.2.part"));
+        let writing = create_locked(&live).unwrap();
+        for other in [&dead, &path("config.json"), &path("mine.part")] {
+            fs::write(other, "x").unwrap();
+        }
+        remove_parts_of_nobody(folder.path());
+        assert!(live.exists() && !dead.exists() && path("config.json").exists() && path("mine.part").exists());
+        // As when its process ends.
+        drop(writing);
+        remove_parts_of_nobody(folder.path());
+        assert!(!live.exists());
+    }
 }

@@ -1,5 +1,6 @@
 //! Which models there are, where the weights of those that run here come from, and which are in memory.
 
+mod address;
 mod hash;
 mod hub;
 mod memory;

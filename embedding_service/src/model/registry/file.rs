@@ -10,6 +10,7 @@ use super::{
     Input, LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, RemoteLimits, RemoteSpec, RemoteTokenizer, Runs,
 };
 use crate::encoder::{Pooling, Precision};
+use crate::model::address::{self, Unfit};
 
 /// Components of an embedding: as many as a collection takes.
 const DIMENSION_MAX: usize = 65_536;
@@ -365,24 +366,15 @@ fn prompt(key: &str, prompt: &Option<Spanned<String>>) -> Result<String, Fault> 
 
 /// A key must not stand in the file, nor in an address that errors repeat.
 fn check_url(url: &Spanned<String>) -> Result<String, Fault> {
-    let refused = |expected: &str| Err(fault(url, format!("base_url: expected {expected}")));
-    let Ok(parsed) = reqwest::Url::parse(url.get_ref()) else {
-        return refused("an address such as http://127.0.0.1:11434/v1");
+    let expected = match address::plain(url.get_ref()) {
+        Ok(plain) => return Ok(plain),
+        Err(Unfit::Malformed) => "an address such as http://127.0.0.1:11434/v1",
+        Err(Unfit::NoHost) => "http:// or https:// and a host, such as http://127.0.0.1:11434/v1",
+        Err(Unfit::NotPlain) => {
+            "no user, password, query or fragment in it; a key comes from the variable that `key_env` names"
+        }
     };
-    if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none_or(str::is_empty) {
-        return refused("http:// or https:// and a host, such as http://127.0.0.1:11434/v1");
-    }
-    if !parsed.username().is_empty()
-        || parsed.password().is_some()
-        || parsed.query().is_some()
-        || parsed.fragment().is_some()
-    {
-        return refused(
-            "no user, password, query or fragment in it; a key comes from the variable that `key_env` names",
-        );
-    }
-    // As it was understood: a blank in front of it would be part of every message and comparison.
-    Ok(parsed.as_str().trim_end_matches('/').to_owned())
+    Err(fault(url, format!("base_url: expected {expected}")))
 }
 
 fn check_variable(name: &Spanned<String>) -> Result<String, Fault> {
