@@ -10,6 +10,7 @@ use super::buffer::Buffer;
 use super::config::BertConfig;
 use super::elementwise::{AddNorm, Norm, SumRows};
 use super::layer_weights::LayerWeights;
+use super::matmul::Multiplier;
 use super::tensors::Tensors;
 use super::{LoadError, Pooling, Precision, full, int8};
 
@@ -79,6 +80,13 @@ impl Bert {
         };
         let embeddings = [&self.words, &self.positions, &self.segment].map(|numbers| size_of_val(&numbers[..]));
         layers + embeddings.iter().sum::<usize>() + self.norm.bytes()
+    }
+
+    pub(super) fn kernel(&self) -> String {
+        match &self.layers {
+            Layers::F32(_) => format!("f32 ({})", Multiplier::default().kernel_name()),
+            Layers::Int8(_) => format!("int8 ({})", int8::kernel_name()),
+        }
     }
 
     pub(super) fn dimension(&self) -> usize {

@@ -24,6 +24,11 @@ pub(super) enum Bias {
 }
 
 impl Multiplier {
+    /// What its library calls the kernel.
+    pub(super) fn kernel_name(&self) -> &str {
+        self.0.kernel_name()
+    }
+
     /// `weights` has one row for each output, as checkpoints store it.
     pub(super) fn pack(&self, weights: &[f32], bias: Vec<f32>) -> Linear {
         let outputs = bias.len();

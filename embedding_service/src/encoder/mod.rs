@@ -147,7 +147,8 @@ impl Encoder {
         }
         if let (Precision::Int8, &[outputs, inputs]) = (precision, shape)
             && let Some((_, name)) = name.split_once("encoder.layer.").and_then(|(_, name)| name.split_once('.'))
-            && let Some(bytes) = name.strip_suffix(".weight").and_then(|name| int8::linear_bytes(name, [outputs, inputs]))
+            && let Some(bytes) =
+                name.strip_suffix(".weight").and_then(|name| int8::linear_bytes(name, [outputs, inputs]))
         {
             return bytes;
         }
@@ -157,6 +158,11 @@ impl Encoder {
     /// Components of an embedding.
     pub fn dimension(&self) -> usize {
         self.bert.dimension()
+    }
+
+    /// The precision that the layers are computed in, and by which instructions: for the log.
+    pub(crate) fn kernel(&self) -> String {
+        self.bert.kernel()
     }
 
     /// Splits a text into tokens, and cuts it to the model's limit.

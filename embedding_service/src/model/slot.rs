@@ -199,7 +199,7 @@ impl Slot {
                 tracing::info!(
                     "model {} ready in {} after {} ms, fingerprint {}",
                     self.spec.id,
-                    self.local.precision.as_str(),
+                    model.encoder.kernel(),
                     started.elapsed().as_millis(),
                     model.fingerprint
                 );

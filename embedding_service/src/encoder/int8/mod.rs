@@ -37,6 +37,11 @@ type Attended = u8;
 type Widen = u8;
 type Narrow = i16;
 
+/// The instructions that products are computed with.
+pub(super) fn kernel_name() -> &'static str {
+    product::kernel().name
+}
+
 /// Whether rows can have this size: whole lines of bytes.
 pub(super) fn takes(size: usize) -> bool {
     size.is_multiple_of(PANEL_OUTPUTS)

@@ -48,7 +48,20 @@ pub(super) struct Kernel {
 /// The kernel in use.
 pub(super) fn kernel() -> Kernel {
     static CHOSEN: OnceLock<Kernel> = OnceLock::new();
-    *CHOSEN.get_or_init(|| choose(env::var("VECTRON_CPU").ok().as_deref()))
+    *CHOSEN.get_or_init(|| {
+        let wanted = env::var("VECTRON_CPU").ok().filter(|wanted| !wanted.is_empty());
+        let available = available();
+        let chosen = choose(wanted.as_deref(), &available);
+        if let Some(wanted) = wanted.filter(|wanted| wanted != chosen.name) {
+            let names: Vec<&str> = available.iter().map(|kernel| kernel.name).collect();
+            tracing::warn!(
+                "VECTRON_CPU is `{wanted}`, and this processor has {}: {} it is, for products in int8",
+                names.join(", "),
+                chosen.name
+            );
+        }
+        chosen
+    })
 }
 
 /// Every kernel that this processor can run, the fastest last.
@@ -59,8 +72,8 @@ fn available() -> Vec<Kernel> {
     available
 }
 
-fn choose(wanted: Option<&str>) -> Kernel {
-    let available = available();
+/// The wanted one, or the fastest.
+fn choose(wanted: Option<&str>, available: &[Kernel]) -> Kernel {
     let named = available.iter().find(|kernel| Some(kernel.name) == wanted);
     // Never empty: the scalar kernel runs everywhere.
     *named.unwrap_or(&available[available.len() - 1])
@@ -189,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_name_that_is_unknown_chooses_the_fastest() {
-        assert_eq!(choose(Some("scalar")).name, "scalar");
-        assert_eq!(choose(Some("mmx")).name, choose(None).name);
+        let available = available();
+        assert_eq!(choose(Some("scalar"), &available).name, "scalar");
+        assert_eq!(choose(Some("mmx"), &available).name, choose(None, &available).name);
     }
 }
