@@ -185,7 +185,7 @@ async fn own_samples_and_pairs_are_measured_as_defined() {
     let found = result.retrieval.unwrap();
     // p: behind `third`, which lies in the same direction: 2. q: cosines 1, 1 and 3: behind two: 3. r: 0, 0 and 1: 3.
     // s: 1. t: 2.
-    assert_eq!((found.recall_at_1, found.recall_at_5, found.recall_at_10), (0.2, 1.0, 1.0));
+    assert_eq!((found.recall_at_1, found.recall_at_5, found.recall_at_10), (Some(0.2), None, None));
     let reciprocal = (1.0 / 2.0 + 1.0 / 3.0 + 1.0 / 3.0 + 1.0 + 1.0 / 2.0) / 5.0;
     assert!((found.mean_reciprocal_rank - reciprocal).abs() < 1e-9, "{found:?}");
     let last = progress.last().unwrap();
@@ -214,7 +214,7 @@ async fn rest_answers_the_same_table() {
     assert!(row["processing_time"].as_f64().unwrap() > 0.0 && row["texts_per_second"].as_f64().unwrap() > 0.0, "{row}");
     assert_eq!(
         row["retrieval"],
-        json!({"recall_at_1": 1.0, "recall_at_5": 1.0, "recall_at_10": 1.0, "mean_reciprocal_rank": 1.0})
+        json!({"recall_at_1": 1.0, "recall_at_5": null, "recall_at_10": null, "mean_reciprocal_rank": 1.0})
     );
     let skipped = json!({
         "model_id": "k", "provider": "openai", "model_name": "k-1", "dimensions": 4,
@@ -255,6 +255,50 @@ async fn a_model_that_fails_half_way_is_skipped_and_the_next_one_measured() {
     let (_, _, results) = all(compare(&served, of(&[])).await.unwrap()).await;
     assert_eq!(results[0].skipped_code, "PROVIDER_REFUSED", "{:?}", results[0]);
     assert_eq!((results[0].processing_seconds, results[1].skipped_code.as_str()), (0.0, ""));
+}
+
+#[tokio::test]
+async fn a_provider_that_wants_to_be_asked_later_is_waited_for_and_others_still_ask_it() {
+    // Ten refusals one after the other: five failures would have it left alone.
+    let provider = Provider::start(|seen| async move {
+        if (4..14).contains(&seen.number) {
+            let mut answer = answer_json(429, json!({"error": "slowly"}));
+            answer.headers_mut().insert("retry-after", "0".parse().unwrap());
+            return answer;
+        }
+        good(&seen)
+    })
+    .await;
+    let served = serve(&[entry("m", provider.address, "tries_max = 1")]).await;
+    let request = pb::BenchmarkModelsRequest { samples: samples(&[("a", "x"), ("a", "y"), ("b", "zz")]), ..of(&[]) };
+    let (_, _, results) = all(compare(&served, request).await.unwrap()).await;
+    assert_eq!(results[0].skipped_code, "", "{:?}", results[0]);
+    assert_eq!(provider.seen().len(), 2 + 3 * 4 + 10);
+    served.embed(&["x"]).await;
+}
+
+#[tokio::test]
+async fn embeddings_that_would_not_fit_are_not_made() {
+    let provider = Provider::good().await;
+    let wide = entry("wide", provider.address, "").replace("dimension = 4", "dimension = 65536");
+    let served = serve(&[wide]).await;
+    let pairs: Vec<_> = (0..600).map(|number| (format!("q{number}"), format!("d{number}"))).collect();
+    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(query, document)| (query.as_str(), document.as_str())).collect();
+    let request = pb::BenchmarkModelsRequest { pairs: self::pairs(&pairs), ..of(&[]) };
+    let (_, _, results) = all(compare(&served, request).await.unwrap()).await;
+    assert_eq!(results[0].skipped_code, "INVALID_ARGUMENT", "{:?}", results[0]);
+    assert!(results[0].skipped_reason.contains("expected at most 1024 texts of 65536 components each, got 1200"));
+    assert!(provider.seen().is_empty());
+}
+
+#[tokio::test]
+async fn the_whole_of_a_registry_has_the_same_bound() {
+    let provider = Provider::good().await;
+    let entries: Vec<String> = (0..65).map(|number| entry(&format!("m{number}"), provider.address, "")).collect();
+    let served = serve(&entries).await;
+    let status = compare(&served, of(&[])).await.unwrap_err();
+    assert_eq!(status.message(), "model_ids: expected at most 64, and the registry has 65: name some");
+    assert!(compare(&served, of(&["m64"])).await.is_ok());
 }
 
 #[tokio::test]
@@ -391,7 +435,7 @@ async fn the_real_model_finds_documents() {
     ]);
     let (_, _, results) = all(compare(&served, pb::BenchmarkModelsRequest { pairs, ..of(&[]) }).await.unwrap()).await;
     let [minilm, length] = [&results[0], &results[1]].map(|result| (result.retrieval.unwrap(), result.contrast_score));
-    assert_eq!(minilm.0.recall_at_1, 1.0, "{minilm:?}");
+    assert_eq!(minilm.0.recall_at_1, Some(1.0), "{minilm:?}");
     assert!(minilm.0.mean_reciprocal_rank > length.0.mean_reciprocal_rank, "{minilm:?}, {length:?}");
     assert!(minilm.1 > length.1 + 0.05, "the length of a text says little of its topic: {minilm:?}, {length:?}");
     // A text of each topic alone is no sample of it.

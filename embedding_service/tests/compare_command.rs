@@ -168,6 +168,8 @@ async fn mistakes_are_told_before_anything_runs() {
     write("latin1.tsv", b"a\tx\nb\tcaf\xe9\n");
     write("empty.tsv", b"# nothing\n");
     write("one-topic.tsv", b"a\tx\na\ty\n");
+    let line = format!("a\t{}\n", "x".repeat(1_000_000));
+    write("large.tsv", line.repeat(9).as_bytes());
     write("models.toml", b"default = \"x\"\ncolour = 3\n");
     for (arguments, code, says) in [
         (&["--samples", "no-tab.tsv"][..], 1, "no-tab.tsv, line 4: expected topic<TAB>text, with one tab, got 0 tabs"),
@@ -181,6 +183,12 @@ async fn mistakes_are_told_before_anything_runs() {
         (&["--samples", "one-topic.tsv"], 1, "samples: expected at least 2 topics, got `a` alone"),
         (&["--samples", "away.tsv"], 1, "cannot read away.tsv: No such file or directory"),
         (&["--output", "away/r.json"], 1, "cannot write away/r.json: there is no folder away"),
+        (&["--plot", "."], 1, "cannot write .: it is a folder"),
+        (
+            &["--samples", "large.tsv", "--pairs", "large.tsv", "--server", "http://127.0.0.1:9"],
+            1,
+            "samples and pairs have 180",
+        ),
         (&["--server", "http://127.0.0.1:9"], 1, "no embedding service can be reached at http://127.0.0.1:9"),
         (&["--registry", "models.toml"], 1, "line 2"),
         (&["--local", "--remote"], 2, "cannot be used with"),
@@ -205,4 +213,58 @@ async fn a_second_comparison_is_told_to_come_back() {
     assert_eq!(code, 1);
     assert_eq!(stderr, "error: a comparison of models is running, and two would measure each other; try again\n");
     drop(running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_be_written_is_shown_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let provider = Provider::good().await;
+    write_models(&folder, &[entry("one", provider.address, "")]);
+    let arguments = ["--registry", "models.toml", "--repeats", "1", "--output", "/dev/full"];
+    let (code, stdout, stderr) = compare(folder.path(), &arguments).await;
+    assert_eq!(code, 1);
+    assert!(stdout.contains("\none "), "{stdout}");
+    assert!(stderr.starts_with("error: cannot write /dev/full: "), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_default_model_that_is_not_compared_is_left_alone() {
+    // Without its weights: loading it would be an error in the log.
+    let folder = tempfile::tempdir().unwrap();
+    let provider = Provider::good().await;
+    let models = fs::read_to_string("models.toml").unwrap() + &entry("one", provider.address, "");
+    fs::write(folder.path().join("models.toml"), models).unwrap();
+    let arguments = ["--registry", "models.toml", "--models", "one", "--repeats", "1", "--log", "info"];
+    let (code, stdout, stderr) = compare(folder.path(), &arguments).await;
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("\none "), "{stdout}");
+    assert!(!(stdout + &stderr).contains("minilm"), "{stderr}");
+    let (code, _, stderr) = compare(folder.path(), &["--models", "minilm", "--log", "info"]).await;
+    assert!(code == 1 && stderr.contains("model minilm cannot be loaded"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_cannot_be_are_wrong_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["VECTRON_EMBEDDING_THREADS=many", BINARY, "compare"];
+    let (code, _, stderr) = run(Path::new("/usr/bin/env"), folder.path(), folder.path(), &arguments).await;
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("'many'") && !stderr.contains("error: error"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_leaves_the_settings_of_a_parent_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    // The script finds its build where cargo would put it.
+    fs::create_dir_all(folder.path().join("target/release")).unwrap();
+    symlink(BINARY, folder.path().join("target/release/vectron-embedding")).unwrap();
+    let (below, empty) = (folder.path().join("below"), folder.path().join("empty"));
+    fs::create_dir(&below).unwrap();
+    fs::write(folder.path().join(".env"), format!("VECTRON_MODEL_CACHE={}\n", empty.display())).unwrap();
+    let script = fs::canonicalize("../benchmark_models.sh").unwrap();
+    let target = format!("CARGO_TARGET_DIR={}", folder.path().join("target").display());
+    let arguments = ["-u", "VECTRON_MODEL_CACHE", &target, script.to_str().unwrap(), "--models", "minilm"];
+    let (code, stdout, stderr) = run(Path::new("/usr/bin/env"), &below, &below, &arguments).await;
+    assert_eq!(code, 1, "{stdout}{stderr}");
+    assert!(stdout.contains(&format!("looked in {}", empty.display())), "{stdout}");
 }

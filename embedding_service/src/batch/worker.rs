@@ -88,7 +88,10 @@ fn run(queue: &Queue<LoadedModel>, batch: Batch<LoadedModel>, scratch: &mut Scra
         let _ = item.results.send(Done { index: item.index, embedding: embedding.to_vec(), queue_us, inference_us });
     }
     if worthless > 0 {
-        tracing::error!("model {} gave numbers that are not finite for {worthless} texts: their calls fail", batch.model.id);
+        tracing::error!(
+            "model {} gave numbers that are not finite for {worthless} texts: their calls fail",
+            batch.model.id
+        );
     }
 }
 

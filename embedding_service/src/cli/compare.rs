@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use prost::Message as _;
 use tokio_stream::StreamExt;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -41,7 +42,7 @@ pub struct Arguments {
     /// Sample texts in place of the built-in ones: a file of lines `topic<TAB>text`.
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
-    /// Measure retrieval on these: a file of lines `query<TAB>document`.
+    /// Measure retrieval on these: a file of lines `query<TAB>document`. A query on several lines has several right documents.
     #[arg(long, value_name = "FILE")]
     pairs: Option<PathBuf>,
     /// How often each time is measured; medians are told.
@@ -50,7 +51,7 @@ pub struct Arguments {
     /// Write the table as JSON, as `POST /benchmark` answers it.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Draw texts per second beside contrast (and recall@10 with --pairs), as PNG.
+    /// Draw texts per second beside contrast, as PNG; with --pairs recall@10 too, or MRR where 10 documents are all.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// The service to ask, such as http://127.0.0.1:8000.
@@ -76,6 +77,9 @@ Examples:
   vectron-embedding compare --models minilm,openai-small --pairs faq.tsv --output results.json --plot benchmark.png
   vectron-embedding compare --server http://127.0.0.1:8000 --samples my-topics.tsv";
 
+/// Bytes of a request that another process takes.
+const REQUEST_BYTES_MAX: usize = 16 << 20;
+
 /// The settings of a service in this process, from the environment.
 #[derive(Parser)]
 struct FromEnvironment {
@@ -88,7 +92,7 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let samples = arguments.samples.as_deref().map(read_samples).transpose()?.unwrap_or_default();
     let pairs = arguments.pairs.as_deref().map(read_pairs).transpose()?.unwrap_or_default();
     for file in [&arguments.output, &arguments.plot].into_iter().flatten() {
-        check_folder(file)?;
+        check_place(file)?;
     }
     let request = pb::BenchmarkModelsRequest {
         model_ids: arguments.models.clone(),
@@ -96,6 +100,14 @@ pub fn run(arguments: &Arguments) -> CommandResult {
         pairs: pairs.into_iter().map(Into::into).collect(),
         repeats: arguments.repeats,
     };
+    let bytes_max = if arguments.server.is_some() { REQUEST_BYTES_MAX } else { usize::MAX };
+    let bytes = request.encoded_len();
+    if bytes > bytes_max {
+        return Err(format!(
+            "samples and pairs have {bytes} bytes together: expected at most {bytes_max} (16 MiB) for a service elsewhere"
+        )
+        .into());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let comparison = match &arguments.server {
         Some(url) => {
@@ -109,23 +121,23 @@ pub fn run(arguments: &Arguments) -> CommandResult {
             })
         }
         None => {
-            let service = EmbeddingService::start(&arguments.options()?)?;
+            let service = EmbeddingService::start_idle(&arguments.options())?;
             let comparison = runtime.block_on(async { compare(service.in_memory_channel(), arguments, request).await });
             service.shutdown();
             comparison
         }
     }?;
 
-    // Before the table: it is what a script waits for, and a broken pipe must not keep it from it.
-    if let Some(path) = &arguments.output {
-        let json = serde_json::to_string_pretty(&comparison)? + "\n";
-        fs::write(path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
     let has_results = comparison.models.iter().any(|model| model.measured().is_some());
-    if let Some(path) = arguments.plot.as_deref().filter(|_| has_results) {
-        plot::draw(&comparison, path)?;
-    }
+    // Before the table: they are what a script waits for, and a broken pipe must not keep it from them. Where they cannot be
+    // written, the table still says what took so long to find out.
+    let written = write_table(arguments.output.as_deref(), &comparison);
+    let drawn = match arguments.plot.as_deref().filter(|_| has_results) {
+        Some(path) => plot::draw(&comparison, path),
+        None => Ok(()),
+    };
     table::print(&comparison);
+    written.and(drawn)?;
     if has_results { Ok(()) } else { Err("no model could be measured".into()) }
 }
 
@@ -173,9 +185,10 @@ async fn compare(
 }
 
 impl Arguments {
-    /// The environment's, and what the command line says.
-    fn options(&self) -> Result<Options, clap::Error> {
-        let FromEnvironment { mut options } = FromEnvironment::try_parse_from(["vectron-embedding"])?;
+    /// The environment's, and what the command line says. Ends the process where the environment says what cannot be.
+    fn options(&self) -> Options {
+        let FromEnvironment { mut options } =
+            FromEnvironment::try_parse_from(["vectron-embedding"]).unwrap_or_else(|error| error.exit());
         if let Some(registry) = &self.registry {
             options.models_file = Some(registry.clone());
         }
@@ -183,12 +196,21 @@ impl Arguments {
             options.model_cache.clone_from(model_cache);
         }
         options.offline |= self.offline;
-        Ok(options)
+        options
     }
 }
 
+fn write_table(path: Option<&Path>, comparison: &Comparison) -> CommandResult {
+    let Some(path) = path else { return Ok(()) };
+    let json = serde_json::to_string_pretty(comparison)? + "\n";
+    fs::write(path, json).map_err(|error| format!("cannot write {}: {error}", path.display()).into())
+}
+
 /// A comparison may take long: that there is no place for its result is told before.
-fn check_folder(file: &Path) -> CommandResult {
+fn check_place(file: &Path) -> CommandResult {
+    if file.is_dir() {
+        return Err(format!("cannot write {}: it is a folder", file.display()).into());
+    }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.is_dir() {
         Ok(())

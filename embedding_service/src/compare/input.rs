@@ -54,12 +54,14 @@ pub(crate) struct Plan {
     pub(crate) topic_of: Vec<usize>,
     /// How many topics there are: at least two.
     pub(crate) topics: usize,
-    /// The queries.
+    /// How many pairs there are.
+    pub(crate) pairs: usize,
+    /// The distinct queries.
     pub(crate) queries: Vec<String>,
     /// The distinct documents.
     pub(crate) documents: Vec<String>,
-    /// The document that each query should find, by its place in `documents`.
-    pub(crate) document_of: Vec<usize>,
+    /// The documents that each query should find, each once, by their places in `documents`.
+    pub(crate) right_of: Vec<Vec<usize>>,
     /// How often each time is measured: at least once.
     pub(crate) repeats: usize,
 }
@@ -145,9 +147,17 @@ impl Plan {
             return bounds("samples", format!("expected a topic of 2 texts or more, got {} of one text", topics.len()));
         }
         let (queries, documents): (Vec<_>, Vec<_>) = pairs.into_iter().map(|pair| (pair.query, pair.document)).unzip();
-        let (documents, document_of) = distinct(documents);
+        let pairs = queries.len();
+        let ((queries, query_of), (documents, document_of)) = (distinct(queries), distinct(documents));
+        let mut right_of = vec![Vec::new(); queries.len()];
+        for (query, document) in query_of.into_iter().zip(document_of) {
+            let right: &mut Vec<usize> = &mut right_of[query];
+            if !right.contains(&document) {
+                right.push(document);
+            }
+        }
         let repeats = if repeats == 0 { REPEATS_DEFAULT } else { repeats };
-        Ok(Self { texts, topic_of, topics: topics.len(), queries, documents, document_of, repeats })
+        Ok(Self { texts, topic_of, topics: topics.len(), pairs, queries, documents, right_of, repeats })
     }
 }
 
@@ -186,12 +196,18 @@ pub fn read_samples(path: &Path) -> Result<Vec<Sample>, FileError> {
 /// The pairs of a file of lines `query<TAB>document`.
 pub fn read_pairs(path: &Path) -> Result<Vec<Pair>, FileError> {
     let path_shown = path.display().to_string();
-    let rows = rows(&path_shown, &read(path)?, ["query", "document"], "query<TAB>document")?;
+    let rows = rows(
+        &path_shown,
+        &read(path)?,
+        [("query", TEXT_BYTES_MAX), ("document", TEXT_BYTES_MAX)],
+        PAIRS_MAX,
+        "query<TAB>document",
+    )?;
     Ok(rows.into_iter().map(|[query, document]| Pair { query, document }).collect())
 }
 
 fn samples_of(path: &str, text: &str) -> Result<Vec<Sample>, FileError> {
-    let rows = rows(path, text, ["topic", "text"], "topic<TAB>text")?;
+    let rows = rows(path, text, [("topic", TOPIC_BYTES_MAX), ("text", TEXT_BYTES_MAX)], SAMPLES_MAX, "topic<TAB>text")?;
     Ok(rows.into_iter().map(|[topic, text]| Sample { topic, text }).collect())
 }
 
@@ -210,7 +226,14 @@ fn read(path: &Path) -> Result<String, FileError> {
     })
 }
 
-fn rows(path: &str, text: &str, names: [&str; 2], form: &'static str) -> Result<Vec<[String; 2]>, FileError> {
+/// `fields` are the names of a line's fields, and the bytes that each may have; there are at most `rows_max` lines to use.
+fn rows(
+    path: &str,
+    text: &str,
+    fields: [(&str, usize); 2],
+    rows_max: usize,
+    form: &'static str,
+) -> Result<Vec<[String; 2]>, FileError> {
     let mut rows = Vec::new();
     // Some editors begin a file with the mark of its byte order.
     for (index, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
@@ -218,15 +241,21 @@ fn rows(path: &str, text: &str, names: [&str; 2], form: &'static str) -> Result<
             continue;
         }
         let wrong = |reason: String| FileError::Line { path: path.to_owned(), line: index + 1, reason };
-        let fields: Vec<&str> = line.split('\t').map(str::trim).collect();
-        let [first, second] = fields[..] else {
-            let tabs = fields.len() - 1;
+        let values: Vec<&str> = line.split('\t').map(str::trim).collect();
+        let [first, second] = values[..] else {
+            let tabs = values.len() - 1;
             return Err(wrong(format!("expected {form}, with one tab, got {tabs} tabs")));
         };
-        for (name, value) in names.into_iter().zip([first, second]) {
+        for ((name, bytes_max), value) in fields.into_iter().zip([first, second]) {
             if value.is_empty() {
                 return Err(wrong(format!("the {name} is empty: expected {form}")));
             }
+            if value.len() > bytes_max {
+                return Err(wrong(format!("the {name} has {} bytes: expected at most {bytes_max}", value.len())));
+            }
+        }
+        if rows.len() == rows_max {
+            return Err(wrong(format!("one too many: expected at most {rows_max} lines of {form}")));
         }
         rows.push([first.to_owned(), second.to_owned()]);
     }
@@ -255,12 +284,15 @@ mod tests {
     }
 
     #[test]
-    fn documents_of_the_same_text_are_one() {
+    fn documents_and_queries_of_the_same_text_are_one() {
         let pair = |query: &str, document: &str| Pair { query: query.to_owned(), document: document.to_owned() };
-        let pairs = vec![pair("q1", "a"), pair("q2", "b"), pair("q3", "a")];
-        let plan = Plan::new(Vec::new(), pairs, 1).unwrap();
-        assert_eq!((plan.documents, plan.document_of), (vec!["a".to_owned(), "b".to_owned()], vec![0, 1, 0]));
-        assert_eq!(plan.queries, ["q1", "q2", "q3"]);
+        let pairs = [("q1", "a"), ("q2", "b"), ("q3", "a"), ("q1", "b"), ("q1", "a")];
+        let plan = Plan::new(Vec::new(), pairs.map(|(query, document)| pair(query, document)).into(), 1).unwrap();
+        assert_eq!((plan.documents, plan.pairs), (vec!["a".to_owned(), "b".to_owned()], 5));
+        assert_eq!(
+            (plan.queries, plan.right_of),
+            (["q1", "q2", "q3"].map(str::to_owned).into(), vec![vec![0, 1], vec![1], vec![0]])
+        );
     }
 
     #[test]
@@ -289,6 +321,12 @@ mod tests {
         assert_eq!(refused("a\tx\n\nno tab\n"), "f.tsv, line 3: expected topic<TAB>text, with one tab, got 0 tabs");
         assert_eq!(refused("a\tx\ty\n"), "f.tsv, line 1: expected topic<TAB>text, with one tab, got 2 tabs");
         assert_eq!(refused("a\tx\n \tz\n"), "f.tsv, line 2: the topic is empty: expected topic<TAB>text");
+        let long = format!("a\tx\n{}\tx\n", "a".repeat(513));
+        assert_eq!(refused(&long), "f.tsv, line 2: the topic has 513 bytes: expected at most 512");
+        let long = format!("a\t{}\n", "x".repeat((1 << 20) + 1));
+        assert_eq!(refused(&long), "f.tsv, line 1: the text has 1048577 bytes: expected at most 1048576");
+        let many = format!("# a remark\n{}", "a\tx\n".repeat(2049));
+        assert_eq!(refused(&many), "f.tsv, line 2050: one too many: expected at most 2048 lines of topic<TAB>text");
         assert_eq!(refused("# nothing\n"), "f.tsv has no lines: expected lines of topic<TAB>text");
     }
 }

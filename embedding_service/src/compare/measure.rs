@@ -4,7 +4,7 @@
 //! of the warm-up are those of the contrast score. Times are what a caller waits for; each is repeated, and the median told.
 
 use std::future::Future;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::contrast::Contrast;
 use super::input::Plan;
@@ -18,6 +18,10 @@ use crate::model::Input;
 const SINGLE_TEXTS_MAX: usize = 20;
 /// Texts of one call where times are not measured.
 const CALL_TEXTS_MAX: usize = 256;
+/// For so long, all waits together, a model is waited for that wants to be asked later.
+const WAIT_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+/// Components of all embeddings that are there at once, for one model: 256 MiB of f32.
+const COMPONENTS_MAX: usize = 64 << 20;
 
 /// One model, as callers have it.
 pub(crate) trait Embeds {
@@ -30,6 +34,22 @@ pub(crate) trait Embeds {
         texts: Vec<String>,
         input: Input,
     ) -> impl Future<Output = Result<Vec<TextEmbedding>, Self::Error>> + Send;
+
+    /// For how long it wants not to be asked, before a call is made in vain, or waits within its time.
+    fn holds_off(&self) -> Option<Duration>;
+
+    /// When to ask again after a call that was too much for it. Nothing after other errors.
+    fn come_back_after(error: &Self::Error) -> Option<Duration>;
+}
+
+/// Whether the embeddings that are there at once, of a model of `dimension` components, are few enough; else what was
+/// expected and what came.
+pub(crate) fn check_components(plan: &Plan, dimension: usize) -> Result<(), String> {
+    let count = plan.texts.len().max(plan.queries.len() + plan.documents.len());
+    if count.saturating_mul(dimension) <= COMPONENTS_MAX {
+        return Ok(());
+    }
+    Err(format!("expected at most {} texts of {dimension} components each, got {count}", COMPONENTS_MAX / dimension))
 }
 
 /// What is being done with a model.
@@ -59,6 +79,8 @@ pub(crate) struct Progress {
 
 /// Counts what is embedded, and tells it.
 struct Course<'a> {
+    /// How long the model may still be waited for.
+    patience: Duration,
     progress: Progress,
     tell: &'a (dyn Fn(Progress) + Send + Sync),
 }
@@ -75,23 +97,30 @@ pub(crate) async fn measure<M: Embeds + Sync>(
         + single.len() * plan.repeats
         + plan.queries.len()
         + plan.documents.len();
-    let mut course = Course { progress: Progress { stage: Stage::Load, texts_done: 0, texts_total }, tell };
+    let mut course =
+        Course { patience: WAIT_TIME_MAX, progress: Progress { stage: Stage::Load, texts_done: 0, texts_total }, tell };
     course.enter(Stage::Load);
-    model.embed(vec![plan.texts[0].clone()], Input::Document).await?;
+    embed(model, &plan.texts[..1], Input::Document, &mut course).await?;
     course.add(1);
 
     course.enter(Stage::WarmUp);
-    let embedded = model.embed(plan.texts.clone(), Input::Document).await?;
+    let (embedded, _) = embed(model, &plan.texts, Input::Document, &mut course).await?;
     course.add(plan.texts.len());
-    let rows: Vec<&[f32]> = embedded.iter().map(|one| one.components.as_slice()).collect();
-    let contrast = Contrast::of(&rows, &plan.topic_of, plan.topics);
+    let tokens = embedded.iter().map(|one| one.tokens as u64).sum::<u64>();
+    let truncated = embedded.iter().filter(|one| one.truncated).count();
+    let (topic_of, topics) = (plan.topic_of.clone(), plan.topics);
+    let contrast = compute(move || {
+        let rows: Vec<&[f32]> = embedded.iter().map(|one| one.components.as_slice()).collect();
+        Contrast::of(&rows, &topic_of, topics)
+    });
+    let contrast = contrast.await;
 
     course.enter(Stage::Single);
     let mut times = vec![Vec::with_capacity(plan.repeats); single.len()];
     // Round after round, so that something that disturbs the machine for a while does not disturb all times of a text.
     for _ in 0..plan.repeats {
         for (place, times) in single.iter().zip(&mut times) {
-            times.push(seconds(model, vec![plan.texts[*place].clone()]).await?);
+            times.push(embed(model, &plan.texts[*place..=*place], Input::Document, &mut course).await?.1);
             course.add(1);
         }
     }
@@ -100,13 +129,12 @@ pub(crate) async fn measure<M: Embeds + Sync>(
     course.enter(Stage::Batch);
     let mut times = Vec::with_capacity(plan.repeats);
     for _ in 0..plan.repeats {
-        times.push(seconds(model, plan.texts.clone()).await?);
+        times.push(embed(model, &plan.texts, Input::Document, &mut course).await?.1);
         course.add(plan.texts.len());
     }
     let processing_time = median(times);
 
     let retrieval = if plan.queries.is_empty() { None } else { Some(retrieval(model, plan, &mut course).await?) };
-    let tokens = embedded.iter().map(|one| one.tokens as u64).sum::<u64>();
     let tokens = (tokens > 0).then_some(tokens);
     Ok(Measured {
         processing_time,
@@ -116,7 +144,7 @@ pub(crate) async fn measure<M: Embeds + Sync>(
         texts_per_second: plan.texts.len() as f64 / processing_time,
         tokens_per_second: tokens.map(|tokens| tokens as f64 / processing_time),
         tokens,
-        truncated: embedded.iter().filter(|one| one.truncated).count(),
+        truncated,
         single_mean: singles.iter().sum::<f64>() / singles.len() as f64,
         single_p50: median(singles),
         retrieval,
@@ -127,7 +155,7 @@ async fn retrieval<M: Embeds + Sync>(model: &M, plan: &Plan, course: &mut Course
     course.enter(Stage::Retrieval);
     let queries = rows(model, &plan.queries, Input::Query, course).await?;
     let documents = rows(model, &plan.documents, Input::Document, course).await?;
-    Ok(quality(queries, documents, &plan.document_of).await)
+    Ok(quality(queries, documents, &plan.right_of).await)
 }
 
 async fn rows<M: Embeds + Sync>(
@@ -138,17 +166,38 @@ async fn rows<M: Embeds + Sync>(
 ) -> Result<Rows, M::Error> {
     let mut embeddings = Vec::with_capacity(texts.len());
     for texts in texts.chunks(CALL_TEXTS_MAX) {
-        embeddings.extend(model.embed(texts.to_vec(), input).await?.into_iter().map(|one| one.components));
+        embeddings.extend(embed(model, texts, input, course).await?.0.into_iter().map(|one| one.components));
         course.add(texts.len());
     }
-    Ok(Rows::of(embeddings))
+    Ok(compute(|| Rows::of(embeddings)).await)
 }
 
-/// What a caller waits for these texts.
-async fn seconds<M: Embeds + Sync>(model: &M, texts: Vec<String>) -> Result<f64, M::Error> {
-    let started = Instant::now();
-    model.embed(texts, Input::Document).await?;
-    Ok(started.elapsed().as_secs_f64())
+/// The embeddings of these texts, and the seconds that a caller waits for them. A model that wants to be asked later is waited
+/// for, before its time begins; and a call that was too much for it is made again.
+async fn embed<M: Embeds + Sync>(
+    model: &M,
+    texts: &[String],
+    input: Input,
+    course: &mut Course<'_>,
+) -> Result<(Vec<TextEmbedding>, f64), M::Error> {
+    loop {
+        if let Some(time) = model.holds_off() {
+            course.wait(time).await;
+        }
+        let started = Instant::now();
+        match model.embed(texts.to_vec(), input).await {
+            Ok(embeddings) => return Ok((embeddings, started.elapsed().as_secs_f64())),
+            Err(error) => match M::come_back_after(&error) {
+                Some(time) if course.wait(time).await => {}
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+/// What `work` gives, on a thread that may block: others' calls run on this one.
+async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("it does not panic, and nobody aborts it")
 }
 
 /// The places of the texts that are sent alone.
@@ -165,6 +214,14 @@ fn median(mut times: Vec<f64>) -> f64 {
 }
 
 impl Course<'_> {
+    /// Waits, unless that is longer than there is patience left. Whether it has.
+    async fn wait(&mut self, time: Duration) -> bool {
+        let Some(left) = self.patience.checked_sub(time) else { return false };
+        self.patience = left;
+        tokio::time::sleep(time).await;
+        true
+    }
+
     fn enter(&mut self, stage: Stage) {
         self.progress.stage = stage;
         (self.tell)(self.progress);

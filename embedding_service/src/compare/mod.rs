@@ -19,5 +19,5 @@ mod wire;
 
 pub(crate) use input::Plan;
 pub use input::{FileError, Pair, Sample, read_pairs, read_samples};
-pub(crate) use measure::{Embeds, Progress, measure};
+pub(crate) use measure::{Embeds, Progress, check_components, measure};
 pub use report::{Comparison, Measured, ModelReport, Outcome, Retrieval, Setting};

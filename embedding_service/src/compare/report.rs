@@ -19,7 +19,7 @@ pub struct Setting {
     pub texts: usize,
     /// Their topics.
     pub topics: usize,
-    /// Pairs of query and document; 0: retrieval was not measured.
+    /// Pairs of query and document, as many as were given; 0: retrieval was not measured.
     pub pairs: usize,
     /// Distinct documents of the pairs.
     pub documents: usize,
@@ -88,16 +88,18 @@ pub struct Measured {
     pub retrieval: Option<Retrieval>,
 }
 
-/// How well queries find their documents among those of all pairs. Each 0 to 1; higher is better.
+/// How well queries find their documents among those of all pairs. Each 0 to 1; higher is better. A recall at as many as
+/// there are documents, or more, says nothing, and is absent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Retrieval {
-    /// Part of the queries whose document comes first.
-    pub recall_at_1: f64,
-    /// Part of the queries whose document is among the first 5.
-    pub recall_at_5: f64,
-    /// Part of the queries whose document is among the first 10.
-    pub recall_at_10: f64,
-    /// Mean of 1 / rank of the right document.
+    /// Mean part of a query's right documents that is the first: with one right document, the part of the queries whose
+    /// document comes first.
+    pub recall_at_1: Option<f64>,
+    /// The same among the first 5.
+    pub recall_at_5: Option<f64>,
+    /// The same among the first 10.
+    pub recall_at_10: Option<f64>,
+    /// Mean of 1 / rank of the nearest right document.
     pub mean_reciprocal_rank: f64,
 }
 

@@ -26,40 +26,58 @@ impl Rows {
     }
 }
 
-/// How well `queries` find their documents; `document_of` are the right ones' places among `documents`.
+/// How well `queries` find their documents; `right_of` are the places among `documents` of those that are right for each, at
+/// least one.
 ///
 /// Runs on the blocking pool; ends within a block of it when it is dropped.
-pub(super) async fn quality(queries: Rows, documents: Rows, document_of: &[usize]) -> Retrieval {
+pub(super) async fn quality(queries: Rows, documents: Rows, right_of: &[Vec<usize>]) -> Retrieval {
     let (queries, documents) = (Arc::new(queries), Arc::new(documents));
-    let mut ranks = Vec::with_capacity(document_of.len());
-    for start in (0..document_of.len()).step_by(BLOCK_QUERIES) {
-        let right: Vec<usize> = document_of[start..document_of.len().min(start + BLOCK_QUERIES)].to_vec();
+    let mut of_all = Vec::with_capacity(right_of.len());
+    for (block, right_of) in right_of.chunks(BLOCK_QUERIES).enumerate() {
+        let start = block * BLOCK_QUERIES;
+        let right_of = right_of.to_vec();
         let (queries, documents) = (queries.clone(), documents.clone());
         let block = tokio::task::spawn_blocking(move || {
-            let rank_of = |(index, right): (usize, usize)| rank(&queries.0[start + index], &documents.0, right);
-            right.into_iter().enumerate().map(rank_of).collect::<Vec<_>>()
+            let ranks_of = |(index, right): (usize, &Vec<usize>)| ranks(&queries.0[start + index], &documents.0, right);
+            right_of.iter().enumerate().map(ranks_of).collect::<Vec<_>>()
         });
-        ranks.extend(block.await.expect("it does not panic, and nobody aborts it"));
+        of_all.extend(block.await.expect("it does not panic, and nobody aborts it"));
     }
-    of_ranks(&ranks)
+    of_ranks(&of_all, documents.0.len())
 }
 
-/// The place of the right document, from 1. One as near as it counts as nearer: a model that puts all in one place finds
-/// nothing.
-fn rank(query: &[f32], documents: &[Vec<f32>], right: usize) -> usize {
-    let score = dot(query, &documents[right]);
-    let is_before = |(place, document): (usize, &Vec<f32>)| place != right && dot(query, document) >= score;
-    1 + documents.iter().enumerate().filter(|row| is_before(*row)).count()
+/// The places of the right documents among all, from 1, in no order. A wrong one as near as a right one counts as nearer: a
+/// model that puts all in one place finds nothing. So does one whose cosine is no number.
+fn ranks(query: &[f32], documents: &[Vec<f32>], right: &[usize]) -> Vec<usize> {
+    let scores: Vec<f32> = documents.iter().map(|document| dot(query, document)).collect();
+    let rank = |place: &usize| {
+        let score = scores[*place];
+        let is_nearer = |(other, of_other): (usize, &f32)| match right.contains(&other) {
+            // Of two that are right and as near, one has to come first.
+            true => *of_other > score || (*of_other == score && other < *place),
+            // So that no number at all is nearer, too.
+            false => !(*of_other < score),
+        };
+        1 + scores.iter().enumerate().filter(|row| is_nearer(*row)).count()
+    };
+    right.iter().map(rank).collect()
 }
 
-fn of_ranks(ranks: &[usize]) -> Retrieval {
-    let mean = |value: &dyn Fn(usize) -> f64| ranks.iter().map(|rank| value(*rank)).sum::<f64>() / ranks.len() as f64;
-    let recall = |at: usize| mean(&|rank| f64::from(u8::from(rank <= at)));
+/// `ranks` has those of each query's right documents.
+fn of_ranks(ranks: &[Vec<usize>], documents: usize) -> Retrieval {
+    let mean = |value: &dyn Fn(&Vec<usize>) -> f64| ranks.iter().map(value).sum::<f64>() / ranks.len() as f64;
+    let recall = |at: usize| {
+        let part =
+            |of_query: &Vec<usize>| of_query.iter().filter(|rank| **rank <= at).count() as f64 / of_query.len() as f64;
+        // Among so many as there are every document is found.
+        (at < documents).then(|| mean(&part))
+    };
+    let best = |of_query: &Vec<usize>| of_query.iter().copied().min().expect("each query has a right document");
     Retrieval {
         recall_at_1: recall(1),
         recall_at_5: recall(5),
         recall_at_10: recall(10),
-        mean_reciprocal_rank: mean(&|rank| 1.0 / rank as f64),
+        mean_reciprocal_rank: mean(&|of_query| 1.0 / best(of_query) as f64),
     }
 }
 
@@ -82,9 +100,25 @@ mod tests {
 
     #[test]
     fn ranks_become_recall_and_reciprocal_rank() {
-        let Retrieval { recall_at_1, recall_at_5, recall_at_10, mean_reciprocal_rank } = of_ranks(&[1, 5, 10, 20]);
-        assert_eq!((recall_at_1, recall_at_5, recall_at_10), (0.25, 0.5, 0.75));
-        assert!((mean_reciprocal_rank - (1.0 + 0.2 + 0.1 + 0.05) / 4.0).abs() < 1e-12);
+        let each_alone = [1, 5, 10, 20].map(|rank| vec![rank]);
+        let found = of_ranks(&each_alone, 11);
+        assert_eq!((found.recall_at_1, found.recall_at_5, found.recall_at_10), (Some(0.25), Some(0.5), Some(0.75)));
+        assert!((found.mean_reciprocal_rank - (1.0 + 0.2 + 0.1 + 0.05) / 4.0).abs() < 1e-12);
+        // Of ten documents the first ten are all.
+        assert_eq!((of_ranks(&each_alone, 10).recall_at_5, of_ranks(&each_alone, 10).recall_at_10), (Some(0.5), None));
+        assert_eq!(of_ranks(&[vec![1]], 1).recall_at_1, None);
+    }
+
+    #[test]
+    fn of_several_right_documents_the_nearest_counts_for_mrr_and_each_for_recall() {
+        // The first two queries have three right documents: found at once, and behind one wrong one.
+        let found = of_ranks(&[vec![3, 1, 2], vec![7, 2, 4], vec![1]], 20);
+        assert_eq!(found.mean_reciprocal_rank, (1.0 + 0.5 + 1.0) / 3.0);
+        assert_eq!(found.recall_at_5, Some((1.0 + 2.0 / 3.0 + 1.0) / 3.0));
+        assert_eq!(found.recall_at_10, Some(1.0));
+        // Two right ones in one place, and a wrong one there too, which counts as nearer than both.
+        let documents = vec![vec![1.0, 0.0], vec![1.0, 0.0], vec![1.0, 0.0], vec![0.0, 1.0]];
+        assert_eq!(ranks(&[1.0, 0.0], &documents, &[0, 2]), [2, 3]);
     }
 
     #[tokio::test]
@@ -98,15 +132,15 @@ mod tests {
         };
         let documents = || Rows::of((0..100).map(|step| direction(step as f32)));
         let queries = || Rows::of((0..100).map(|step| direction(step as f32 + 0.1)));
-        let all: Vec<usize> = (0..100).collect();
+        let all: Vec<Vec<usize>> = (0..100).map(|step| vec![step]).collect();
         let found = quality(queries(), documents(), &all).await;
-        assert_eq!((found.recall_at_1, found.mean_reciprocal_rank), (1.0, 1.0));
+        assert_eq!((found.recall_at_1, found.mean_reciprocal_rank), (Some(1.0), 1.0));
         // The right document is five steps further on: nearer are those from 4 steps behind to 4 ahead, and one more.
-        let further: Vec<usize> = (0..90).map(|step| step + 5).collect();
+        let further: Vec<Vec<usize>> = (0..90).map(|step| vec![step + 5]).collect();
         let found = quality(Rows(queries().0.into_iter().take(90).collect()), documents(), &further).await;
-        assert_eq!(found.recall_at_5, 0.0, "{found:?}");
+        assert_eq!(found.recall_at_5, Some(0.0), "{found:?}");
         // Those from 5 steps behind, too, are further by 0.2 of a step; the queries near the beginning have fewer behind.
-        assert_eq!(found.recall_at_10, 1.0, "{found:?}");
+        assert_eq!(found.recall_at_10, Some(1.0), "{found:?}");
         let ranks = (0..90).map(|step: usize| 1.0 / (6 + step.min(4)) as f64);
         assert!((found.mean_reciprocal_rank - ranks.sum::<f64>() / 90.0).abs() < 1e-12, "{found:?}");
     }
@@ -114,7 +148,14 @@ mod tests {
     #[test]
     fn documents_in_one_place_are_not_found() {
         let same = vec![vec![1.0, 0.0]; 10];
-        assert_eq!(rank(&[1.0, 0.0], &same, 0), 10);
-        assert_eq!(rank(&[0.0, 0.0], &Rows::of([vec![0.0, 3.0], vec![1.0, 1.0]]).0, 0), 2);
+        assert_eq!(ranks(&[1.0, 0.0], &same, &[0]), [10]);
+        assert_eq!(ranks(&[0.0, 0.0], &Rows::of([vec![0.0, 3.0], vec![1.0, 1.0]]).0, &[0]), [2]);
+    }
+
+    #[test]
+    fn what_is_no_number_never_comes_before_the_others() {
+        let documents = vec![vec![f32::NAN, 0.0], vec![1.0, 0.0], vec![0.5, 0.0]];
+        assert_eq!(ranks(&[1.0, 0.0], &documents, &[0]), [3]);
+        assert_eq!(ranks(&[f32::NAN, 0.0], &documents, &[1]), [3]);
     }
 }

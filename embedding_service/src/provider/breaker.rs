@@ -100,6 +100,12 @@ impl Pass<'_> {
         self.fail(now);
     }
 
+    /// The provider wants to be asked later, which its caller does: no failure, but nothing that a probe could end a rest
+    /// with either.
+    pub(super) fn is_asked_for_too_much(mut self, now: Instant) {
+        if self.probe_after.is_some() { self.fail(now) } else { self.told = true }
+    }
+
     fn fail(&mut self, now: Instant) {
         self.told = true;
         let mut state = self.breaker.lock();
@@ -204,6 +210,20 @@ mod tests {
             drop(breaker.enter(now - UNDER_WAY_MAX).map_err(drop).unwrap());
         }
         assert!(breaker.rests_for(now).is_some());
+    }
+
+    #[test]
+    fn too_much_is_no_failure_of_those_who_wait() {
+        let now = Instant::now();
+        let breaker = Breaker::new("m");
+        for _ in 0..3 * FAILURES_MAX {
+            breaker.enter(now).map_err(drop).unwrap().is_asked_for_too_much(now);
+        }
+        assert_eq!(breaker.rests_for(now), None);
+        let breaker = opened(now);
+        let later = now + REST_MIN;
+        breaker.enter(later).map_err(drop).unwrap().is_asked_for_too_much(later);
+        assert_eq!(breaker.rests_for(later), Some(REST_MIN * 2), "a probe has not found it well");
     }
 
     #[test]

@@ -119,6 +119,11 @@ impl RemoteModel {
         self.breaker.rests_for(Instant::now())
     }
 
+    /// For how long the provider wants to be left alone from now on, because it was asked for too much.
+    pub(crate) fn holds_off(&self) -> Option<Duration> {
+        self.pace.holds_off(Instant::now())
+    }
+
     /// The embeddings of `texts`, in their order, as the provider scales them.
     pub(crate) async fn embed(&self, texts: &[String], asking: Asking) -> Result<Vec<RemoteEmbedding>, ProviderError> {
         let key = self.key.as_ref().map_err(|problem| ProviderError::no_key(problem.to_string()))?.as_ref();
@@ -249,8 +254,13 @@ impl RemoteModel {
             Err(error) if error.kind == ErrorKind::Unavailable && asking.until.is_some_and(|until| now >= until) => {
                 drop(pass);
             }
-            // One that is asked for too much is helped by a rest.
-            Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::RateLimited) => pass.failed(now),
+            Err(error) if error.kind == ErrorKind::Unavailable => pass.failed(now),
+            // One that is asked for too much is helped by a rest. Those who wait in line (streams, comparisons) wait as it wants
+            // them to, and shall not take it away from those who do not.
+            Err(error) if error.kind == ErrorKind::RateLimited => match asking.when_full {
+                WhenFull::Refuse => pass.failed(now),
+                WhenFull::Wait => pass.is_asked_for_too_much(now),
+            },
             // What it refuses or garbles, it answers.
             _ => pass.succeeded(),
         }

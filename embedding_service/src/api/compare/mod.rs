@@ -16,10 +16,11 @@ use tokio::sync::{mpsc, watch};
 use super::error::ApiError;
 use super::handlers::{Embed, Handlers};
 use crate::catalogue::Model;
-use crate::compare::{Embeds, ModelReport, Outcome, Pair, Plan, Progress, Sample, Setting, measure};
+use crate::compare::{Embeds, ModelReport, Outcome, Pair, Plan, Progress, Sample, Setting, check_components, measure};
 use crate::engine::TextEmbedding;
 use crate::model::Input;
 use crate::port::Failure;
+use crate::provider::ErrorKind;
 
 pub(super) use grpc::{Answers, answers};
 pub(super) use rest::{BenchmarkBody, benchmark};
@@ -86,7 +87,7 @@ fn start(handlers: &Handlers, request: Compare, mut stopping: watch::Receiver<bo
     let setting = Setting {
         texts: plan.texts.len(),
         topics: plan.topics,
-        pairs: plan.queries.len(),
+        pairs: plan.pairs,
         documents: plan.documents.len(),
         repeats: plan.repeats,
     };
@@ -94,6 +95,7 @@ fn start(handlers: &Handlers, request: Compare, mut stopping: watch::Receiver<bo
     let comparing = Comparing { handlers: handlers.clone(), models, plan, events };
     tokio::spawn(async move {
         let events = comparing.events.clone();
+        let untold = Untold(Some(events.clone()));
         tokio::select! {
             biased;
             () = events.closed() => tracing::info!("a comparison of models ends: its caller has left"),
@@ -103,6 +105,7 @@ fn start(handlers: &Handlers, request: Compare, mut stopping: watch::Receiver<bo
             }
             () = comparing.run() => {}
         }
+        untold.is_told();
         drop(turn);
     });
     Ok(Running { model_ids, setting, events: reader })
@@ -112,7 +115,11 @@ fn start(handlers: &Handlers, request: Compare, mut stopping: watch::Receiver<bo
 fn models(handlers: &Handlers, ids: &[String], field: &str) -> Result<Vec<Arc<Model>>, ApiError> {
     let wrong = |what: String| Err(ApiError::Comparison { field: field.to_owned(), what: format!("{field}: {what}") });
     if ids.is_empty() {
-        return Ok(handlers.models.all().to_vec());
+        let all = handlers.models.all();
+        if all.len() > MODELS_MAX {
+            return wrong(format!("expected at most {MODELS_MAX}, and the registry has {}: name some", all.len()));
+        }
+        return Ok(all.to_vec());
     }
     if ids.len() > MODELS_MAX {
         return wrong(format!("expected at most {MODELS_MAX}, got {}", ids.len()));
@@ -136,7 +143,11 @@ impl Comparing {
             let spec = model.spec();
             let tell = |progress| self.tell_progress(&spec.id, progress);
             let by_handlers = ByHandlers { handlers: &self.handlers, model };
-            let outcome = match measure(&by_handlers, &self.plan, &tell).await {
+            let measured = match check_components(&self.plan, spec.dimension) {
+                Ok(()) => measure(&by_handlers, &self.plan, &tell).await,
+                Err(what) => Err(ApiError::Comparison { field: "pairs".to_owned(), what }),
+            };
+            let outcome = match measured {
                 Ok(measured) => Outcome::Measured(measured),
                 Err(ApiError::Stopping) => return self.tell(Err(ApiError::Stopping)),
                 Err(error) => {
@@ -168,8 +179,40 @@ impl Comparing {
     }
 }
 
+/// A task that has not told its end. A panic within it is told here: its callers would take the results that they have for
+/// all.
+struct Untold(Option<mpsc::Sender<Result<Event, ApiError>>>);
+
+impl Untold {
+    fn is_told(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        if let Some(events) = &self.0 {
+            let _ = events.try_send(Err(ApiError::Internal { what: "a comparison of models was lost" }));
+        }
+    }
+}
+
 impl Embeds for ByHandlers<'_> {
     type Error = ApiError;
+
+    fn holds_off(&self) -> Option<Duration> {
+        match self.model {
+            Model::Here(_) => None,
+            Model::There(remote) => remote.holds_off(),
+        }
+    }
+
+    fn come_back_after(error: &ApiError) -> Option<Duration> {
+        match error {
+            ApiError::Provider { error, .. } if error.kind == ErrorKind::RateLimited => error.come_back_after(),
+            _ => None,
+        }
+    }
 
     async fn embed(&self, texts: Vec<String>, input: Input) -> Result<Vec<TextEmbedding>, ApiError> {
         let started = Instant::now();
@@ -182,5 +225,25 @@ impl Embeds for ByHandlers<'_> {
                 answer => return Ok(answer?.embeddings),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_comparison_that_panics_ends_with_an_error() {
+        let (events, mut reader) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            let _untold = Untold(Some(events));
+            panic!("as a bug would");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        assert!(matches!(reader.recv().await, Some(Err(ApiError::Internal { .. }))));
+        assert!(reader.recv().await.is_none());
+        let (events, mut reader) = mpsc::channel(1);
+        Untold(Some(events)).is_told();
+        assert!(reader.recv().await.is_none());
     }
 }

@@ -1,4 +1,5 @@
-//! The picture of a comparison: bars of texts per second beside bars of contrast, and of recall@10 where there are pairs.
+//! The picture of a comparison: bars of texts per second beside bars of contrast, and of recall@10 where there are pairs (of MRR,
+//! where there are no more than 10 documents).
 //!
 //! A row for each model that was measured, in the order of the table. The font is part of this program: a machine without a
 //! screen has none.
@@ -97,9 +98,14 @@ fn panels(measures: &[&Measured]) -> Vec<Panel> {
             at_least: 0.0,
         },
     ];
-    if measures.iter().any(|measured| measured.retrieval.is_some()) {
-        let recall = |measured: &Measured| measured.retrieval.map_or(0.0, |found| found.recall_at_10);
-        panels.push(Panel { caption: "recall@10", values: values(&recall), decimals: 3, at_least: 1.0 });
+    let found: Option<Vec<_>> = measures.iter().map(|measured| measured.retrieval).collect();
+    if let Some(found) = found {
+        let recall: Option<Vec<f64>> = found.iter().map(|found| found.recall_at_10).collect();
+        let (caption, values) = match recall {
+            Some(recall) => ("recall@10", recall),
+            None => ("MRR", found.iter().map(|found| found.mean_reciprocal_rank).collect()),
+        };
+        panels.push(Panel { caption, values, decimals: 3, at_least: 1.0 });
     }
     panels
 }

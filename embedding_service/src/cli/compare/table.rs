@@ -63,9 +63,10 @@ fn row(model: &ModelReport, measured: &Measured, has_pairs: bool) -> Vec<String>
     ];
     if has_pairs {
         let found = measured.retrieval;
-        let values =
-            found.map(|found| [found.recall_at_1, found.recall_at_5, found.recall_at_10, found.mean_reciprocal_rank]);
-        cells.extend(values.unwrap_or([f64::NAN; 4]).map(|value| format!("{value:.3}")));
+        let values = found.map_or([None; 4], |found| {
+            [found.recall_at_1, found.recall_at_5, found.recall_at_10, Some(found.mean_reciprocal_rank)]
+        });
+        cells.extend(values.map(|value| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))));
     }
     cells
 }
