@@ -6,11 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use reqwest::{Client, Response, redirect};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::{ErrorKind, ProviderError};
 use super::key::Key;
-use super::wire;
-use crate::model::{ModelSpec, RemoteSpec, error_chain};
+use super::wire::{self, Bounds};
+use crate::model::{ModelSpec, Provider, RemoteSpec, error_chain};
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 /// An answer has at most so many bytes for each component: a number of JSON has some 20.
@@ -35,6 +36,17 @@ pub(crate) struct Http {
     elsewhere: OnceLock<Result<Client, String>>,
     /// Without the proxy that the environment names: what goes to this machine stays on it, the key too.
     here: OnceLock<Result<Client, String>>,
+}
+
+/// One try.
+pub(super) struct Attempt<'a> {
+    pub(super) body: Bytes,
+    /// Texts in it.
+    pub(super) count: usize,
+    pub(super) key: Option<&'a Key>,
+    pub(super) deadline: Instant,
+    /// Held until nothing works on the answer any more, even where the caller has left.
+    pub(super) turn: OwnedSemaphorePermit,
 }
 
 /// Where a request goes, and what is known of it, for messages.
@@ -66,16 +78,14 @@ impl Http {
         client.get_or_init(build).as_ref().map_err(failed)
     }
 
-    /// Sends the request of `count` texts, and understands the answer, all before `deadline`.
+    /// Sends the request, and understands the answer, all before its deadline.
     pub(super) async fn post(
         &self,
         spec: &ModelSpec,
         remote: &RemoteSpec,
-        body: Bytes,
-        count: usize,
-        key: Option<&Key>,
-        deadline: Instant,
+        attempt: Attempt<'_>,
     ) -> Result<wire::Answer, ProviderError> {
+        let Attempt { body, count, key, deadline, turn } = attempt;
         let url = wire::url(spec, remote);
         let place = Place { url: &url, key, key_env: remote.key_env.as_deref() };
         let since = Instant::now();
@@ -93,18 +103,29 @@ impl Http {
             |_| place.unavailable(format!("no whole answer within {:.1} s", since.elapsed().as_secs_f32()), None);
         let body = answer.map_err(late)??;
 
-        let (provider, dimension) = (spec.provider, spec.dimension);
-        let bytes = body.len();
-        let understand = move || wire::read(provider, &body).and_then(|answer| answer.check(count, dimension));
-        let understood = if bytes <= INLINE_BYTES_MAX {
-            understand()
-        } else {
-            let thread = tokio::task::spawn_blocking(understand);
-            thread.await.unwrap_or_else(|_| Err("it could not be understood; the log has more".to_owned()))
-        };
+        let understood = understand(spec.provider, body, Bounds { count, dimension: spec.dimension }, turn).await;
         // What is wrong with an answer may be what the provider has put into it.
         understood.map_err(|reason| place.wrong(&place.repeat(&reason)))
     }
+}
+
+/// What came, checked; else what is wrong with it.
+async fn understand(
+    provider: Provider,
+    body: Vec<u8>,
+    bounds: Bounds,
+    turn: OwnedSemaphorePermit,
+) -> Result<wire::Answer, String> {
+    let is_short = body.len() <= INLINE_BYTES_MAX;
+    let understand = move || {
+        let _turn = turn;
+        wire::read(provider, &body, bounds).and_then(|answer| answer.check(bounds.count, bounds.dimension))
+    };
+    if is_short {
+        return understand();
+    }
+    let thread = tokio::task::spawn_blocking(understand);
+    thread.await.unwrap_or_else(|_| Err("it could not be understood; the log has more".to_owned()))
 }
 
 /// The body of an answer that is one, up to `bytes_max`.
@@ -271,6 +292,10 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
     use super::*;
 
     #[test]
@@ -284,6 +309,18 @@ mod tests {
         assert_eq!(read("Fri, 31 Dec 1999 23:58:59 GMT"), Some(Duration::ZERO));
         assert_eq!(read("99999999999"), Some(RETRY_AFTER_MAX));
         assert_eq!((read("soon"), read("-1"), retry_after(&HeaderMap::new(), now)), (None, None, None));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_keeps_its_turn_until_nothing_works_on_its_answer() {
+        let turns = Arc::new(Semaphore::new(1));
+        let turn = turns.clone().try_acquire_owned().unwrap();
+        let count = 400_000;
+        let body = format!("[{}]", vec!["[0.123456789,-0.25]"; count].join(",")).into_bytes();
+        let work = understand(Provider::HuggingFace, body, Bounds { count, dimension: 2 }, turn);
+        assert!(tokio::time::timeout(Duration::from_millis(1), work).await.is_err(), "it takes longer");
+        assert_eq!(turns.available_permits(), 0);
+        drop(tokio::time::timeout(Duration::from_secs(10), turns.acquire()).await.unwrap().unwrap());
     }
 
     #[test]

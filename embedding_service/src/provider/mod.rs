@@ -33,7 +33,9 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use attempt::Attempt;
 pub(crate) use attempt::Http;
 use breaker::Breaker;
 pub(crate) use error::{ErrorKind, ProviderError};
@@ -52,6 +54,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A try after a pause or a wait that would have less is not made, unless models.toml gives it less.
 const TRY_TIME_MIN: Duration = Duration::from_secs(1);
+/// Components that one answer may have: as JSON 256 MiB at most. Requests have no more texts than that.
+const COMPONENTS_MAX: usize = 8 << 20;
+/// Calls whose texts are cut at once.
+const CUTTING_MAX: usize = 4;
 
 /// A model that a provider runs.
 pub(crate) struct RemoteModel {
@@ -62,6 +68,8 @@ pub(crate) struct RemoteModel {
     http: Arc<Http>,
     breaker: Breaker,
     pace: Pace,
+    /// For each call whose texts are being cut: so much goes on at most for callers that have left.
+    cutting: Arc<Semaphore>,
     /// Whether it was said that it takes fewer texts than models.toml says.
     is_too_much_told: AtomicBool,
 }
@@ -96,7 +104,8 @@ impl RemoteModel {
         }
         let fingerprint = spec.fingerprint().expect("that of a remote model is decided by the registry");
         let (breaker, pace) = (Breaker::new(&spec.id), Pace::new(remote.limits.requests_max));
-        Self { spec, remote, fingerprint, key, http, breaker, pace, is_too_much_told: AtomicBool::new(false) }
+        let cutting = Arc::new(Semaphore::new(CUTTING_MAX));
+        Self { spec, remote, fingerprint, key, http, breaker, pace, cutting, is_too_much_told: AtomicBool::new(false) }
     }
 
     /// What the registry says of the model.
@@ -127,10 +136,11 @@ impl RemoteModel {
     /// The embeddings of `texts`, in their order, as the provider scales them.
     pub(crate) async fn embed(&self, texts: &[String], asking: Asking) -> Result<Vec<RemoteEmbedding>, ProviderError> {
         let key = self.key.as_ref().map_err(|problem| ProviderError::no_key(problem.to_string()))?.as_ref();
-        let texts = tokenizer::prepare(&self.spec, self.remote.tokenizer, texts, asking.input).await;
+        let texts = tokenizer::prepare(&self.spec, self.remote.tokenizer, texts, asking.input, &self.cutting).await;
         let limits = &self.remote.limits;
         let weights = texts.iter().map(Prepared::weight);
-        let requests = split::into_requests(weights, limits.texts_max, limits.tokens_max);
+        let texts_max = limits.texts_max.min(COMPONENTS_MAX / self.spec.dimension).max(1);
+        let requests = split::into_requests(weights, texts_max, limits.tokens_max);
         let answers = stream::iter(requests)
             .map(|range| self.embed_range(&texts, range, asking, key))
             .buffered(limits.requests_max)
@@ -232,7 +242,7 @@ impl RemoteModel {
         deadline: &mut Instant,
     ) -> Result<wire::Answer, ProviderError> {
         let since = Instant::now();
-        let _turn = self.turn(asking, *deadline).await?;
+        let turn = self.turn(asking, *deadline).await?;
         let now = Instant::now();
         if asking.when_full == WhenFull::Wait {
             *deadline += now - since;
@@ -240,7 +250,8 @@ impl RemoteModel {
         let pass = self.breaker.enter(now).map_err(ProviderError::resting)?;
         let time_max = self.remote.limits.try_time_max;
         let ends = (*deadline).min(asking.until.unwrap_or(*deadline)).min(now + time_max);
-        let answer = self.http.post(&self.spec, &self.remote, body, count, key, ends).await;
+        let attempt = Attempt { body, count, key, deadline: ends, turn };
+        let answer = self.http.post(&self.spec, &self.remote, attempt).await;
         let outcome = answer.as_ref().map_or_else(|error| error.kind.name(), |_| "ok");
         figures::provider_called(self.figures(), outcome, now.elapsed());
         let now = Instant::now();
@@ -272,7 +283,7 @@ impl RemoteModel {
     }
 
     /// Waits until it is this request's turn, and the provider wants to be asked. Who waits in vain learns it before.
-    async fn turn(&self, asking: Asking, deadline: Instant) -> Result<tokio::sync::SemaphorePermit<'_>, ProviderError> {
+    async fn turn(&self, asking: Asking, deadline: Instant) -> Result<OwnedSemaphorePermit, ProviderError> {
         let deadline = asking.until.map_or(deadline, |until| until.min(deadline));
         loop {
             let now = Instant::now();

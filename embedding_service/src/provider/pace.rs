@@ -4,10 +4,10 @@
 //! a line of at most `WAITING_MAX`; the others are bounded by their part of the budget of bytes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Requests that wait for their turn; the next is refused.
 const WAITING_MAX: usize = 256;
@@ -17,7 +17,7 @@ const HOLD_OFF_MAX: Duration = Duration::from_secs(60);
 /// Of one provider's model.
 pub(super) struct Pace {
     /// One permit for each request at once, so that one caller's many texts do not run into the provider's own limits.
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// When the provider wants to be asked again. Held for moments.
     not_before: Mutex<Option<Instant>>,
@@ -37,23 +37,27 @@ struct Waiting<'a>(&'a AtomicUsize);
 
 impl Pace {
     pub(super) fn new(requests_max: usize) -> Self {
-        Self { turns: Semaphore::new(requests_max), waiting: AtomicUsize::new(0), not_before: Mutex::new(None) }
+        Self {
+            turns: Arc::new(Semaphore::new(requests_max)),
+            waiting: AtomicUsize::new(0),
+            not_before: Mutex::new(None),
+        }
     }
 
     /// A turn before `deadline`; without one, whenever it comes.
-    pub(super) async fn turn(&self, deadline: Option<Instant>) -> Result<SemaphorePermit<'_>, NoTurn> {
-        if let Ok(turn) = self.turns.try_acquire() {
+    pub(super) async fn turn(&self, deadline: Option<Instant>) -> Result<OwnedSemaphorePermit, NoTurn> {
+        if let Ok(turn) = self.turns.clone().try_acquire_owned() {
             return Ok(turn);
         }
         // A count alone: no order with other memory is needed.
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
         let never_closed = "it is never closed";
-        let Some(deadline) = deadline else { return Ok(self.turns.acquire().await.expect(never_closed)) };
+        let Some(deadline) = deadline else { return Ok(self.turns.clone().acquire_owned().await.expect(never_closed)) };
         if waiting >= WAITING_MAX {
             return Err(NoTurn::Full { waiting });
         }
-        match tokio::time::timeout_at(deadline.into(), self.turns.acquire()).await {
+        match tokio::time::timeout_at(deadline.into(), self.turns.clone().acquire_owned()).await {
             Ok(turn) => Ok(turn.expect(never_closed)),
             Err(_) => Err(NoTurn::Late { waiting: self.waiting.load(Ordering::Relaxed) }),
         }

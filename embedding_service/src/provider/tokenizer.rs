@@ -2,6 +2,10 @@
 //!
 //! A text is cut between words, in front of the first that exceeds the limit; so no more of it is tokenized than is sent.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
 use crate::model::{Input, ModelSpec, RemoteTokenizer};
 
 /// Texts of so many bytes together are tokenized on a thread that may block: some milliseconds.
@@ -29,6 +33,7 @@ pub(super) async fn prepare(
     tokenizer: Option<RemoteTokenizer>,
     texts: &[String],
     input: Input,
+    cutting: &Arc<Semaphore>,
 ) -> Vec<Prepared> {
     let prompt = spec.prompts.of(input);
     let texts: Vec<String> = texts.iter().map(|text| format!("{prompt}{text}")).collect();
@@ -41,7 +46,12 @@ pub(super) async fn prepare(
     if tokenizer.is_none() || bytes <= INLINE_BYTES_MAX {
         return texts.into_iter().map(cut).collect();
     }
-    let all = tokio::task::spawn_blocking(move || texts.into_iter().map(cut).collect());
+    // Held until the work ends, which it also does for a caller that has left: its part of the budget is free by then.
+    let turn = cutting.clone().acquire_owned().await.expect("it is never closed");
+    let all = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        texts.into_iter().map(cut).collect()
+    });
     all.await.expect("cutting a text does not panic")
 }
 
@@ -73,7 +83,10 @@ fn beginning(tokenizer: &bpe_openai::Tokenizer, text: &str, tokens_max: usize) -
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::model::Registry;
 
     fn cut(text: &str, tokens_max: usize) -> Prepared {
         super::cut(bpe_openai::cl100k_base(), text.to_owned(), tokens_max)
@@ -85,6 +98,17 @@ mod tests {
         assert_eq!((whole.text.as_str(), whole.tokens, whole.truncated), ("The cat sat on the mat", Some(6), false));
         let less = cut("The cat sat on the mat", 4);
         assert_eq!((less.text.as_str(), less.tokens, less.truncated), ("The cat sat on", Some(4), true));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_keeps_its_turn_until_its_work_ends() {
+        let spec = Registry::load(None).unwrap().get("openai-small").unwrap().clone();
+        let spec = ModelSpec { tokens_max: usize::MAX, ..spec };
+        let (cutting, texts) = (Arc::new(Semaphore::new(1)), vec!["The cat sat on the mat. ".repeat(100_000)]);
+        let work = prepare(&spec, Some(RemoteTokenizer::Cl100kBase), &texts, Input::Document, &cutting);
+        assert!(tokio::time::timeout(Duration::from_millis(1), work).await.is_err(), "it takes longer");
+        assert_eq!(cutting.available_permits(), 0);
+        drop(tokio::time::timeout(Duration::from_secs(10), cutting.acquire()).await.unwrap().unwrap());
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The JSON of each provider: requests, answers, and errors.
 //!
 //! One file for each; what they have in common is here: an answer is embeddings in the order of the texts, and how many
-//! tokens the provider counted.
+//! tokens the provider counted. `bounded` reads no more of it than it may have.
 
+mod bounded;
 mod cohere;
 mod huggingface;
 mod openai;
 
 use serde::Deserialize;
+
+pub(super) use bounded::Bounds;
 
 use crate::model::{Input, ModelSpec, Provider, RemoteSpec};
 
@@ -51,11 +54,11 @@ pub(super) fn body(spec: &ModelSpec, remote: &RemoteSpec, texts: &[&str], input:
 }
 
 /// What came; else what is wrong with it.
-pub(super) fn read(provider: Provider, body: &[u8]) -> Result<Answer, String> {
+pub(super) fn read(provider: Provider, body: &[u8], bounds: Bounds) -> Result<Answer, String> {
     match provider {
-        Provider::OpenAi => openai::read(body),
-        Provider::Cohere => cohere::read(body),
-        Provider::HuggingFace => huggingface::read(body),
+        Provider::OpenAi => openai::read(body, bounds),
+        Provider::Cohere => cohere::read(body, bounds),
+        Provider::HuggingFace => huggingface::read(body, bounds),
         Provider::Local => unreachable!("a local model is asked over no wire"),
     }
 }

@@ -1,8 +1,12 @@
 //! `POST /v2/embed` of Cohere (https://docs.cohere.com/reference/embed):
 //! `{"embeddings": {"float": [[0.1, …], …]}, "meta": {"billed_units": {"input_tokens": 8}}}`.
 
+use std::marker::PhantomData;
+
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use super::bounded::{self, Bounds, Fields};
 use super::{Answer, malformed};
 use crate::model::{Input, ModelSpec};
 
@@ -14,17 +18,6 @@ struct Body<'a> {
     embedding_types: [&'static str; 1],
     /// What of a long text is left out: without it, the text is refused.
     truncate: &'static str,
-}
-
-#[derive(Deserialize)]
-struct Told {
-    embeddings: Embeddings,
-    meta: Option<Meta>,
-}
-
-#[derive(Deserialize)]
-struct Embeddings {
-    float: Vec<Vec<f32>>,
 }
 
 #[derive(Deserialize)]
@@ -51,17 +44,22 @@ pub(super) fn body(spec: &ModelSpec, texts: &[&str], input: Input) -> serde_json
     })
 }
 
-pub(super) fn read(body: &[u8]) -> Result<Answer, String> {
-    let Told { embeddings, meta } = serde_json::from_slice(body).map_err(malformed)?;
-    let billed = meta.and_then(|meta| meta.billed_units).and_then(|units| units.input_tokens);
+pub(super) fn read(body: &[u8], bounds: Bounds) -> Result<Answer, String> {
+    // Those of other types were not asked for.
+    let embeddings = Fields { first: ("float", bounds.rows()), second: ("", PhantomData::<IgnoredAny>) };
+    let answer = Fields { first: ("embeddings", embeddings), second: ("meta", PhantomData::<Option<Meta>>) };
+    let ((embeddings, _), meta) = bounded::read(body, answer).map_err(malformed)?;
+    let billed = meta.flatten().and_then(|meta| meta.billed_units).and_then(|units| units.input_tokens);
     // Out of range or negative: as many as there can be, or none.
-    Ok(Answer { embeddings: embeddings.float, tokens: billed.map(|tokens| tokens as usize) })
+    Ok(Answer { embeddings, tokens: billed.map(|tokens| tokens as usize) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Registry;
+
+    const BOUNDS: Bounds = Bounds { count: 2, dimension: 2 };
 
     #[test]
     fn request_is_as_documented() {
@@ -80,9 +78,12 @@ mod tests {
     fn answer_is_read() {
         let body = br#"{"id": "1", "embeddings": {"float": [[1.0, 2.0], [3.0, 4.0]]}, "texts": ["a", "b"], "meta":
             {"api_version": {"version": "2"}, "billed_units": {"input_tokens": 2}}, "response_type": "embeddings_by_type"}"#;
-        assert_eq!(read(body), Ok(Answer { embeddings: vec![vec![1.0, 2.0], vec![3.0, 4.0]], tokens: Some(2) }));
+        assert_eq!(
+            read(body, BOUNDS),
+            Ok(Answer { embeddings: vec![vec![1.0, 2.0], vec![3.0, 4.0]], tokens: Some(2) })
+        );
         let untold = br#"{"embeddings": {"float": [[1]]}, "meta": {"billed_units": null}}"#;
-        assert_eq!(read(untold), Ok(Answer { embeddings: vec![vec![1.0]], tokens: None }));
-        assert!(read(br#"{"embeddings": [[1.0]]}"#).is_err(), "version 1 of the API");
+        assert_eq!(read(untold, BOUNDS), Ok(Answer { embeddings: vec![vec![1.0]], tokens: None }));
+        assert!(read(br#"{"embeddings": [[1.0]]}"#, BOUNDS).is_err(), "version 1 of the API");
     }
 }

@@ -1,8 +1,11 @@
 //! `POST /embeddings` of OpenAI (https://platform.openai.com/docs/api-reference/embeddings/create), which many servers
 //! speak: `{"data": [{"index": 0, "embedding": [0.1, …]}, …], "usage": {"prompt_tokens": 8, "total_tokens": 8}}`.
 
+use std::marker::PhantomData;
+
 use serde::{Deserialize, Serialize};
 
+use super::bounded::{self, Bounds, Fields, List};
 use super::{Answer, malformed};
 use crate::model::{ModelSpec, RemoteSpec};
 
@@ -13,18 +16,6 @@ struct Body<'a> {
     encoding_format: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     dimensions: Option<usize>,
-}
-
-#[derive(Deserialize)]
-struct Told {
-    data: Vec<Embedding>,
-    usage: Option<Usage>,
-}
-
-#[derive(Deserialize)]
-struct Embedding {
-    index: usize,
-    embedding: Vec<f32>,
 }
 
 #[derive(Deserialize)]
@@ -41,22 +32,32 @@ pub(super) fn body(spec: &ModelSpec, remote: &RemoteSpec, texts: &[&str]) -> ser
     })
 }
 
-pub(super) fn read(body: &[u8]) -> Result<Answer, String> {
-    let Told { mut data, usage } = serde_json::from_slice(body).map_err(malformed)?;
+pub(super) fn read(body: &[u8], bounds: Bounds) -> Result<Answer, String> {
+    let one = Fields { first: ("embedding", bounds.row()), second: ("index", PhantomData::<usize>) };
+    let data = List { seed: one, max: bounds.count, items: "embeddings" };
+    let answer = Fields { first: ("data", data), second: ("usage", PhantomData::<Option<Usage>>) };
+    let (mut data, usage) = bounded::read(body, answer).map_err(malformed)?;
     // Not promised to be in order.
-    data.sort_by_key(|embedding| embedding.index);
-    if let Some((expected, wrong)) = data.iter().enumerate().find(|(expected, embedding)| *expected != embedding.index)
-    {
-        return Err(format!("an embedding has the index {} where {expected} was to come", wrong.index));
+    data.sort_by_key(|(_, index)| *index);
+    for (expected, (_, index)) in data.iter().enumerate() {
+        match index {
+            None => return Err("missing field `index`".to_owned()),
+            Some(index) if *index != expected => {
+                return Err(format!("an embedding has the index {index} where {expected} was to come"));
+            }
+            Some(_) => {}
+        }
     }
-    let embeddings = data.into_iter().map(|embedding| embedding.embedding).collect();
-    Ok(Answer { embeddings, tokens: usage.and_then(|usage| usage.prompt_tokens) })
+    let embeddings = data.into_iter().map(|(embedding, _)| embedding).collect();
+    Ok(Answer { embeddings, tokens: usage.flatten().and_then(|usage| usage.prompt_tokens) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Registry, Runs};
+
+    const BOUNDS: Bounds = Bounds { count: 2, dimension: 2 };
 
     #[test]
     fn request_is_as_documented() {
@@ -77,7 +78,10 @@ mod tests {
         let body = br#"{"object": "list", "model": "m", "data": [
             {"object": "embedding", "index": 1, "embedding": [3.0, 4.0]},
             {"object": "embedding", "index": 0, "embedding": [1.0, 2.0]}], "usage": {"prompt_tokens": 5, "total_tokens": 5}}"#;
-        assert_eq!(read(body), Ok(Answer { embeddings: vec![vec![1.0, 2.0], vec![3.0, 4.0]], tokens: Some(5) }));
+        assert_eq!(
+            read(body, BOUNDS),
+            Ok(Answer { embeddings: vec![vec![1.0, 2.0], vec![3.0, 4.0]], tokens: Some(5) })
+        );
     }
 
     #[test]
@@ -93,7 +97,7 @@ mod tests {
             (r#"{"error": "no"}"#.to_owned(), "missing field `data`"),
             (r#"{"data": ["#.to_owned(), "EOF"),
         ] {
-            let error = read(body.as_bytes()).unwrap_err();
+            let error = read(body.as_bytes(), BOUNDS).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
     }
