@@ -14,7 +14,7 @@ use vectron_embedding::{Options, Precision};
 /// One minilm has some 91 MB in f32.
 const TWO: usize = 200 << 20;
 
-/// minilm three times, by other names; the first is the default.
+/// minilm four times, by other names; the first is the default.
 async fn serve(models_memory_bytes_max: usize) -> (Served, tempfile::TempDir) {
     serve_in(Precision::F32, models_memory_bytes_max).await
 }
@@ -22,7 +22,7 @@ async fn serve(models_memory_bytes_max: usize) -> (Served, tempfile::TempDir) {
 async fn serve_in(precision: Precision, models_memory_bytes_max: usize) -> (Served, tempfile::TempDir) {
     let cache = tempfile::tempdir().unwrap();
     let mut registry = "default = \"a\"\n".to_owned();
-    for id in ["a", "b", "c"] {
+    for id in ["a", "b", "c", "d"] {
         std::fs::create_dir(cache.path().join(id)).unwrap();
         for name in FILES {
             std::os::unix::fs::symlink(weights().join(name), cache.path().join(id).join(name)).unwrap();
@@ -111,4 +111,26 @@ async fn words_of_int8_count_as_two_bytes() {
     let (served, _cache) = serve_in(Precision::Int8, 135_000_000).await;
     embed(&served, "a").await.unwrap();
     embed(&served, "b").await.unwrap();
+}
+
+#[tokio::test]
+async fn no_more_models_leave_than_it_takes() {
+    // Three of 65 MB.
+    let (served, _cache) = serve_in(Precision::Int8, 200 << 20).await;
+    for id in ["a", "b", "c"] {
+        embed(&served, id).await.unwrap();
+    }
+    // b is in use, and still the one that was asked for longest ago: its room comes, but not at once.
+    let texts = vec!["The cat sat on the mat. ".repeat(20); 2000];
+    let long = pb::EmbedRequest { texts, model_id: "b".to_owned(), ..request(&[]) };
+    let mut client = served.grpc();
+    let long = tokio::spawn(async move { client.embed(long).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    embed(&served, "c").await.unwrap();
+    assert!(!long.is_finished(), "it is long enough");
+    embed(&served, "d").await.unwrap();
+    let (_, models) = served.get("/models").await;
+    let states = ["a", "b", "c", "d"].map(|id| models["models"][id]["state"].as_str().unwrap());
+    assert_eq!(states, ["ready", "not_loaded", "ready", "ready"]);
+    assert!(long.await.unwrap().is_ok(), "its call had the model until its end");
 }
