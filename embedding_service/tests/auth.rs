@@ -313,3 +313,24 @@ fn commands_tell_what_they_did_and_keep_secrets_to_themselves() {
 fn id_of(key: &str) -> &str {
     &key[4..20]
 }
+
+/// Whoever thinks of names of methods must not fill the memory with figures of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_have_no_names_that_clients_think_of() {
+    let open = Guarded::start_at("127.0.0.1:0", &[]).await;
+    let guarded = Guarded::start(&["--auth-open", "metrics"]).await;
+    for (service, code) in [(&open, "12"), (&guarded, "16")] {
+        for thought_of in
+            ["/vectron.embedding.v1.EmbeddingService/Thought", "/grpc.health.v1.Health/Thought", "/Thought/Of"]
+        {
+            service.call(thought_of, None).await;
+            service.post(thought_of, None, json!({})).await;
+        }
+        service.call("/vectron.embedding.v1.EmbeddingService/GetModel", None).await;
+        let (_, told) = service.get("/metrics", None).await;
+        let told = told.as_str().unwrap();
+        assert!(!told.contains("Thought"), "{told}");
+        assert!(told.contains(&format!("door=\"grpc\",route=\"none\",code=\"{code}\"")), "{told}");
+        assert!(told.contains("route=\"/vectron.embedding.v1.EmbeddingService/GetModel\""), "{told}");
+    }
+}

@@ -10,11 +10,16 @@ mod handlers;
 pub mod metrics;
 mod rest;
 
+use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH;
 use tonic_health::server::HealthReporter;
+use tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET as REFLECTION;
+use tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET as REFLECTION_V1ALPHA;
 use vectron_embedding::port;
 
 pub use error::{ApiError, Reason};
 pub use handlers::{Handlers, SearchPool};
+
+use crate::pb::DESCRIPTOR_SET;
 
 /// The gRPC services by name, as the health service knows them.
 pub const SERVICES: [&str; 3] = ["vectron.v1.AdminService", "vectron.v1.CollectionService", "vectron.v1.VectorService"];
@@ -31,6 +36,7 @@ pub async fn router(handlers: Handlers) -> (axum::Router, HealthReporter) {
     }
     let grpc = grpc::routes(handlers.clone()).add_service(health).into_axum_router();
     let routes = rest::routes(handlers).merge(grpc.reset_fallback()).fallback(rest::fallback);
-    let router = port::count_requests(port::with_common_layers(routes), metrics::REQUESTS);
+    let services = [DESCRIPTOR_SET, HEALTH, REFLECTION, REFLECTION_V1ALPHA];
+    let router = port::count_requests(port::with_common_layers(routes), metrics::REQUESTS, &services);
     (router, reporter)
 }

@@ -17,7 +17,10 @@ use std::sync::Arc;
 use axum::{Router, middleware};
 use tokio::sync::watch;
 use tonic::service::Routes;
+use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH;
 use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET as REFLECTION;
+use tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET as REFLECTION_V1ALPHA;
 
 pub(crate) use handlers::Handlers;
 pub(crate) use limits::{BODY_BYTES_MAX, MESSAGE_BYTES_MAX};
@@ -47,7 +50,7 @@ pub(crate) fn router(
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(HEALTH)
     };
     let ours = "build.rs wrote the descriptor set";
 
@@ -63,5 +66,6 @@ pub(crate) fn router(
         None => router,
     };
     let in_pieces = port::with_common_layers(guarded).layer(middleware::map_response(sending::in_pieces));
-    port::count_requests(in_pieces, figures::REQUESTS)
+    let services = [DESCRIPTOR_SET, HEALTH, REFLECTION, REFLECTION_V1ALPHA];
+    port::count_requests(in_pieces, figures::REQUESTS, &services)
 }

@@ -3,8 +3,10 @@
 //! A process has one recorder, whichever of its services asks for it first; names tell the services apart, and each port
 //! gives those of its own service.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -14,10 +16,15 @@ use http::{HeaderMap, header};
 use metrics::{counter, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use tonic::Status;
 
 /// Gauges that nobody sets any more are those of something that is gone.
 const GAUGE_IDLE_MAX: Duration = Duration::from_secs(60);
+/// What histograms were told is kept, 16 bytes for each number, until it is counted: by whoever reads the figures, or by a
+/// thread, where nobody does.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 /// Of every histogram whose name ends in `_seconds`: from a search of a small collection to a large batch of texts.
 const SECONDS: [f64; 15] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0];
@@ -41,8 +48,14 @@ pub struct RequestFigures {
 
 /// Why nothing can be counted.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing can be counted: {0}; expected a process that has no recorder of another kind")]
-pub struct FiguresError(#[from] BuildError);
+pub enum FiguresError {
+    /// Another recorder is there.
+    #[error("nothing can be counted: {0}; expected a process that has no recorder of another kind")]
+    Recorder(#[from] BuildError),
+    /// There is no thread for what histograms were told.
+    #[error("nothing can be counted: no thread can be started for it: {0}")]
+    Thread(#[from] io::Error),
+}
 
 impl Figures {
     /// Those of this process, which are set up by the first who asks.
@@ -58,6 +71,13 @@ impl Figures {
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
             .set_buckets_for_metric(Matcher::Suffix("_tokens".to_owned()), &TOKENS)?
             .install_recorder()?;
+        let kept = handle.clone();
+        thread::Builder::new().name("figures".to_owned()).spawn(move || {
+            loop {
+                thread::sleep(UPKEEP_PERIOD);
+                kept.run_upkeep();
+            }
+        })?;
         *recorder = Some(handle.clone());
         Ok(Self { handle })
     }
@@ -77,27 +97,49 @@ impl Figures {
     }
 }
 
-/// Counts the requests of `router`. Outermost, so that what is counted is what clients see.
-pub fn count_requests(router: Router, figures: RequestFigures) -> Router {
-    router.layer(middleware::from_fn_with_state(figures, count))
+/// What requests are counted with.
+#[derive(Clone)]
+struct Counting {
+    figures: RequestFigures,
+    /// The paths of the methods of all gRPC services.
+    methods: Arc<HashSet<String>>,
 }
 
-/// Routes are those of the router, never what the client sent: their number is bounded.
-async fn count(State(figures): State<RequestFigures>, request: Request, next: Next) -> Response {
+/// Counts the requests of `router`, whose gRPC services are those of the encoded `FileDescriptorSet`s. Outermost, so that
+/// what is counted is what clients see.
+pub fn count_requests(router: Router, figures: RequestFigures, descriptor_sets: &[&[u8]]) -> Router {
+    let methods = Arc::new(descriptor_sets.iter().copied().flat_map(method_paths).collect());
+    router.layer(middleware::from_fn_with_state(Counting { figures, methods }, count))
+}
+
+/// `/package.Service/Method` of each method.
+fn method_paths(descriptor_set: &[u8]) -> Vec<String> {
+    let set = FileDescriptorSet::decode(descriptor_set).expect("a compiler of .proto files wrote it");
+    let mut paths = Vec::new();
+    for file in &set.file {
+        for service in &file.service {
+            let of = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());
+            paths.extend(service.method.iter().map(|method| of(method.name())));
+        }
+    }
+    paths
+}
+
+/// Routes are those of the router, and methods those of the contract, never what the client sent: their number is bounded.
+async fn count(State(Counting { figures, methods }): State<Counting>, request: Request, next: Next) -> Response {
     let route = match request.extensions().get::<MatchedPath>() {
-        // A gRPC service is one route with a wildcard; its methods are few, and named by the contract.
-        Some(matched) if matched.as_str().ends_with("/{*rest}") => request.uri().path().to_owned(),
-        Some(matched) => matched.as_str().to_owned(),
-        None => "none".to_owned(),
+        // A gRPC service is one route with a wildcard.
+        Some(matched) if matched.as_str().ends_with("/{*rest}") => methods.get(request.uri().path()).cloned(),
+        Some(matched) => Some(matched.as_str().to_owned()),
+        None => None,
     };
+    let route = route.unwrap_or_else(|| "none".to_owned());
     let started = Instant::now();
     let response = next.run(request).await;
     let (door, code) = match grpc_code(response.headers()) {
         Some(code) => ("grpc", code),
         None => ("rest", response.status().as_u16().to_string()),
     };
-    // An unknown method of a known service would make a new label for each name that a client thinks of.
-    let route = if door == "grpc" && code == "12" { "none".to_owned() } else { route };
     counter!(figures.requests, "door" => door, "route" => route.clone(), "code" => code).increment(1);
     histogram!(figures.seconds, "door" => door, "route" => route).record(started.elapsed());
     response
