@@ -21,11 +21,8 @@ pub enum ApiError {
     #[error("texts: expected 1 to {TEXTS_MAX}, got none")]
     NoTexts,
     /// A call with too many texts.
-    #[error("texts: expected 1 to {TEXTS_MAX}, got {count}")]
-    TooManyTexts {
-        /// How many came.
-        count: usize,
-    },
+    #[error("texts: expected 1 to {TEXTS_MAX}, got more")]
+    TooManyTexts,
     /// A text of no bytes.
     #[error("{field} is empty: expected 1 byte to 1 MiB ({TEXT_BYTES_MAX} bytes)")]
     EmptyText {
@@ -198,7 +195,7 @@ impl ApiError {
     fn codes(&self) -> (&'static str, Code, StatusCode) {
         match self {
             Self::NoTexts => ("NO_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::TooManyTexts { .. } => ("TOO_MANY_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::TooManyTexts => ("TOO_MANY_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::EmptyText { .. } => ("INVALID_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::TextTooLong { .. } => ("INVALID_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::TextRefused { .. } => ("INVALID_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
@@ -263,7 +260,7 @@ impl ApiError {
     /// The field of the request that is wrong.
     fn field(&self) -> Option<&str> {
         match self {
-            Self::NoTexts | Self::TooManyTexts { .. } => Some("texts"),
+            Self::NoTexts | Self::TooManyTexts => Some("texts"),
             Self::Provider { error, .. } if error.kind == ErrorKind::TextsRefused => Some("texts"),
             Self::EmptyText { field } | Self::TextTooLong { field, .. } | Self::TextRefused { field, .. } => {
                 Some(field)

@@ -347,7 +347,7 @@ pub(super) fn check_texts(texts: &[String]) -> Result<(), ApiError> {
         return Err(ApiError::NoTexts);
     }
     if texts.len() > TEXTS_MAX {
-        return Err(ApiError::TooManyTexts { count: texts.len() });
+        return Err(ApiError::TooManyTexts);
     }
     for (index, text) in texts.iter().enumerate() {
         let field = || format!("texts[{index}]");

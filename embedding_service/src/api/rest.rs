@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::compare;
 use super::error::ApiError;
 use super::handlers::{Embed, Handlers, check_texts};
-use super::limits::BODY_BYTES_MAX;
+use super::limits::{BODY_BYTES_MAX, TEXTS_MAX};
 use super::sending::UntilSent;
 use super::token::{self, TokenApi};
 use crate::catalogue::ModelState;
@@ -280,6 +280,7 @@ async fn embed(
 struct BatchEmbedBody {
     /// 1 to 2,048 texts, each 1 byte to 1 MiB. What lies beyond the model's limit is not embedded.
     #[schema(example = json!(["hello", "world"]))]
+    #[serde(deserialize_with = "port::at_most::<TEXTS_MAX, _, _>")]
     texts: Vec<String>,
     /// Scale embeddings to unit length. Absent: as the registry says of the model.
     normalize: Option<bool>,

@@ -1,6 +1,8 @@
 //! Reading REST requests: bodies that must be JSON (or, for one that asks, a form), and query strings. Every refusal is a `Failure` that says what was
 //! expected and what came.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,8 +11,8 @@ use axum::{Extension, RequestExt};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tonic::Code;
 
 use super::Failure;
@@ -128,22 +130,51 @@ async fn read(request: Request, time_max: Duration) -> Result<Bytes, Failure> {
 }
 
 /// serde's message names the field, and line and column. It would take an array for a struct, its values for the fields
-/// in their order; and in what it says of other kinds it names our types: both are refused first.
+/// in their order; and in what it says of other kinds it names our types: both are refused first. What is refused so is
+/// read, to tell it from what is no JSON, and never kept: in memory it would be many times as large.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    if body.trim_ascii_start().first() != Some(&b'{')
-        && let Ok(other) = serde_json::from_slice::<Value>(body)
-    {
-        let kind = match other {
-            Value::Array(_) => "an array",
-            Value::String(_) => "a string",
-            Value::Number(_) => "a number",
-            Value::Bool(_) => "a boolean",
-            Value::Null => "null",
-            Value::Object(_) => "an object",
-        };
+    let kind = match body.trim_ascii_start().first() {
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b'-' | b'0'..=b'9') => "a number",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "",
+    };
+    if !kind.is_empty() && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
         return Err(invalid("MALFORMED_JSON", format!("the JSON body: expected an object, got {kind}")));
     }
     serde_json::from_slice(body).map_err(|error| invalid("MALFORMED_JSON", format!("the JSON body: {error}")))
+}
+
+/// The elements of a list that may have `COUNT_MAX`; for `#[serde(deserialize_with)]`. Of a longer one `COUNT_MAX + 1` are
+/// kept, by which it is known as too long: a body can have millions of small ones, which in memory are many times as large.
+pub fn at_most<'de, const COUNT_MAX: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    struct AtMost<T, const COUNT_MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const COUNT_MAX: usize> Visitor<'de> for AtMost<T, COUNT_MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a sequence")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut kept = Vec::new();
+            while kept.len() <= COUNT_MAX {
+                let Some(element) = list.next_element()? else { return Ok(kept) };
+                kept.push(element);
+            }
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(kept)
+        }
+    }
+
+    deserializer.deserialize_seq(AtMost::<T, COUNT_MAX>(PhantomData))
 }
 
 fn invalid(reason: &'static str, message: String) -> Failure {
@@ -159,6 +190,42 @@ mod tests {
         let never = axum::body::Body::from_stream(tokio_stream::pending::<Result<Bytes, std::io::Error>>());
         let refused = read(Request::new(never), Duration::from_millis(20)).await.unwrap_err();
         assert_eq!((refused.status, refused.reason), (StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW"));
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct List {
+        #[serde(deserialize_with = "at_most::<3, _, _>")]
+        list: Vec<String>,
+    }
+
+    #[test]
+    fn list_is_kept_as_far_as_it_may_be_long() {
+        let kept = |count: usize| {
+            let body = format!("{{\"list\": [{}]}}", vec!["\"x\""; count].join(","));
+            parse::<List>(body.as_bytes()).unwrap().list.len()
+        };
+        assert_eq!([0, 2, 3, 4, 5, 1000].map(kept), [0, 2, 3, 4, 4, 4]);
+        let refused = |body: &str| parse::<List>(body.as_bytes()).unwrap_err().message;
+        assert!(refused(r#"{"list": ["x", 1]}"#).contains("expected a string"));
+        assert!(refused(r#"{"list": "x"}"#).contains("expected a sequence"));
+        assert!(refused("{}").contains("list"));
+        assert!(refused(r#"{"list": ["x", "x", "x", "x", "x""#).contains("EOF"));
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_by_its_kind() {
+        for (body, kind) in [
+            (" [1, 2]", "expected an object, got an array"),
+            ("\"x\"", "got a string"),
+            ("-1.5", "got a number"),
+            ("false", "got a boolean"),
+            ("null", "got null"),
+            ("nonsense", "expected ident"),
+            ("", "EOF"),
+        ] {
+            let refused = parse::<List>(body.as_bytes()).unwrap_err();
+            assert!(refused.message.contains(kind), "{body}: {}", refused.message);
+        }
     }
 
     #[test]

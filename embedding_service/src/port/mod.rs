@@ -31,7 +31,7 @@ use tower_http::trace::TraceLayer;
 
 pub use failure::{Failure, FailureBody};
 pub use figures::{Figures, FiguresError, RequestFigures, count_requests};
-pub use json::{Json, JsonOrForm, OptionalJson, Params, limit_bodies};
+pub use json::{Json, JsonOrForm, OptionalJson, Params, at_most, limit_bodies};
 pub use stack_status::{Deadline, name_status};
 
 /// A page for people: it reads `openapi.json` beside it, and lets each endpoint be tried. It loads nothing from elsewhere.

@@ -5,14 +5,16 @@ use tokio::sync::watch;
 
 use super::super::error::ApiError;
 use super::super::handlers::Handlers;
-use super::{Compare, Event, start};
+use super::{Compare, Event, MODELS_MAX, start};
 use crate::compare::{Comparison, Pair, Sample};
+use crate::port;
 
 /// What `POST /benchmark` takes; all of it may be missing.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::api) struct BenchmarkBody {
     /// The models to compare, in this order, each once; at most 64. Default: all of the registry.
+    #[serde(deserialize_with = "port::at_most::<MODELS_MAX, _, _>")]
     models: Vec<String>,
     /// Texts with their topics, 2 to 2,048. Default: the built-in set.
     samples: Vec<Sample>,

@@ -269,12 +269,13 @@ impl<'de> Visitor<'de> for TextsVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
-        // Where there are too many, the handlers count them, as they do for the other doors.
+        // One more than there may be is kept, by which the handlers know.
         let mut texts = Vec::with_capacity(list.size_hint().unwrap_or(0).min(TEXTS_MAX));
         let mut has_tokens = false;
         while let Some(element) = list.next_element()? {
             match element {
-                Element::Text(text) => texts.push(text),
+                Element::Text(text) if texts.len() <= TEXTS_MAX => texts.push(text),
+                Element::Text(_) => {}
                 Element::Tokens => has_tokens = true,
             }
         }
