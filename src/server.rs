@@ -83,30 +83,41 @@ pub async fn run(config: Config) -> Result<(), AnyError> {
         recovered = recovery => Some(recovered?),
         () = &mut signal => None,
     };
+    let mut given_up = None;
     if database.is_some() {
         task::spawn(announce(address, client));
         tokio::select! {
             () = &mut signal => {}
             () = watch_readiness(&handlers, &health) => {}
-            ended = &mut store.task => return Err(format!("the port was given up: {ended:?}").into()),
+            ended = &mut store.task => given_up = Some(format!("the port was given up: {ended:?}")),
         }
     }
 
     set_health(&health, ServingStatus::NotServing).await;
     handlers.stop();
-    store.end().await?;
-    // After the store: texts that are still being written need it.
-    if let Some((serving, service)) = embedding {
-        serving.end().await?;
-        task::spawn_blocking(move || service.shutdown()).await?;
-    }
+    let ports = match given_up {
+        Some(reason) => Err(reason.into()),
+        None => end_ports(store, embedding).await,
+    };
+    // However the ports have ended: what was written is synced.
     if let Some(database) = database {
         if !task::spawn_blocking(move || database.close()).await? {
             return Err("stopped, but not every log could be synced".into());
         }
         tracing::info!("stopped; every log is synced");
     }
-    Ok(())
+    ports
+}
+
+async fn end_ports(store: Serving, embedding: Option<(Serving, EmbeddingService)>) -> Result<(), AnyError> {
+    let store_ended = store.end().await;
+    // After the store: texts that are still being written need it.
+    if let Some((serving, service)) = embedding {
+        let ended = serving.end().await;
+        task::spawn_blocking(move || service.shutdown()).await?;
+        ended?;
+    }
+    store_ended
 }
 
 impl Serving {

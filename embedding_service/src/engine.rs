@@ -125,6 +125,20 @@ impl Engine {
         self.queue.close();
     }
 
+    /// Takes no more calls, and drops those that are queued: they are told that the service stops. What a thread has begun
+    /// is still run.
+    pub(crate) fn clear(&self) {
+        self.bytes.close();
+        self.tokens.close();
+        self.tokenizing.clear();
+        self.queue.clear();
+    }
+
+    /// Why a call has no answer and no error of its own.
+    fn lost(&self) -> EngineError {
+        if self.queue.is_closed() { EngineError::Stopping } else { EngineError::Lost }
+    }
+
     /// Takes texts in where the budget of bytes has room for them; it is held from here to the answer.
     /// `bytes` is what comes to be in memory for them.
     pub(crate) async fn admit(
@@ -169,7 +183,7 @@ impl Engine {
 
         let (mut queue_us, mut inference_us) = (0, 0);
         for _ in 0..embeddings.len() {
-            let done = done.recv().await.ok_or(EngineError::Lost)?;
+            let done = done.recv().await.ok_or_else(|| self.lost())?;
             queue_us = queue_us.max(done.queue_us);
             inference_us = inference_us.max(done.inference_us);
             embeddings[done.index].components = done.embedding;
@@ -233,7 +247,7 @@ impl Engine {
             return Ok(Tokenized { texts: vec![tokens], held: texts.held });
         }
         let answer = self.tokenizing.push(model.clone(), texts).ok_or(EngineError::Stopping)?;
-        Ok(answer.await.map_err(|_| EngineError::Lost)??)
+        Ok(answer.await.map_err(|_| self.lost())??)
     }
 }
 

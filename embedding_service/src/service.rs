@@ -294,11 +294,12 @@ impl EmbeddingService {
             }))
     }
 
-    /// Takes no more calls, and waits for the threads to finish what is queued. Blocks. Further calls do nothing.
+    /// Takes no more calls, and waits for the threads, which finish the batch that each runs. Calls that are queued are
+    /// dropped: whoever serves has drained before, and what is left then may take minutes. Blocks. Further calls do nothing.
     pub fn shutdown(&self) {
         self.shared.stopping.send_replace(true);
         let engine = &self.shared.handlers.engine;
-        engine.close();
+        engine.clear();
         let threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Threads { tokenizing, workers }) = threads {
             for thread in tokenizing {

@@ -147,6 +147,24 @@ impl<M> Queue<M> {
         self.changed.notify_all();
     }
 
+    /// Takes no more calls, and drops those that are queued.
+    pub(crate) fn clear(&self) {
+        let calls = {
+            let mut state = self.lock();
+            state.closed = true;
+            (state.tokens, state.texts) = (0, 0);
+            std::mem::take(&mut state.calls)
+        };
+        // Not under the lock: their callers hear of it.
+        drop(calls);
+        self.changed.notify_all();
+    }
+
+    /// Whether it takes no more calls.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Nothing that runs under the lock leaves the state half changed, so a poisoned lock is as good as another.
     fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -52,6 +52,8 @@ pub(crate) struct TokenizeQueue {
 struct State {
     jobs: VecDeque<Job<LoadedModel>>,
     closed: bool,
+    /// Whether jobs are dropped that a thread has begun, too.
+    cleared: bool,
 }
 
 struct Job<M> {
@@ -64,7 +66,10 @@ struct Job<M> {
 
 impl TokenizeQueue {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State { jobs: VecDeque::new(), closed: false }), changed: Condvar::new() }
+        Self {
+            state: Mutex::new(State { jobs: VecDeque::new(), closed: false, cleared: false }),
+            changed: Condvar::new(),
+        }
     }
 
     /// Starts `count` threads. They end when the queue is closed and empty.
@@ -95,16 +100,37 @@ impl TokenizeQueue {
         self.changed.notify_all();
     }
 
+    /// Takes no more calls, and drops those that are queued.
+    pub(crate) fn clear(&self) {
+        let jobs = {
+            let mut state = self.lock();
+            (state.closed, state.cleared) = (true, true);
+            std::mem::take(&mut state.jobs)
+        };
+        // Not under the lock: their callers hear of it.
+        drop(jobs);
+        self.changed.notify_all();
+    }
+
     fn work(&self) {
         lower_priority();
         while let Some(job) = self.take() {
             // A text that trips over a bug must not take the thread with it: its caller sees the answer closed.
             let turn = AssertUnwindSafe(|| job.turn(|model, text| model.encoder.tokenize(text)));
             if let Ok(Some(unfinished)) = panic::catch_unwind(turn) {
-                self.lock().jobs.push_back(unfinished);
-                self.changed.notify_one();
+                self.put_back(unfinished);
             }
         }
+    }
+
+    fn put_back(&self, job: Job<LoadedModel>) {
+        let mut state = self.lock();
+        if state.cleared {
+            return;
+        }
+        state.jobs.push_back(job);
+        drop(state);
+        self.changed.notify_one();
     }
 
     fn take(&self) -> Option<Job<LoadedModel>> {
