@@ -3,11 +3,17 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use std::{io, thread};
 
 use tokio::sync::watch;
 
 use crate::model::{ModelSpec, Registry, Runs, Slot, SlotState, WeightsSource, slots};
 use crate::provider::{Http, RemoteModel};
+
+/// Pauses between the tries to load a default model that cannot be loaded; each is twice as long as the one before.
+const RETRY_PAUSE_MIN: Duration = Duration::from_secs(6);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// The models of the registry.
 pub(crate) struct Models {
@@ -91,6 +97,32 @@ impl Models {
         Readiness::WithFallbacks { model: Box::new(self.default.readiness()), fallbacks }
     }
 
+    /// Starts a thread that tries the default model again while it has failed, and those of its fallbacks that have: else
+    /// they would be tried by the next request alone, and who looks at readiness sends none. It ends with these models.
+    pub(crate) fn retry_in_background(self: &Arc<Self>) -> io::Result<()> {
+        let models = Arc::downgrade(self);
+        let retry = move || {
+            let mut pause = RETRY_PAUSE_MIN;
+            loop {
+                thread::sleep(pause);
+                let Some(models) = models.upgrade() else { return };
+                pause = if models.retry_failed() { (2 * pause).min(RETRY_PAUSE_MAX) } else { RETRY_PAUSE_MIN };
+            }
+        };
+        thread::Builder::new().name("retry models".to_owned()).spawn(retry).map(drop)
+    }
+
+    /// Whether there was one to try.
+    fn retry_failed(&self) -> bool {
+        let fallbacks = self.default.spec().fallback.iter().filter_map(|id| self.get(id));
+        let tried = std::iter::once(&self.default).chain(fallbacks).map(|model| match &**model {
+            Model::Here(slot) => matches!(slot.state(), SlotState::Failed { .. }) && slot.load(),
+            Model::There(_) => false,
+        });
+        // All of them: `any` would stop at the first.
+        tried.filter(|tried| *tried).count() > 0
+    }
+
     /// Takes note of who has served a call of the model `asked`, and why not that itself. Whether that has changed, which
     /// the log is told.
     pub(crate) fn note_server(&self, asked: &str, server: &str, why: Option<&impl Display>) -> bool {
@@ -130,14 +162,14 @@ impl Model {
         match self {
             Self::Here(slot) => match slot.state() {
                 SlotState::NotLoaded => ModelState::NotLoaded,
-                SlotState::Loading => ModelState::Loading,
+                SlotState::Loading { .. } => ModelState::Loading,
                 SlotState::Ready(_) => ModelState::Ready { remark: None },
                 SlotState::Failed { reason, .. } => ModelState::Failed { reason },
             },
             Self::There(remote) => match remote.key_problem() {
                 Some(problem) => ModelState::NoKey { reason: problem.to_string() },
                 None => {
-                    let remark = |time: std::time::Duration| {
+                    let remark = |time: Duration| {
                         format!(
                             "its provider failed again and again, and is left alone for {:.0} s",
                             time.as_secs_f32()
@@ -230,7 +262,10 @@ impl Readiness {
     /// Whether it cannot be used, and will not by waiting.
     fn has_failed(&self) -> bool {
         match self {
-            Self::Here(state) => matches!(*state.borrow(), SlotState::Failed { .. }),
+            // One that is tried again is as good as failed until it is ready, or readiness would come and go with each try.
+            Self::Here(state) => {
+                matches!(*state.borrow(), SlotState::Failed { .. } | SlotState::Loading { again: true })
+            }
             Self::There { is_ready } => !is_ready,
             Self::WithFallbacks { model, fallbacks } => model.has_failed() && fallbacks.iter().all(Self::has_failed),
         }

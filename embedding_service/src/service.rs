@@ -185,7 +185,9 @@ impl EmbeddingService {
     /// Starts the threads, and begins to load the default model. Does not wait for it, and needs no runtime.
     pub fn start(options: &Options) -> Result<Self, StartError> {
         let service = Self::start_idle(options)?;
-        service.shared.handlers.models.default().load();
+        let models = &service.shared.handlers.models;
+        models.default().load();
+        models.retry_in_background()?;
         Ok(service)
     }
 

@@ -56,6 +56,23 @@ async fn weights_put_into_place_heal_a_model_that_failed() {
 }
 
 #[tokio::test]
+async fn model_that_failed_heals_without_a_request() {
+    let cache = tempfile::tempdir().unwrap();
+    let served = Served::start_with(&options(cache.path())).await;
+    while served.get("/health").await.1["status"] != "failed" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(served.get("/readyz").await.0, 503);
+    put_weights(cache.path());
+    let healed = async {
+        while served.get("/readyz").await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), healed).await.unwrap();
+}
+
+#[tokio::test]
 async fn unknown_service_is_answered_as_the_protocol_says() {
     let served = Served::start().await;
     let mut health = HealthClient::new(served.channel());

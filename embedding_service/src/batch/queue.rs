@@ -152,8 +152,7 @@ impl<M> Queue<M> {
         let calls = {
             let mut state = self.lock();
             state.closed = true;
-            (state.tokens, state.texts) = (0, 0);
-            std::mem::take(&mut state.calls)
+            std::mem::replace(&mut state.calls, Schedule::new())
         };
         // Not under the lock: their callers hear of it.
         drop(calls);

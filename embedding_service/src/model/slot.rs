@@ -1,7 +1,7 @@
 //! The place of one model in memory: not loaded, loading, ready, or failed.
 //!
 //! Loading runs on a thread of its own, at most one per slot. A model that failed is tried again by the first
-//! request more than `RETRY_PERIOD` later: weights that were put into place meanwhile heal it without a restart. A model
+//! request more than `RETRY_PERIOD` later, and the default model without one (see `catalogue`): weights that were put into place meanwhile heal it without a restart. A model
 //! that makes room for another is not loaded again, until it is asked for.
 
 use std::panic::{self, AssertUnwindSafe};
@@ -43,7 +43,10 @@ pub enum SlotState {
     /// Nobody has asked for it.
     NotLoaded,
     /// Being fetched or loaded.
-    Loading,
+    Loading {
+        /// Whether it has failed before.
+        again: bool,
+    },
     /// In memory.
     Ready(Arc<LoadedModel>),
     /// Could not be loaded.
@@ -129,41 +132,42 @@ impl Slot {
             loop {
                 self.load();
                 // It may have made room for another before this task saw it.
-                let Ok(state) = state.wait_for(|state| !matches!(state, SlotState::Loading)).await else {
+                let Ok(state) = state.wait_for(|state| !matches!(state, SlotState::Loading { .. })).await else {
                     return Err(NotReady::Loading);
                 };
                 match &*state {
                     SlotState::Ready(model) => return Ok(model.clone()),
                     SlotState::Failed { reason, passes: true, .. } => return Err(NotReady::NoRoom(reason.clone())),
                     SlotState::Failed { reason, .. } => return Err(NotReady::Failed(reason.clone())),
-                    SlotState::NotLoaded | SlotState::Loading => {}
+                    SlotState::NotLoaded | SlotState::Loading { .. } => {}
                 }
             }
         };
         tokio::time::timeout(patience, settled).await.unwrap_or(Err(NotReady::Loading))
     }
 
-    /// Starts to load the model, unless it is loaded, being loaded, or has just failed.
-    pub fn load(self: &Arc<Self>) {
+    /// Starts to load the model, unless it is loaded, being loaded, or has just failed. Whether it has started.
+    pub fn load(self: &Arc<Self>) -> bool {
         let mine = self.state.send_if_modified(|state| {
             let due = match state {
                 SlotState::NotLoaded => true,
                 SlotState::Failed { at, passes, .. } => *passes || at.elapsed() > RETRY_PERIOD,
-                SlotState::Loading | SlotState::Ready(_) => false,
+                SlotState::Loading { .. } | SlotState::Ready(_) => false,
             };
             if due {
-                *state = SlotState::Loading;
+                *state = SlotState::Loading { again: matches!(state, SlotState::Failed { .. }) };
             }
             due
         });
         if !mine {
-            return;
+            return false;
         }
         let slot = self.clone();
         let thread = thread::Builder::new().name(format!("load {}", self.spec.id));
         if let Err(error) = thread.spawn(move || slot.load_here()) {
             self.fail(format!("cannot start a thread to load it: {error}").into());
         }
+        true
     }
 
     /// Whether it can be asked to make room.
