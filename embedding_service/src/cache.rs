@@ -32,8 +32,8 @@ pub(crate) struct Cache {
 /// What embeddings of equal texts have in common.
 #[derive(Clone, Copy)]
 pub(crate) struct Space<'a> {
-    /// Of the model, with its prompts.
-    pub(crate) fingerprint: &'a str,
+    /// See `ModelSpec::cache_identity`.
+    pub(crate) model: &'a str,
     /// It decides the prompt, or the provider's input type.
     pub(crate) input: Input,
     pub(crate) normalize: bool,
@@ -159,10 +159,10 @@ impl Weighter<Key, Arc<Kept>> for Bytes {
 }
 
 async fn keys_of(space: Space<'_>, texts: Vec<String>) -> (Vec<String>, Vec<Key>) {
-    // The length in front: else one fingerprint could end as the other fields begin.
+    // The length in front: else one identity could end as the other fields begin.
     let mut beginning = Sha256::new();
-    beginning.update((space.fingerprint.len() as u64).to_le_bytes());
-    beginning.update(space.fingerprint);
+    beginning.update((space.model.len() as u64).to_le_bytes());
+    beginning.update(space.model);
     beginning.update([u8::from(matches!(space.input, Input::Query)), u8::from(space.normalize)]);
 
     let hash = move |texts: Vec<String>| {
@@ -180,7 +180,7 @@ async fn keys_of(space: Space<'_>, texts: Vec<String>) -> (Vec<String>, Vec<Key>
 mod tests {
     use super::*;
 
-    const SPACE: Space<'static> = Space { fingerprint: "f", input: Input::Document, normalize: true };
+    const SPACE: Space<'static> = Space { model: "f", input: Input::Document, normalize: true };
 
     fn texts(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| (*text).to_owned()).collect()
@@ -218,11 +218,9 @@ mod tests {
     async fn embeddings_of_another_space_are_not_taken() {
         let cache = Cache::new(1 << 20);
         embed(&cache, SPACE, &["a"]).await;
-        for other in [
-            Space { fingerprint: "g", ..SPACE },
-            Space { input: Input::Query, ..SPACE },
-            Space { normalize: false, ..SPACE },
-        ] {
+        for other in
+            [Space { model: "g", ..SPACE }, Space { input: Input::Query, ..SPACE }, Space { normalize: false, ..SPACE }]
+        {
             assert_eq!(embed(&cache, other, &["a"]).await.0, ["a"]);
         }
         assert!(embed(&cache, SPACE, &["a"]).await.0.is_empty());

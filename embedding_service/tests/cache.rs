@@ -75,6 +75,27 @@ async fn provider_is_paid_once_for_a_text() {
     assert_eq!(cached(&served.grpc().embed(query).await.unwrap().into_inner()), [false], "a query is another text");
 }
 
+/// Two servers may call different models by one name, and two entries may cut texts differently.
+#[tokio::test]
+async fn servers_and_limits_do_not_share_embeddings() {
+    let (one, other) = (Provider::good().await, Provider::good().await);
+    let named = |id: &str, provider: &Provider, tokens_max: usize| {
+        let entry = entry(id, provider.address, "").replace(&format!("{id}-1"), "same-name");
+        entry.replace("tokens_max = 100", &format!("tokens_max = {tokens_max}"))
+    };
+    let served = serve(&[named("a", &one, 100), named("b", &other, 100), named("c", &one, 50)]).await;
+    let mut fingerprints = std::collections::HashSet::new();
+    for expected in [false, true] {
+        for model_id in ["a", "b", "c"] {
+            let request = pb::EmbedRequest { model_id: model_id.to_owned(), ..request(&["text"]) };
+            let answer = served.grpc().embed(request).await.unwrap().into_inner();
+            assert_eq!(cached(&answer), [expected], "{model_id}");
+            fingerprints.insert(answer.fingerprint);
+        }
+    }
+    assert_eq!(fingerprints.len(), 1, "those of collections stay what they are");
+}
+
 #[tokio::test]
 async fn fallback_embeds_all_texts_of_a_call_of_which_some_were_known() {
     let provider = Provider::start(|seen| async move {

@@ -193,7 +193,8 @@ impl Handlers {
                     Ok(loaded) => loaded,
                     Err(reason) => return Err(Missed { error: not_ready(&spec.id, reason), texts: Some(texts) }),
                 };
-                let space = Space { fingerprint: &loaded.fingerprint, input: how.input, normalize };
+                let identity = spec.cache_identity(&loaded.fingerprint);
+                let space = Space { model: &identity, input: how.input, normalize };
                 let Texts { texts, mut held } = texts;
                 let (lookup, mut missing) = self.cache.look_up(space, texts).await;
                 let mut answer = Answer::default();
@@ -209,7 +210,8 @@ impl Handlers {
             }
             Model::There(remote) => {
                 let fingerprint = remote.fingerprint().to_owned();
-                let space = Space { fingerprint: &fingerprint, input: how.input, normalize };
+                let identity = spec.cache_identity(&fingerprint);
+                let space = Space { model: &identity, input: how.input, normalize };
                 let Texts { texts, held } = texts;
                 let (lookup, missing) = self.cache.look_up(space, texts).await;
                 let mut answer = Answer::default();

@@ -7,7 +7,7 @@
 //! provider's name for it, or the space that models.toml says it shares), then dimension, normalization and prompts.
 
 use super::super::hash::Sha256Hex;
-use super::{LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, Runs};
+use super::{LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, RemoteSpec, Runs};
 use crate::encoder::{Pooling, Precision};
 
 /// Hexadecimal digits of a fingerprint: 128 bits.
@@ -26,6 +26,20 @@ impl ModelSpec {
     /// The fingerprint of a model that runs here, of these files.
     pub fn fingerprint_of(&self, local: &LocalSpec, files: &ModelFiles) -> String {
         self.fingerprint_here(local, Some(files))
+    }
+
+    /// What is known to decide an embedding of a model of this fingerprint, for those who keep embeddings. It is more than the
+    /// fingerprint where a provider runs the model and nobody has said of which space it is: two servers may call different
+    /// models by one name, and cut texts differently.
+    pub fn cache_identity(&self, fingerprint: &str) -> String {
+        match &self.runs {
+            Runs::There(remote) if self.space.is_none() => {
+                let RemoteSpec { base_url, tokenizer, .. } = remote;
+                let tokens_max = self.tokens_max;
+                format!("{fingerprint}\nbase_url {base_url}\ntokenizer {tokenizer:?}\ntokens_max {tokens_max}\n")
+            }
+            _ => fingerprint.to_owned(),
+        }
     }
 
     fn fingerprint_here(&self, local: &LocalSpec, files: Option<&ModelFiles>) -> String {
@@ -158,6 +172,30 @@ mod tests {
         ] {
             assert_ne!(other.fingerprint(), remote.fingerprint(), "{other:?}");
         }
+    }
+
+    #[test]
+    fn embeddings_are_kept_apart_by_server_and_limits_unless_a_space_is_declared() {
+        let kept = |spec: &ModelSpec| spec.cache_identity(&spec.fingerprint().unwrap());
+        let openai = model("openai-small");
+        let with = |change: fn(&mut RemoteSpec)| {
+            let mut other = openai.clone();
+            let Runs::There(remote) = &mut other.runs else { panic!("a provider runs it") };
+            change(remote);
+            other
+        };
+        for other in [
+            ModelSpec { tokens_max: 100, ..openai.clone() },
+            with(|remote| remote.base_url = "http://elsewhere/v1".to_owned()),
+            with(|remote| remote.tokenizer = None),
+        ] {
+            assert_eq!(other.fingerprint(), openai.fingerprint());
+            assert_ne!(kept(&other), kept(&openai), "{other:?}");
+            let in_space = |spec: &ModelSpec| kept(&ModelSpec { space: Some("s".to_owned()), ..spec.clone() });
+            assert_eq!(in_space(&other), in_space(&openai));
+        }
+        assert_eq!(kept(&ModelSpec { id: "other".to_owned(), ..openai.clone() }), kept(&openai));
+        assert_eq!(kept(&model("minilm")), pinned("minilm"));
     }
 
     #[test]
