@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::batch::{Budget, Call, Closed, Held, NoRoom, Queue, RefusedText, Texts, TokenizeQueue, Tokenized, WhenFull};
-use crate::figures;
 use crate::model::LoadedModel;
 
 /// A single text of up to this many bytes is tokenized at once, in less than 100 microseconds; more on a thread for it.
@@ -218,7 +217,6 @@ impl Engine {
         if wait <= wait_max {
             return Ok(());
         }
-        figures::call_refused("time");
         // When so much has been run that the same call would be in time.
         let excess = (ahead as f64 * (1.0 - wait_max.as_secs_f64() / wait.as_secs_f64())) as usize;
         let retry_after = pace.come_back_after(now, wanted, excess, ahead);
@@ -227,7 +225,6 @@ impl Engine {
 
     fn refused(&self, no_room: NoRoom, unit: Unit) -> EngineError {
         let NoRoom::Full { wanted, held, held_max } = no_room else { return EngineError::Stopping };
-        figures::call_refused(unit.name());
         let pace = self.queue.pace();
         let excess = wanted.min(held_max).saturating_sub(held_max - held);
         let tokens_of = |amount| match unit {

@@ -48,7 +48,11 @@ pub(crate) fn describe() {
     describe_histogram!(QUEUE_SECONDS, "Seconds that a text waited for a thread.");
     describe_histogram!(INFERENCE_SECONDS, "Seconds that a batch ran, by model.");
     describe_histogram!(BATCH_TOKENS, "Tokens of a batch, by model.");
-    describe_counter!(REJECTED, "Calls that were refused, by what there was no room for: tokens, bytes, or time.");
+    describe_counter!(
+        REJECTED,
+        "Calls that were refused for there was too much (RESOURCE_EXHAUSTED, 429), by reason, and by what there was no room for: \
+         tokens, bytes, time, or memory."
+    );
     describe_counter!(CALLERS_LEFT, "Calls whose callers left before they were answered.");
     describe_gauge!(MODEL_STATE, "1 for the state that a model is in, 0 for the others.");
     describe_gauge!(MODEL_BYTES, "Bytes of a model's weights in memory.");
@@ -74,8 +78,9 @@ pub(crate) fn call_answered(call: &AnsweredCall<'_>) {
     counter!(CACHE_MISSES).increment((call.texts - call.cached) as u64);
 }
 
-pub(crate) fn call_refused(no_room_for: &'static str) {
-    counter!(REJECTED, "no_room_for" => no_room_for).increment(1);
+/// `reason`: of the error. `no_room_for`: empty where that is not here.
+pub(crate) fn call_refused(reason: &'static str, no_room_for: &'static str) {
+    counter!(REJECTED, "reason" => reason, "no_room_for" => no_room_for).increment(1);
 }
 
 pub(crate) fn batch_ran(model: &str, tokens: usize, time: Duration) {

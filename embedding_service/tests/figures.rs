@@ -99,7 +99,7 @@ async fn what_is_done_is_counted() {
     let mut left = 0.0;
     for _ in 0..100 {
         let told = figures(&served).await;
-        assert!(value(&told, "vectron_embedding_rejected_total{no_room_for=\"bytes\"}") >= 1.0);
+        assert!(value(&told, "vectron_embedding_rejected_total{reason=\"OVERLOADED\",no_room_for=\"bytes\"}") >= 1.0);
         left = if told.contains("callers_left") { value(&told, "vectron_embedding_callers_left_total") } else { 0.0 };
         if left > 0.0 {
             break;

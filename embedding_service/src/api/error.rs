@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 
 use super::limits::{PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
 use crate::auth::Refusal;
+use crate::figures;
 use crate::port::Failure;
 use crate::provider::{ErrorKind, ProviderError};
 
@@ -278,6 +279,16 @@ impl ApiError {
         }
     }
 
+    /// What there is no room for here, where that is why.
+    fn no_room_for(&self) -> &'static str {
+        match self {
+            Self::QueueFull { unit, .. } => unit,
+            Self::TooLate { .. } => "time",
+            Self::ModelNoRoom { .. } => "memory",
+            _ => "",
+        }
+    }
+
     /// After which time another try makes sense.
     fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -292,8 +303,13 @@ impl ApiError {
     }
 }
 
+/// Each error that a caller is told comes by here, once.
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
+        let (reason, code, _) = error.codes();
+        if code == Code::ResourceExhausted {
+            figures::call_refused(reason, error.no_room_for());
+        }
         let resource = match &error {
             ApiError::UnknownModel { id, .. } => Some(("model", id.clone())),
             _ => None,
