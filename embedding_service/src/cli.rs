@@ -18,7 +18,7 @@ type CommandResult = Result<(), Box<dyn Error>>;
 
 /// Text embedding over gRPC and REST on one port, with models that run on this machine's CPU.
 ///
-/// Without a command it serves. Every option can be given as an environment variable, or in a file `.env`.
+/// Without a command it serves. Every option of `serve` can be given as an environment variable, or in a file `.env`.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 struct Cli {

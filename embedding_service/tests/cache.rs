@@ -49,18 +49,6 @@ async fn text_that_was_embedded_before_has_the_same_embedding_on_every_door() {
 }
 
 #[tokio::test]
-async fn refused_text_is_named_by_its_place_among_all_of_the_call() {
-    let folder = cache_with_weights();
-    let served = Served::start_with(&Options { cache_bytes_max: CACHE_BYTES, ..options(folder.path()) }).await;
-    served.embed(&["known"]).await;
-    let texts = ["known", "new", "known", ""];
-    let status = served.grpc().embed(request(&texts)).await.unwrap_err();
-    assert!(status.message().contains("texts[3]"), "{status:?}");
-    // A text that tokenizers refuse would have to be found first; the numbers are tested in `cache`.
-    assert_eq!(cached(&served.embed(&texts[..3]).await), [true, false, true]);
-}
-
-#[tokio::test]
 async fn provider_is_paid_once_for_a_text() {
     let provider = Provider::good().await;
     let served = serve(&[entry("m", provider.address, "")]).await;

@@ -383,6 +383,20 @@ impl From<EngineError> for ApiError {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn refused_text_is_named_by_its_place_among_all_of_the_call() {
+        let cache = Cache::new(1 << 20);
+        let space = Space { model: "m", input: Input::Document, normalize: true };
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let (lookup, _) = cache.look_up(space, texts(&["known"])).await;
+        cache.complete(lookup, vec![TextEmbedding::default()]);
+        let (lookup, missing) = cache.look_up(space, texts(&["known", "new", "new", "refused"])).await;
+        assert_eq!(missing, ["new", "refused"]);
+        let refused = EngineError::TextRefused { index: 1, reason: "is refused".to_owned() };
+        assert_eq!(told_of(refused, &lookup).to_string(), "texts[3] is refused");
+        assert_eq!(told_of(EngineError::Stopping, &lookup), ApiError::Stopping);
+    }
+
     #[test]
     fn json_has_so_many_bytes() {
         let all: String = (0..0x180).filter_map(char::from_u32).collect();
