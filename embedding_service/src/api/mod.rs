@@ -63,7 +63,7 @@ pub(crate) fn router(
     let router = routes.into_axum_router();
     let guarded = match auth {
         Some(auth) => guard::guarded(router, auth),
-        None => router,
+        None => port::refuse_other_sites(router),
     };
     let in_pieces = port::with_common_layers(guarded).layer(middleware::map_response(sending::in_pieces));
     let services = [DESCRIPTOR_SET, HEALTH, REFLECTION, REFLECTION_V1ALPHA];

@@ -2,11 +2,12 @@
 //!
 //! The tonic server hosts everything, so that deadlines (`grpc-timeout`) and HTTP/2 settings hold for gRPC; it accepts
 //! HTTP/1.1 too, for REST. What both doors have in common is here and knows nothing of what is served: tracing, an
-//! answer after a panic, an answer where nothing is found, the form of an error, the stack's own statuses, reading JSON, counting requests, draining at the end.
+//! answer after a panic, an answer where nothing is found, the form of an error, the stack's own statuses, reading JSON, pages of other sites, counting requests, draining at the end.
 
 mod failure;
 mod figures;
 mod json;
+mod site;
 mod stack_status;
 
 use std::future::Future;
@@ -32,6 +33,7 @@ use tower_http::trace::TraceLayer;
 pub use failure::{Failure, FailureBody};
 pub use figures::{Figures, FiguresError, RequestFigures, count_requests};
 pub use json::{Json, JsonOrForm, OptionalJson, Params, at_most, limit_bodies};
+pub use site::refuse_other_sites;
 pub use stack_status::{Deadline, name_status};
 
 /// A page for people: it reads `openapi.json` beside it, and lets each endpoint be tried. It loads nothing from elsewhere.

@@ -189,6 +189,19 @@ impl Guarded {
         super::answer(self.http.get(self.url(path)).header(header, value)).await
     }
 
+    /// A POST without a body: its HTTP status, and the reason, or the gRPC status.
+    pub async fn post_with(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        let mut request = self.http.post(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        let grpc = response.headers().get("grpc-status").map(|status| status.to_str().unwrap().to_owned());
+        let status = response.status().as_u16();
+        let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
+        (status, grpc.unwrap_or_else(|| body["code"].as_str().unwrap_or_default().to_owned()))
+    }
+
     pub async fn post(&self, path: &str, credential: Option<&str>, body: Value) -> (u16, Value) {
         let request = self.http.post(self.url(path)).header("content-type", "application/json").body(body.to_string());
         super::answer(authorized(request, credential)).await
