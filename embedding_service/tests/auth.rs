@@ -314,6 +314,39 @@ fn id_of(key: &str) -> &str {
     &key[4..20]
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn health_names_models_to_those_who_may_read_them() {
+    let service = Guarded::start(&[]).await;
+    let (reader, other) =
+        (service.add_key(&["reader", "--scopes", "models:read"]), service.add_key(&["other", "--scopes", "embed"]));
+    service.wait_until_let_in(&other).await;
+    let told = async |credential| {
+        let (status, body) = service.get("/health", credential).await;
+        assert_eq!((status, &body["status"]), (200, &json!("healthy")));
+        body.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    for credential in [None, Some("vek_of_nobody"), Some(&other)] {
+        assert_eq!(told(credential).await, ["status", "version"], "{credential:?}");
+    }
+    assert_eq!(told(Some(&reader)).await, ["default", "models", "status", "version"]);
+}
+
+/// A page can have a browser send this without asking; its comparisons would cost money at providers.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_sites_start_nothing_where_nobody_is_asked() {
+    let open = Guarded::start_at("127.0.0.1:0", &[]).await;
+    for (path, kind) in [("/benchmark", "text/plain"), ("/auth/token", "text/plain"), ("/a.B/C", "application/grpc")] {
+        let headers = [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example"), ("content-type", kind)];
+        let (status, reason) = open.post_with(path, &headers).await;
+        let expected = if kind == "application/grpc" { (200, "7") } else { (403, "OTHER_SITE") };
+        assert_eq!((status, reason.as_str()), expected, "{path}");
+    }
+    assert_eq!(open.get_with("/models", "sec-fetch-site", "cross-site").await.0, 200, "a link to it is followed");
+    let own = format!("http://{}", open.address);
+    assert_eq!(open.post_with("/benchmark", &[("origin", &own)]).await.0, 200);
+    assert_eq!(open.post_with("/benchmark", &[]).await.0, 200);
+}
+
 /// Whoever thinks of names of methods must not fill the memory with figures of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn figures_have_no_names_that_clients_think_of() {

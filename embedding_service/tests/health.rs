@@ -6,6 +6,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::provider::{Provider, entry, serve};
 use common::{Served, options, put_weights, request};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -70,6 +71,18 @@ async fn model_that_failed_heals_without_a_request() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), healed).await.unwrap();
+}
+
+#[tokio::test]
+async fn fallback_that_serves_is_healthy() {
+    let provider = Provider::good().await;
+    let no_key = "key_env = \"VECTRON_TEST_NO_SUCH_KEY\"\nspace = \"s\"\nfallback = [\"n\"]";
+    let entries = [entry("m", provider.address, no_key), entry("n", provider.address, "space = \"s\"")];
+    let served = serve(&entries).await;
+    let (http, answer) = served.get("/health").await;
+    assert_eq!((http, &answer["status"], &answer["models"]["m"]), (200, &"healthy".into(), &"no_key".into()));
+    assert!(answer["message"].as_str().unwrap().contains("VECTRON_TEST_NO_SUCH_KEY"), "{answer}");
+    assert_eq!(served.embed(&["x"]).await.model_id, "n");
 }
 
 #[tokio::test]

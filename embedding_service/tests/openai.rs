@@ -39,6 +39,20 @@ async fn embeddings_are_those_of_the_other_doors_as_floats_and_as_base64() {
 }
 
 #[tokio::test]
+async fn null_is_the_default_and_texts_that_were_cut_are_told() {
+    let served = Served::start().await;
+    let long = "word ".repeat(600);
+    let body = json!({"input": ["a", long, "b"], "encoding_format": null, "dimensions": null, "user": null, "model": null,
+                      "input_type": null});
+    let (status, answer) = served.post("/v1/embeddings", body.to_string()).await;
+    assert_eq!(status, 200, "{answer}");
+    let told = |index: usize| answer["data"][index].get("truncated");
+    assert_eq!([told(0), told(1), told(2)], [None, Some(&json!(true)), None]);
+    let (_, answer) = served.post("/batch-embed", json!({"texts": ["a", long, "b", long]}).to_string()).await;
+    assert_eq!((&answer["truncated"], &answer["truncated_indexes"]), (&json!(2), &json!([1, 3])));
+}
+
+#[tokio::test]
 async fn mistakes_are_told_in_the_shape_of_openai() {
     let served = Served::start().await;
     let long = "x".repeat((1 << 20) + 1);

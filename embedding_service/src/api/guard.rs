@@ -90,6 +90,11 @@ fn admit(auth: &Auth, request: &Request) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether a request comes with a credential of this scope, of paths that answer everybody and say more to some.
+pub(super) fn allows(auth: &Auth, headers: &HeaderMap, scope: Scope) -> bool {
+    credential(headers).and_then(|credential| auth.caller(credential)).is_ok_and(|caller| caller.scopes.allow(scope))
+}
+
 /// The key or token that was sent: once, in one of the two headers.
 fn credential(headers: &HeaderMap) -> Result<&str, Refusal> {
     let sent: Vec<(bool, &HeaderValue)> = headers

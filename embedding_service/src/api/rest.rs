@@ -4,22 +4,25 @@ mod docs;
 mod openai;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
 
 use super::compare;
 use super::error::ApiError;
+use super::guard;
 use super::handlers::{Embed, Handlers, check_texts};
 use super::limits::{BODY_BYTES_MAX, TEXTS_MAX};
 use super::sending::UntilSent;
 use super::token::{self, TokenApi};
+use crate::auth::{Auth, Scope};
 use crate::catalogue::ModelState;
 use crate::compare::Comparison;
 use crate::engine::TextEmbedding;
@@ -48,6 +51,8 @@ const ENDPOINTS: [&str; 14] = [
 #[derive(Clone)]
 struct Rest {
     handlers: Handlers,
+    /// Who may hear what keeps models from being used; `None`: everybody.
+    auth: Option<Arc<Auth>>,
     stopping: watch::Receiver<bool>,
     figures: Figures,
 }
@@ -58,6 +63,7 @@ pub(super) fn router(
     stopping: watch::Receiver<bool>,
     figures: Figures,
 ) -> Router {
+    let auth = tokens.auth.clone();
     let router = Router::new()
         .route("/health", get(health))
         .route("/livez", get(|| async { "ok\n" }))
@@ -75,7 +81,7 @@ pub(super) fn router(
         .route("/docs", get(docs::page))
         .fallback(|request| port::not_found(request, &ENDPOINTS))
         .method_not_allowed_fallback(|request| port::method_not_allowed(request, &ENDPOINTS))
-        .with_state(Rest { handlers, stopping, figures });
+        .with_state(Rest { handlers, auth, stopping, figures });
     port::limit_bodies(router, BODY_BYTES_MAX)
 }
 
@@ -85,36 +91,46 @@ struct Health {
     /// `healthy` where requests that name no model can be answered, else what keeps them from it.
     status: &'static str,
     version: &'static str,
+    #[serde(flatten)]
+    details: Option<HealthDetails>,
+}
+
+/// What `GET /health` says where nobody is asked for a key, or to whom may read models (`models:read`).
+#[derive(Serialize, ToSchema)]
+struct HealthDetails {
     default: String,
     /// States by id.
     models: BTreeMap<String, &'static str>,
+    /// Why the default model cannot be used, also where a fallback serves in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
 
-/// Whether requests that name no model can be answered.
+/// Whether requests that name no model can be answered, by the default model or a fallback of it.
 #[utoipa::path(
     get,
     path = "/health",
     responses((status = 200, body = Health), (status = 503, description = "Not now.", body = Health))
 )]
-async fn health(State(rest): State<Rest>) -> Response {
+async fn health(State(rest): State<Rest>, headers: HeaderMap) -> Response {
     let models = &rest.handlers.models;
-    let (status, message) = match models.default().state() {
-        _ if *rest.stopping.borrow() => ("stopping", None),
-        ModelState::Ready { remark } => ("healthy", remark),
-        ModelState::Loading | ModelState::NotLoaded => ("loading", None),
-        ModelState::Failed { reason } => ("failed", Some(reason)),
-        ModelState::NoKey { reason } => ("no_key", Some(reason)),
+    let (http, state) = (rest.ready_status(), models.default().state());
+    let status = match state {
+        _ if *rest.stopping.borrow() => "stopping",
+        _ if http == StatusCode::OK => "healthy",
+        // It has just become ready.
+        ModelState::Ready { .. } | ModelState::Loading | ModelState::NotLoaded => "loading",
+        ModelState::Failed { .. } => "failed",
+        ModelState::NoKey { .. } => "no_key",
     };
-    let body = Health {
-        status,
-        version: env!("CARGO_PKG_VERSION"),
+    let details = || HealthDetails {
         default: models.default().spec().id.clone(),
         models: models.all().iter().map(|model| (model.spec().id.clone(), model.state().name())).collect(),
-        message,
+        message: Some(state.reason()).filter(|reason| !reason.is_empty()).map(str::to_owned),
     };
-    (rest.ready_status(), Json(body)).into_response()
+    let may_know = rest.auth.as_ref().is_none_or(|auth| guard::allows(auth, &headers, Scope::ModelsRead));
+    let body = Health { status, version: env!("CARGO_PKG_VERSION"), details: may_know.then(details) };
+    (http, Json(body)).into_response()
 }
 
 async fn ready(State(rest): State<Rest>) -> Response {
@@ -302,6 +318,8 @@ struct BatchEmbedAnswer {
     tokens: usize,
     /// How many texts were longer than the model's limit.
     truncated: usize,
+    /// Which texts these are, from 0.
+    truncated_indexes: Vec<usize>,
     /// How many embeddings were there before, or are those of an equal text of the call.
     cached: usize,
     /// Seconds in all.
@@ -335,6 +353,7 @@ async fn batch_embed(
         count: embedded.embeddings.len(),
         tokens: embedded.embeddings.iter().map(|embedding| embedding.tokens).sum(),
         truncated: count(|embedding| embedding.truncated),
+        truncated_indexes: indexes_of_truncated(&embedded.embeddings),
         cached: count(|embedding| embedding.cached),
         processing_time: embedded.elapsed.as_secs_f64(),
         queue_time: seconds(embedded.queue_us),
@@ -344,6 +363,10 @@ async fn batch_embed(
         model_id: embedded.model_id,
     });
     Ok((Extension(UntilSent::new(embedded.held)), answer))
+}
+
+fn indexes_of_truncated(embeddings: &[TextEmbedding]) -> Vec<usize> {
+    embeddings.iter().enumerate().filter(|(_, embedding)| embedding.truncated).map(|(index, _)| index).collect()
 }
 
 async fn benchmark(

@@ -42,8 +42,7 @@ pub(super) struct EmbeddingsBody {
     #[schema(example = "minilm")]
     model: Option<String>,
     /// `float` (default) or `base64`: packed little-endian binary32.
-    #[serde(default)]
-    encoding_format: EncodingFormat,
+    encoding_format: Option<EncodingFormat>,
     /// Only the model's own number is taken.
     dimensions: Option<usize>,
     /// Taken, and not looked at.
@@ -88,6 +87,10 @@ struct EmbeddingObject {
     index: usize,
     #[schema(value_type = Vec<f32>)]
     embedding: Components,
+    /// True where the text was longer than the model's limit, so that its beginning alone was embedded; else it is left out. Not
+    /// one of OpenAI's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
 }
 
 #[derive(Serialize)]
@@ -166,11 +169,13 @@ pub(super) async fn embeddings(
         .handlers
         .embed(Embed { texts, model_id, normalize: None, input, any_space: false, deadline: None })
         .await?;
+    let encoding_format = body.encoding_format.unwrap_or_default();
     let tokens = embedded.embeddings.iter().map(|embedding| embedding.tokens).sum();
     let data = embedded.embeddings.into_iter().enumerate().map(|(index, embedding)| EmbeddingObject {
         object: "embedding",
         index,
-        embedding: body.encoding_format.encode(embedding),
+        truncated: embedding.truncated,
+        embedding: encoding_format.encode(embedding),
     });
     let answer = Reply(EmbeddingList {
         object: "list",
