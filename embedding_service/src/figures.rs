@@ -27,6 +27,8 @@ const INFERENCE_SECONDS: &str = "vectron_embedding_inference_seconds";
 const BATCH_TOKENS: &str = "vectron_embedding_batch_tokens";
 const REJECTED: &str = "vectron_embedding_rejected_total";
 const CALLERS_LEFT: &str = "vectron_embedding_callers_left_total";
+const AUTH_REFUSED: &str = "vectron_embedding_auth_refused_total";
+const PRINCIPALS_STALE: &str = "vectron_embedding_principals_stale";
 const MODEL_STATE: &str = "vectron_embedding_model_state";
 const MODEL_BYTES: &str = "vectron_embedding_model_bytes";
 const PROVIDER_CALLS: &str = "vectron_embedding_provider_calls_total";
@@ -54,6 +56,11 @@ pub(crate) fn describe() {
          tokens, bytes, time, or memory."
     );
     describe_counter!(CALLERS_LEFT, "Calls whose callers left before they were answered.");
+    describe_counter!(AUTH_REFUSED, "Callers that were refused for their key, token or password, by reason.");
+    describe_gauge!(
+        PRINCIPALS_STALE,
+        "Whether the file of principals cannot be taken up, so that changes of it, revoked keys too, have no effect."
+    );
     describe_gauge!(MODEL_STATE, "1 for the state that a model is in, 0 for the others.");
     describe_gauge!(MODEL_BYTES, "Bytes of a model's weights in memory.");
     describe_counter!(PROVIDER_CALLS, "Requests to a provider, retries included, by model, provider and outcome.");
@@ -81,6 +88,15 @@ pub(crate) fn call_answered(call: &AnsweredCall<'_>) {
 /// `reason`: of the error. `no_room_for`: empty where that is not here.
 pub(crate) fn call_refused(reason: &'static str, no_room_for: &'static str) {
     counter!(REJECTED, "reason" => reason, "no_room_for" => no_room_for).increment(1);
+}
+
+/// `reason`: the refusal's code.
+pub(crate) fn caller_refused(reason: &'static str) {
+    counter!(AUTH_REFUSED, "reason" => reason).increment(1);
+}
+
+pub(crate) fn set_principals_stale(are_stale: bool) {
+    gauge!(PRINCIPALS_STALE).set(f64::from(u8::from(are_stale)));
 }
 
 pub(crate) fn batch_ran(model: &str, tokens: usize, time: Duration) {

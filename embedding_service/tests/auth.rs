@@ -89,6 +89,7 @@ async fn key_and_token_are_let_in_at_both_doors_and_probes_need_none() {
     let request = pb::IssueTokenRequest { credential, scopes: vec!["models:read".to_owned()] };
     let issued = tokens.issue_token(request).await.unwrap().into_inner();
     assert_eq!((issued.token_type.as_str(), issued.expires_in_s), ("bearer", 3600));
+    assert!(!format!("{issued:?}").contains(&issued.access_token));
     assert_eq!(service.get("/models", Some(&issued.access_token)).await.0, 200);
     let refused = service.embed_grpc(Some(&issued.access_token)).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "it was asked for less");
@@ -114,13 +115,26 @@ async fn key_and_token_are_let_in_at_both_doors_and_probes_need_none() {
     assert_ne!(open.get("/metrics", None).await.0, 401);
     let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     assert_ne!(open.call(path, None).await.code(), Code::Unauthenticated);
+    for path in ["/docs", "/openapi.json"] {
+        assert_eq!(open.get(path, None).await.0, 401, "{path}");
+    }
+    let open = Guarded::start(&["--auth-open", "docs"]).await;
+    for path in ["/docs", "/openapi.json"] {
+        assert_eq!(open.get(path, None).await.0, 200, "{path}");
+    }
+    assert_eq!(open.get("/metrics", None).await.0, 401);
 }
 
 #[test]
 fn who_is_refused_has_no_byte_of_the_body_read() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let service = runtime.block_on(Guarded::start(&[]));
-    for path in ["/embed", "/batch-embed", "/vectron.embedding.v1.EmbeddingService/Embed"] {
+    for path in [
+        "/embed",
+        "/batch-embed",
+        "/vectron.embedding.v1.EmbeddingService/Embed",
+        "/vectron.embedding.v1.EmbeddingService/StreamEmbed",
+    ] {
         let mut socket = TcpStream::connect(&service.address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let head = format!(
@@ -182,8 +196,21 @@ async fn password_is_changed_for_a_token_and_ends_with_it() {
     let (status, answer) = service.post_form("/auth/token", form).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(service.get("/models", answer["access_token"].as_str()).await.0, 200);
-    let (status, answer) = service.post_form("/auth/token", "grant_type=client_credentials").await;
-    assert_eq!((status, &answer["details"]["field"]), (400, &json!("grant_type")));
+    assert_eq!(answer["scope"], "models:read");
+    for (form, error) in [
+        ("grant_type=client_credentials", "unsupported_grant_type"),
+        ("username=ann&password=x", "invalid_request"),
+        ("grant_type=password&username=ann", "invalid_request"),
+        ("grant_type=password&username=ann&password=wrong", "invalid_grant"),
+        ("grant_type=password&username=ann&password=correct+horse%20battery&scope=admin", "invalid_scope"),
+        ("grant_type=password&username=ann&password=correct+horse%20battery&scope=what", "invalid_scope"),
+    ] {
+        let (status, answer) = service.post_form("/auth/token", form).await;
+        assert_eq!((status, &answer["error"]), (400, &json!(error)), "{answer}");
+        let description = answer["error_description"].as_str().unwrap();
+        assert!(!description.is_empty() && description.is_ascii() && !description.contains('"'), "{description}");
+        assert!(answer["code"].is_string() && answer["success"] == false, "{answer}");
+    }
 
     // One answer for all causes.
     let unknown = format!("vek_{}_{}", "0".repeat(16), "0".repeat(64));
@@ -208,31 +235,102 @@ async fn password_is_changed_for_a_token_and_ends_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_attempts_are_limited_for_names_that_exist_and_that_do_not() {
+async fn wrong_passwords_are_limited_for_names_that_exist_and_that_do_not() {
     let service = Guarded::start(&[]).await;
     service.set_password("ann", "correct horse battery");
     service.wait_for_log("1 passwords").await;
-    for name in ["ann", "nobody"] {
+    // Names may share a bucket, one in 4,096 pairs; not three times in a row.
+    let fresh = ["nobody", "no-one", "none"];
+    let limited = async |name: &str| {
         let mut wrong = 0;
-        let limited = loop {
-            let (status, answer) =
-                service.post("/auth/token", None, json!({"username": name, "password": "guess"})).await;
+        loop {
+            let guess = json!({"username": name, "password": "guess"});
+            let (status, answer) = service.post("/auth/token", None, guess).await;
             if status != 401 {
-                break (status, answer);
+                break (wrong, status, answer);
             }
             wrong += 1;
-            assert!(wrong < 20, "{name} is not limited");
-        };
-        assert_eq!((limited.0, &limited.1["code"]), (429, &json!("TOO_MANY_ATTEMPTS")), "{limited:?}");
-        assert!((1..=6).contains(&limited.1["details"]["retry_after_s"].as_u64().unwrap()), "{limited:?}");
+            assert!(wrong < 30, "{name} is not limited");
+        }
+    };
+    let of_somebody = limited("ann").await;
+    let mut of_nobody = limited(fresh[0]).await;
+    for name in &fresh[1..] {
+        if of_nobody.0 == 0 {
+            of_nobody = limited(name).await;
+        }
+    }
+    for (wrong, status, answer) in [of_somebody, of_nobody] {
+        assert_eq!((status, &answer["code"]), (429, &json!("TOO_MANY_ATTEMPTS")), "{answer}");
+        assert!((1..=6).contains(&answer["details"]["retry_after_s"].as_u64().unwrap()), "{answer}");
         assert!(wrong >= 10, "{wrong}");
     }
     let password = pb::PasswordCredential { username: "ann".to_owned(), password: "guess".to_owned() };
+    assert!(!format!("{password:?}").contains("guess"));
     let credential = Some(pb::issue_token_request::Credential::Password(password));
     let request = pb::IssueTokenRequest { credential, scopes: Vec::new() };
+    assert!(!format!("{request:?}").contains("guess"));
     let status = AuthServiceClient::new(service.channel()).issue_token(request).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(common::provider::retry_delay_ms(&status).is_some_and(|delay| delay > 0), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_keys_keep_nobody_from_a_token() {
+    let service = Guarded::start(&[]).await;
+    let key = service.add_key(&["ann"]);
+    service.wait_until_let_in(&key).await;
+    for number in 0..300 {
+        // Of strangers, and of somebody who has seen the id.
+        let id = if number % 2 == 0 { id_of(&key).to_owned() } else { format!("{number:016x}") };
+        let wrong = json!({"api_key": format!("vek_{id}_{}", "0".repeat(64))});
+        assert_eq!(service.post("/auth/token", None, wrong).await.0, 401);
+    }
+    assert_eq!(service.post("/auth/token", None, json!({"api_key": key})).await.0, 200);
+
+    let (_, figures) = service.get("/metrics", Some(&key)).await;
+    let figures = figures.as_str().unwrap();
+    assert!(figures.contains(r#"vectron_embedding_auth_refused_total{reason="CREDENTIAL_WRONG"} 300"#), "{figures}");
+    assert!(figures.contains("vectron_embedding_principals_stale 0"), "{figures}");
+    let log = service.stop();
+    let refused = format!("refused the key {} from 127.0.0.1: ", id_of(&key));
+    assert!(
+        log.contains(&refused),
+        "{}",
+        log.lines().filter(|line| line.contains("refused")).collect::<Vec<_>>().join("\n")
+    );
+    assert!(log.contains("ann was given a token for `embed models:read`, good for 3600 s"));
+    let lines = log.lines().filter(|line| line.contains(" refused ")).count();
+    assert!((10..100).contains(&lines), "{lines} of more than 300");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_ends_with_the_credential_that_it_was_opened_with() {
+    let service = Guarded::start(&["--auth-token-s", "2"]).await;
+    let key = service.add_key(&["ann"]);
+    service.wait_until_let_in(&key).await;
+    let (_, token) = service.post("/auth/token", None, json!({"api_key": key})).await;
+    let token = token["access_token"].as_str().unwrap().to_owned();
+    let open = async |credential: &str| {
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let mut call = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(receiver));
+        call.metadata_mut().insert("authorization", format!("Bearer {credential}").parse().unwrap());
+        let batch = || pb::StreamEmbedRequest { embed: Some(common::request(&["x"])), ..Default::default() };
+        sender.send(batch()).await.unwrap();
+        let mut answers = vectron_embedding::client(service.channel()).stream_embed(call).await.unwrap().into_inner();
+        assert!(answers.message().await.unwrap().unwrap().response.is_some());
+        (sender, answers, batch())
+    };
+    let (expiring, revoked) = (open(&token).await, open(&key).await);
+    tokio::time::sleep(Duration::from_millis(3100)).await;
+    service.auth(&["revoke", id_of(&key)]);
+    service.wait_until_taken_up(&key, "API_KEY_REVOKED").await;
+    for ((sender, mut answers, batch), reason) in [(expiring, "TOKEN_EXPIRED"), (revoked, "API_KEY_REVOKED")] {
+        sender.send(batch).await.unwrap();
+        let status = answers.message().await.unwrap_err();
+        assert_eq!(common::provider::told(&status), (Code::Unauthenticated, reason.to_owned()));
+    }
+    assert!(service.stop().contains("refused the principal ann from "));
 }
 
 #[test]

@@ -192,6 +192,11 @@ impl ApiError {
         }
     }
 
+    /// The machine-readable reason.
+    pub(super) fn reason(&self) -> &'static str {
+        self.codes().0
+    }
+
     /// The table: reason, gRPC code, HTTP status.
     fn codes(&self) -> (&'static str, Code, StatusCode) {
         match self {

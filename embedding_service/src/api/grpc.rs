@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::handlers::{Embed, Embedded, Handlers};
 use super::sending::UntilSent;
 use super::stream;
+use crate::auth::Pass;
 use crate::batch::Held;
 use crate::catalogue::{Model, ModelState};
 use crate::engine::TextEmbedding;
@@ -40,7 +41,8 @@ impl pb::embedding_service_server::EmbeddingService for EmbeddingApi {
         &self,
         requests: Request<Streaming<pb::StreamEmbedRequest>>,
     ) -> Result<Response<Self::StreamEmbedStream>, Status> {
-        let answers = stream::answers(self.handlers.clone(), requests.into_inner(), self.stopping.clone());
+        let pass = requests.extensions().get::<Pass>().cloned();
+        let answers = stream::answers(self.handlers.clone(), requests.into_inner(), pass, self.stopping.clone());
         Ok(Response::new(answers))
     }
 

@@ -3,17 +3,20 @@
 //!
 //! Fails closed: what the table does not know needs `admin`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, header};
+use http::{Extensions, HeaderMap, HeaderValue, header};
 use tonic::Status;
+use tonic::transport::server::TcpConnectInfo;
 
 use super::error::ApiError;
-use crate::auth::{Auth, Caller, Open, Refusal, Scope};
+use crate::auth::{Auth, Caller, Open, Pass, Refusal, Scope, Whose};
+use crate::figures;
 use crate::port::Door;
 
 /// For clients that send keys so.
@@ -57,37 +60,62 @@ pub(super) fn guarded(router: Router, auth: Arc<Auth>) -> Router {
     router.layer(middleware::from_fn_with_state(auth, guard))
 }
 
-async fn guard(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Response {
+async fn guard(State(auth): State<Arc<Auth>>, mut request: Request, next: Next) -> Response {
     match admit(&auth, &request) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => {
-            let (door, error) = (Door::of(request.headers()), ApiError::from(refusal));
-            match door {
-                Door::Grpc => Status::from(error).into_http(),
-                Door::Rest => error.into_response(),
+        Ok(pass) => {
+            if let Some(pass) = pass {
+                request.extensions_mut().insert(pass);
             }
+            next.run(request).await
         }
+        Err(error) => match Door::of(request.headers()) {
+            Door::Grpc => Status::from(error).into_http(),
+            Door::Rest => error.into_response(),
+        },
     }
 }
 
-fn admit(auth: &Auth, request: &Request) -> Result<(), Refusal> {
+/// With what somebody is let in; `None` where nothing is asked for.
+fn admit(auth: &Arc<Auth>, request: &Request) -> Result<Option<Pass>, ApiError> {
     let path = request.uri().path();
     let needed = match needs(path) {
-        Needs::Nothing => return Ok(()),
-        Needs::Unless(open, _) if auth.is_open(open) => return Ok(()),
+        Needs::Nothing => return Ok(None),
+        Needs::Unless(open, _) if auth.is_open(open) => return Ok(None),
         Needs::Scope(scope) | Needs::Unless(_, scope) => scope,
     };
-    let Caller { name, scopes } = auth.caller(credential(request.headers())?)?;
+    let refused = |refusal, whose| tell_refused(auth, refusal, &whose, peer(request.extensions()));
+    let credential = credential(request.headers()).map_err(|refusal| refused(refusal, Whose::Credential("")))?;
+    let pass = auth.pass(credential).map_err(|refusal| refused(refusal, Whose::Credential(credential)))?;
+    let Caller { name, scopes } = &pass.caller;
     if !scopes.allow(needed) {
-        tracing::debug!("{name} may not call {path}");
         let what = match Door::of(request.headers()) {
             Door::Grpc => path.to_owned(),
             Door::Rest => format!("{} {path}", request.method()),
         };
-        return Err(Refusal::NotAllowed { what, needed, has: scopes });
+        return Err(refused(Refusal::NotAllowed { what, needed, has: *scopes }, Whose::Name(name)));
     }
     tracing::trace!("{name} calls {path}");
-    Ok(())
+    Ok(Some(pass))
+}
+
+/// Counts and logs a refusal, and makes it the caller's answer.
+pub(super) fn tell_refused(auth: &Auth, refusal: Refusal, whose: &Whose<'_>, peer: Option<IpAddr>) -> ApiError {
+    let error = ApiError::from(refusal);
+    figures::caller_refused(error.reason());
+    auth.tell_refused(error.reason(), whose, peer);
+    error
+}
+
+/// Whether a stream may go on: what it was opened with is still good, and allows `what`.
+pub(super) fn check_still(pass: Option<&Pass>, needed: Scope, what: &str) -> Result<(), ApiError> {
+    let Some(pass) = pass else { return Ok(()) };
+    pass.check(needed, what)
+        .map_err(|refusal| tell_refused(pass.auth(), refusal, &Whose::Name(&pass.caller.name), None))
+}
+
+/// The address that a request comes from: of a proxy, where there is one.
+pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<TcpConnectInfo>()?.remote_addr().map(|address| address.ip())
 }
 
 /// Whether a request comes with a credential of this scope, of paths that answer everybody and say more to some.

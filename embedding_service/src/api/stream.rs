@@ -8,6 +8,8 @@
 //! reads its answers holds at most those, each its part of the budget of bytes; `TEXTS_RUNNING_MAX` texts in the queue. All streams together hold at most half
 //! of the budgets of bytes and tokens, and wait for it in line.
 //!
+//! What is taken in is taken in with the credential that the stream was opened with: where that has ended, the stream ends.
+//!
 //! When the client goes away, its stream is dropped, and with it everything that was taken in. When the service
 //! stops, nothing more is taken in; what was is answered, and the stream ends with UNAVAILABLE.
 
@@ -22,7 +24,9 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
 use super::error::ApiError;
+use super::guard::check_still;
 use super::handlers::{Admitted, Embed, Embedded, Handlers};
+use crate::auth::{Pass, Scope};
 use crate::batch::{Held, WhenFull};
 use crate::pb::v1 as pb;
 use crate::port::{self, Failure};
@@ -57,6 +61,8 @@ struct Taken {
 struct Reader {
     handlers: Handlers,
     requests: Streaming<pb::StreamEmbedRequest>,
+    /// Where somebody was asked for a credential.
+    pass: Option<Pass>,
     stopping: watch::Receiver<bool>,
     /// One for each batch.
     slots: Arc<Semaphore>,
@@ -70,6 +76,7 @@ struct Reader {
 pub(super) fn answers(
     handlers: Handlers,
     requests: Streaming<pb::StreamEmbedRequest>,
+    pass: Option<Pass>,
     mut stopping: watch::Receiver<bool>,
 ) -> Answers {
     // Unbounded, but nothing is in either without a slot.
@@ -79,6 +86,7 @@ pub(super) fn answers(
     let reader = Reader {
         handlers,
         requests,
+        pass,
         stopping: stopping.clone(),
         slots: slots.clone(),
         turns: Arc::new(Semaphore::new(TEXTS_RUNNING_MAX)),
@@ -114,6 +122,7 @@ impl Reader {
             // What is no message of the contract ends the stream: nobody knows where the next one begins.
             let request = self.requests.message().await.map_err(|status| port::name_status(PATH, status))?;
             let Some(request) = request else { return Ok(()) };
+            check_still(self.pass.as_ref(), Scope::Embed, PATH)?;
             let order = pb::StreamEmbedOrder::try_from(request.order);
             let answer = match order {
                 Ok(_) => self.take_in(request.embed.unwrap_or_default()).await,

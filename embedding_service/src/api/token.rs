@@ -1,20 +1,23 @@
 //! Tokens for credentials: `POST /auth/token` and `AuthService.IssueToken`.
 //!
-//! REST takes JSON, and the form of OAuth 2.0's password grant (RFC 6749 §4.3), which many clients send.
+//! REST takes JSON, and the form of OAuth 2.0's password grant (RFC 6749 §4.3), which many clients send. To a form the errors
+//! are those of OAuth (§5.2), beside ours.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use http::header;
-use secrecy::SecretString;
+use http::{Extensions, StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tonic::{Request, Status};
 
 use super::error::ApiError;
-use crate::auth::{Auth, Credential, Issued, Refusal, Scopes};
+use super::guard::{peer, tell_refused};
+use crate::auth::{Auth, Credential, Issued, Refusal, Scopes, Whose};
 use crate::pb::v1 as pb;
 use crate::port::{self, JsonOrForm};
 
@@ -29,10 +32,17 @@ pub(super) struct TokenApi {
 }
 
 impl TokenApi {
-    async fn issue(&self, credential: Credential, scopes: &[&str]) -> Result<Issued, ApiError> {
+    async fn issue(&self, credential: Credential, scopes: &[&str], peer: Option<IpAddr>) -> Result<Issued, ApiError> {
         let auth = self.auth.as_ref().ok_or(Refusal::Off)?;
         let scopes = Scopes::read(scopes.iter().copied()).map_err(Refusal::from)?;
-        Ok(auth.issue(credential, scopes).await?)
+        let sent = credential.clone();
+        auth.issue(credential, scopes, peer).await.map_err(|refusal| {
+            let whose = match &sent {
+                Credential::Key(key) => Whose::Credential(key.expose_secret()),
+                Credential::Password { username, .. } => Whose::Name(username),
+            };
+            tell_refused(auth, refusal, &whose, peer)
+        })
     }
 }
 
@@ -43,6 +53,7 @@ impl pb::auth_service_server::AuthService for TokenApi {
         request: Request<pb::IssueTokenRequest>,
     ) -> Result<tonic::Response<pb::IssueTokenResponse>, Status> {
         use pb::issue_token_request::Credential as Sent;
+        let peer = peer(request.extensions());
         let pb::IssueTokenRequest { credential, scopes } = request.into_inner();
         let credential = match credential {
             Some(Sent::ApiKey(key)) => Credential::Key(key.into()),
@@ -51,8 +62,8 @@ impl pb::auth_service_server::AuthService for TokenApi {
             }
             None => return Err(ApiError::NoCredential.into()),
         };
-        let Issued { token, expires_in_s } =
-            self.issue(credential, &scopes.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+        let Issued { token, expires_in_s, .. } = self.issue(credential, &scopes, peer).await?;
         let token_type = TOKEN_TYPE.to_owned();
         Ok(tonic::Response::new(pb::IssueTokenResponse { access_token: token, token_type, expires_in_s }))
     }
@@ -78,7 +89,7 @@ struct TokenBody {
 /// The form of OAuth. Clients send more than these, such as an empty `client_id`.
 #[derive(Deserialize)]
 struct TokenForm {
-    grant_type: String,
+    grant_type: Option<String>,
     username: Option<String>,
     password: Option<SecretString>,
     /// With spaces between.
@@ -92,23 +103,80 @@ struct TokenAnswer {
     token_type: &'static str,
     /// Seconds.
     expires_in: u32,
+    /// What it allows, with spaces between.
+    scope: String,
 }
 
-async fn token(State(api): State<TokenApi>, body: JsonOrForm<TokenBody, TokenForm>) -> Result<Response, ApiError> {
-    let TokenBody { api_key, username, password, scopes } = match body {
-        JsonOrForm::Json(body) => body,
-        JsonOrForm::Form(form) => form.try_into()?,
-    };
-    let credential = match (api_key, username, password) {
+/// What a form is answered with where there is no token: OAuth's fields, and ours.
+#[derive(Serialize)]
+struct OAuthFailure {
+    error: &'static str,
+    error_description: String,
+    success: bool,
+    code: &'static str,
+    message: String,
+}
+
+/// No token, told as the request was sent.
+enum NoToken {
+    ToJson(ApiError),
+    ToForm(ApiError),
+}
+
+async fn token(
+    State(api): State<TokenApi>,
+    extensions: Extensions,
+    body: JsonOrForm<TokenBody, TokenForm>,
+) -> Result<Response, NoToken> {
+    let peer = peer(&extensions);
+    match body {
+        JsonOrForm::Json(body) => answer(&api, body, peer).await.map_err(NoToken::ToJson),
+        JsonOrForm::Form(form) => {
+            let body = form.try_into().map_err(NoToken::ToForm)?;
+            answer(&api, body, peer).await.map_err(NoToken::ToForm)
+        }
+    }
+}
+
+async fn answer(api: &TokenApi, body: TokenBody, peer: Option<IpAddr>) -> Result<Response, ApiError> {
+    let credential = match (body.api_key, body.username, body.password) {
         (Some(key), None, None) => Credential::Key(key),
         (None, Some(username), Some(password)) => Credential::Password { username, password },
         _ => return Err(ApiError::NoCredential),
     };
-    let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
-    let Issued { token, expires_in_s } = api.issue(credential, &scopes).await?;
-    let answer = TokenAnswer { access_token: token, token_type: TOKEN_TYPE, expires_in: expires_in_s };
+    let asked: Vec<&str> = body.scopes.iter().map(String::as_str).collect();
+    let Issued { token, expires_in_s, scopes } = api.issue(credential, &asked, peer).await?;
+    let answer = TokenAnswer {
+        access_token: token,
+        token_type: TOKEN_TYPE,
+        expires_in: expires_in_s,
+        scope: scopes.to_string(),
+    };
     // RFC 6749 §5.1: nobody on the way keeps it.
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+}
+
+impl IntoResponse for NoToken {
+    fn into_response(self) -> Response {
+        let error = match self {
+            Self::ToJson(error) => return error.into_response(),
+            Self::ToForm(error) => error,
+        };
+        // RFC 6749 §5.2; what it has no word for stays as it is.
+        let word = match &error {
+            ApiError::Refused(Refusal::WrongCredential) => "invalid_grant",
+            ApiError::Refused(Refusal::MoreScopes { .. } | Refusal::UnknownScope(_)) => "invalid_scope",
+            ApiError::GrantType => "unsupported_grant_type",
+            ApiError::NoCredential => "invalid_request",
+            _ => return error.into_response(),
+        };
+        let (code, message) = (error.reason(), error.to_string());
+        // It may hold printable ASCII without quotes and backslashes.
+        let fits = |c: char| (c.is_ascii_graphic() || c == ' ') && c != '"' && c != '\\';
+        let error_description = message.chars().map(|c| if fits(c) { c } else { '?' }).collect();
+        let body = OAuthFailure { error: word, error_description, success: false, code, message };
+        (StatusCode::BAD_REQUEST, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+    }
 }
 
 impl TryFrom<TokenForm> for TokenBody {
@@ -116,8 +184,10 @@ impl TryFrom<TokenForm> for TokenBody {
 
     fn try_from(form: TokenForm) -> Result<Self, ApiError> {
         let TokenForm { grant_type, username, password, scope } = form;
-        if grant_type != "password" {
-            return Err(ApiError::GrantType);
+        match grant_type.as_deref() {
+            Some("password") => {}
+            Some(_) => return Err(ApiError::GrantType),
+            None => return Err(ApiError::NoCredential),
         }
         let scopes = scope.split_whitespace().map(str::to_owned).collect();
         Ok(Self { api_key: None, username, password, scopes })

@@ -1,15 +1,20 @@
-//! How often credentials may be tried: a bucket of attempts for each name, and one for all. What succeeds is given back, so
-//! that only wrong attempts count.
+//! How often passwords may be tried: a bucket of attempts for each name, and one for each peer. Only wrong attempts count: what
+//! turns out right, and what was never looked at, is given back.
 //!
-//! The buckets are a fixed table, and names share them by a hash that nobody outside can know: memory does not grow with what
+//! No bucket is for all: whoever empties that would lock everybody out. How many passwords are verified at once bounds what
+//! attempts from many peers cost, see `password`.
+//!
+//! The buckets are fixed tables, and names share them by a hash that nobody outside can know: memory does not grow with what
 //! is tried, and a name that exists is limited like one that does not.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Buckets for names.
-const BUCKETS: usize = 1024;
+/// Buckets of a table. With as many as this, nobody can keep all of them empty: that takes more wrong attempts a second than
+/// are verified in one.
+const BUCKETS: usize = 4096;
 
 /// How many attempts.
 #[derive(Clone, Copy, Debug)]
@@ -21,79 +26,80 @@ pub struct Rate {
 }
 
 /// Wrong attempts at one name: ten, and one more every 6 seconds: 14,400 guesses a day at the most.
-pub const OF_ONE: Rate = Rate { burst: 10.0, period_s: 6.0 };
-/// Wrong attempts at all names together.
-pub const OF_ALL: Rate = Rate { burst: 100.0, period_s: 0.2 };
+pub const OF_NAME: Rate = Rate { burst: 10.0, period_s: 6.0 };
+/// Wrong attempts from one peer.
+pub const OF_PEER: Rate = Rate { burst: 100.0, period_s: 0.2 };
 
-/// Counts attempts.
+/// A table of buckets, all of one rate.
 pub struct Attempts {
     hasher: RandomState,
-    rates: (Rate, Rate),
+    rate: Rate,
     /// A lock for all: it is held for some arithmetic, never across a wait.
-    buckets: Mutex<Buckets>,
+    buckets: Mutex<Box<[Bucket]>>,
 }
 
-struct Buckets {
-    by_name: Box<[Bucket]>,
-    all: Bucket,
+/// An attempt that was taken. Given back when it is dropped, unless it was `wrong`.
+#[must_use]
+pub struct Attempt {
+    attempts: Arc<Attempts>,
+    index: usize,
+    was_wrong: bool,
 }
 
+/// Attempts that are left, and when that was so.
 #[derive(Clone)]
-struct Bucket {
-    /// Attempts that are left, at `at`.
+pub struct Bucket {
     left: f64,
     at: Instant,
 }
 
 impl Attempts {
-    pub fn new(of_one: Rate, of_all: Rate, now: Instant) -> Self {
-        let full = |rate: Rate| Bucket { left: rate.burst, at: now };
-        let buckets = Buckets { by_name: vec![full(of_one); BUCKETS].into(), all: full(of_all) };
-        Self { hasher: RandomState::new(), rates: (of_one, of_all), buckets: Mutex::new(buckets) }
+    pub fn new(rate: Rate, now: Instant) -> Arc<Self> {
+        let buckets = Mutex::new(vec![Bucket::full(rate, now); BUCKETS].into());
+        Arc::new(Self { hasher: RandomState::new(), rate, buckets })
     }
 
-    /// Takes an attempt at `name`, or says after which time there is one.
-    pub fn take(&self, name: &str, now: Instant) -> Result<(), Duration> {
-        let (of_one, of_all) = self.rates;
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = self.index(name);
-        buckets.by_name[index].refill(of_one, now);
-        buckets.all.refill(of_all, now);
-        // Both before either is taken from: who is refused takes nothing from others.
-        let wait = buckets.by_name[index].wait(of_one).max(buckets.all.wait(of_all));
-        if !wait.is_zero() {
-            return Err(wait);
-        }
-        buckets.by_name[index].left -= 1.0;
-        buckets.all.left -= 1.0;
-        Ok(())
-    }
-
-    /// Gives an attempt back that was a right one.
-    pub fn give_back(&self, name: &str) {
-        let (of_one, of_all) = self.rates;
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = self.index(name);
-        buckets.by_name[index].give_back(of_one);
-        buckets.all.give_back(of_all);
-    }
-
-    fn index(&self, name: &str) -> usize {
+    /// Takes an attempt at, or of, `whom`, or says after which time there is one.
+    pub fn take(self: &Arc<Self>, whom: impl Hash, now: Instant) -> Result<Attempt, Duration> {
         // The remainder is below the table's length.
-        (self.hasher.hash_one(name) % BUCKETS as u64) as usize
+        let index = (self.hasher.hash_one(whom) % BUCKETS as u64) as usize;
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets[index].take(self.rate, now)?;
+        Ok(Attempt { attempts: self.clone(), index, was_wrong: false })
+    }
+}
+
+impl Attempt {
+    /// It counts.
+    pub fn wrong(mut self) {
+        self.was_wrong = true;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.was_wrong {
+            let mut buckets = self.attempts.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+            buckets[self.index].give_back(self.attempts.rate);
+        }
     }
 }
 
 impl Bucket {
-    fn refill(&mut self, rate: Rate, now: Instant) {
+    pub fn full(rate: Rate, now: Instant) -> Self {
+        Self { left: rate.burst, at: now }
+    }
+
+    /// Takes one, or says after which time there is a whole one.
+    pub fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
         let passed_s = now.saturating_duration_since(self.at).as_secs_f64();
         self.left = (self.left + passed_s / rate.period_s).min(rate.burst);
         self.at = self.at.max(now);
-    }
-
-    /// Until there is a whole attempt.
-    fn wait(&self, rate: Rate) -> Duration {
-        Duration::from_secs_f64((1.0 - self.left).max(0.0) * rate.period_s)
+        if self.left < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - self.left) * rate.period_s));
+        }
+        self.left -= 1.0;
+        Ok(())
     }
 
     fn give_back(&mut self, rate: Rate) {
@@ -101,42 +107,67 @@ impl Bucket {
     }
 }
 
+/// Whom attempts from an address count for. `None` for this machine: a proxy on it has one address for all its callers. Of an
+/// IPv6 address its /64, for that is what one customer of a network has.
+pub fn peer_of(address: IpAddr) -> Option<IpAddr> {
+    match address.to_canonical() {
+        address if address.is_loopback() => None,
+        IpAddr::V4(address) => Some(address.into()),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Some(IpAddr::from([a, b, c, d, 0, 0, 0, 0]))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ONE: Rate = Rate { burst: 2.0, period_s: 10.0 };
-    const ALL: Rate = Rate { burst: 5.0, period_s: 1.0 };
+    const RATE: Rate = Rate { burst: 2.0, period_s: 10.0 };
 
     #[test]
     fn wrong_attempts_at_one_name_are_limited_and_come_back() {
         let start = Instant::now();
-        let attempts = Attempts::new(ONE, ALL, start);
-        assert_eq!(attempts.take("a", start), Ok(()));
-        assert_eq!(attempts.take("a", start), Ok(()));
-        assert_eq!(attempts.take("a", start), Err(Duration::from_secs(10)));
-        assert_eq!(attempts.take("a", start + Duration::from_secs(4)), Err(Duration::from_secs(6)));
-        assert_eq!(attempts.take("a", start + Duration::from_secs(11)), Ok(()));
-        assert!(attempts.take("a", start + Duration::from_secs(11)).is_err());
+        let attempts = Attempts::new(RATE, start);
+        let wrong = |after_s| attempts.take("a", start + Duration::from_secs(after_s)).map(Attempt::wrong);
+        assert_eq!(wrong(0), Ok(()));
+        assert_eq!(wrong(0), Ok(()));
+        assert_eq!(wrong(0), Err(Duration::from_secs(10)));
+        assert_eq!(wrong(4), Err(Duration::from_secs(6)));
+        assert_eq!(wrong(11), Ok(()));
+        assert!(wrong(11).is_err());
     }
 
     #[test]
-    fn right_attempts_do_not_count() {
+    fn only_wrong_attempts_count() {
         let start = Instant::now();
-        let attempts = Attempts::new(ONE, ALL, start);
+        let attempts = Attempts::new(RATE, start);
         for _ in 0..100 {
-            assert_eq!(attempts.take("a", start), Ok(()));
-            attempts.give_back("a");
+            // Right, or its caller has left while it waited.
+            drop(attempts.take("a", start).unwrap());
         }
+        let held = (attempts.take("a", start).unwrap(), attempts.take("a", start).unwrap());
+        assert!(attempts.take("a", start).is_err(), "not more at once than may be wrong");
+        drop(held);
+        assert!(attempts.take("a", start).is_ok());
     }
 
     #[test]
-    fn all_names_together_are_limited_and_who_is_refused_takes_nothing() {
+    fn wrong_attempts_at_many_names_leave_the_others_theirs() {
         let start = Instant::now();
-        let attempts = Attempts::new(ONE, ALL, start);
-        let taken = (0..1000).filter(|name| attempts.take(&name.to_string(), start).is_ok()).count();
-        assert_eq!(taken, 5);
-        // A second later there is one for all, which refusals in the meantime have not used up.
-        assert_eq!(attempts.take("somebody else", start + Duration::from_secs(1)), Ok(()));
+        let attempts = Attempts::new(RATE, start);
+        let names = (0..200).map(|name| name.to_string());
+        let taken = names.filter(|name| attempts.take(name, start).map(Attempt::wrong).is_ok()).count();
+        // Three of them may share a bucket of two attempts.
+        assert!(taken >= 190, "{taken}");
+    }
+
+    #[test]
+    fn peers_are_addresses_of_others_and_networks_of_ipv6() {
+        let of = |address: &str| peer_of(address.parse().unwrap()).map(|peer| peer.to_string());
+        assert_eq!((of("127.0.0.1"), of("::1"), of("::ffff:127.0.0.1")), (None, None, None));
+        assert_eq!(of("::ffff:10.0.0.7"), Some("10.0.0.7".to_owned()));
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), Some("2001:db8:1:2::".to_owned()));
     }
 }

@@ -48,6 +48,26 @@ pub enum FileError {
         /// What others could do.
         could: &'static str,
     },
+    /// It belongs to somebody else, who could change it.
+    #[error(
+        "{path} belongs to the user {owner}, who could change it: expected root, or {user}, who reads it; mend it with `chown {user} {path}`"
+    )]
+    Owner {
+        /// The file.
+        path: String,
+        /// Its owner's id.
+        owner: u32,
+        /// The id of the user that reads it.
+        user: u32,
+    },
+    /// It is a mount of its own, which cannot be replaced.
+    #[error(
+        "{path} cannot be replaced: it is mounted by itself, and what is mounted so stays; mount its folder instead"
+    )]
+    Mounted {
+        /// The file.
+        path: String,
+    },
     /// It is not what it should be.
     #[error("{path}: {reason}")]
     Content {
@@ -82,16 +102,26 @@ impl PrincipalsFile {
         &self.path
     }
 
-    /// Reads it. The stamp is of what was read, or older.
+    /// Reads it, if nobody but root and the user of this process could have written it. The stamp is of what was read, or
+    /// older.
     pub fn read(&self) -> Result<(Principals, Stamp), FileError> {
-        let (text, stamp) = self.read_text()?;
+        self.read_of(|owner, user| owner == user || owner == 0)
+    }
+
+    /// Where `trusts`, of the file's owner and the user of this process, says so.
+    fn read_of(&self, trusts: impl FnOnce(u32, u32) -> bool) -> Result<(Principals, Stamp), FileError> {
+        let (text, stamp) = self.read_text(trusts)?;
         let reason = |reason| FileError::Content { path: self.named(), reason };
         Ok((Principals::read(&text).map_err(reason)?, stamp))
     }
 
-    /// What tells whether it has changed; `None` where there is no file.
-    pub fn stamp(&self) -> Option<Stamp> {
-        fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata))
+    /// What tells whether it has changed.
+    pub fn stamp(&self) -> Result<Stamp, FileError> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) => Ok(Stamp::of(&metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.missing()),
+            Err(error) => Err(self.failed("read")(error)),
+        }
     }
 
     /// Reads it, or nobody where there is none, has it changed, and replaces it. One process at a time.
@@ -106,22 +136,26 @@ impl PrincipalsFile {
         // The folder's lock, for a file that is replaced cannot be locked itself. It ends with `locked`.
         locked.lock().map_err(self.failed("locked"))?;
 
-        let mut principals = match self.read() {
+        // Root changes the file of the user that the service runs as, and leaves it to that user.
+        let mut principals = match self.read_of(|owner, user| owner == user || user == 0) {
             Err(FileError::Missing { .. }) => Principals::default(),
             read => read?.0,
         };
         let changed = change(&mut principals)?;
         let reason = |error: toml::ser::Error| FileError::Content { path: self.named(), reason: error.to_string() };
-        self.replace(&target, folder, &principals.write().map_err(reason)?).map_err(self.failed("written"))?;
+        self.replace(&target, folder, &principals.write().map_err(reason)?).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => FileError::Mounted { path: self.named() },
+            _ => self.failed("written")(error),
+        })?;
         // Directory sync: without it a crash can bring the old file back, and a revoked key with it.
         locked.sync_all().map_err(self.failed("synced"))?;
         Ok(changed)
     }
 
-    fn read_text(&self) -> Result<(String, Stamp), FileError> {
+    fn read_text(&self, trusts: impl FnOnce(u32, u32) -> bool) -> Result<(String, Stamp), FileError> {
         let file = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(FileError::Missing { path: self.named() });
+                return Err(self.missing());
             }
             opened => opened.map_err(self.failed("read"))?,
         };
@@ -131,6 +165,10 @@ impl PrincipalsFile {
         if mode & MODE_REFUSED != 0 {
             let could = if mode & 0o022 != 0 { "change" } else { "read" };
             return Err(FileError::Mode { path: self.named(), mode, could });
+        }
+        let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if !trusts(owner, user) {
+            return Err(FileError::Owner { path: self.named(), owner, user });
         }
         let mut text = String::new();
         file.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(self.failed("read"))?;
@@ -157,6 +195,10 @@ impl PrincipalsFile {
         file.as_file().sync_all()?;
         file.persist(target)?;
         Ok(())
+    }
+
+    fn missing(&self) -> FileError {
+        FileError::Missing { path: self.named() }
     }
 
     fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> FileError {
@@ -199,21 +241,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = PrincipalsFile::new(folder.path().join("principals.toml"));
         assert!(matches!(file.read(), Err(FileError::Missing { .. })));
-        assert_eq!(file.stamp(), None);
+        assert!(matches!(file.stamp(), Err(FileError::Missing { .. })));
         let key = file.change(|all| all.add_key(name("a"), None, None, SystemTime::now())).unwrap();
         assert_eq!(mode(file.path()), 0o600);
         let (principals, before) = file.read().unwrap();
         assert!(principals.check(&key, SystemTime::now()).is_ok());
-        assert_eq!(file.stamp(), Some(before));
+        assert_eq!(file.stamp().unwrap(), before);
 
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
         file.change(|all| all.revoke(&key.id, SystemTime::now())).unwrap();
         assert_eq!(mode(file.path()), 0o640, "its group may go on reading");
-        assert_ne!(file.stamp(), Some(before));
+        assert_ne!(file.stamp().unwrap(), before);
         // What is refused leaves everything as it was.
-        let before = file.stamp();
+        let before = file.stamp().unwrap();
         file.change(|all| all.revoke(&key.id, SystemTime::now())).unwrap_err();
-        assert_eq!(file.stamp(), before);
+        assert_eq!(file.stamp().unwrap(), before);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
     }
 
@@ -244,6 +286,23 @@ mod tests {
         for mode in [0o600, 0o400, 0o640] {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
             assert!(file.read().is_ok(), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn file_of_another_user_is_refused_by_the_service_and_changed_by_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = PrincipalsFile::new(folder.path().join("p.toml"));
+        file.change(|all| all.add_key(name("a"), None, None, SystemTime::now())).unwrap();
+        let error = file.read_of(|_, _| false).unwrap_err().to_string();
+        assert!(error.contains("belongs to the user"), "{error}");
+        // Only root can give a file away.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(file.path(), Some(12345), None).unwrap();
+            let error = file.read().unwrap_err().to_string();
+            assert!(error.contains("the user 12345, who could change it") && error.contains("chown 0"), "{error}");
+            file.change(|all| all.add_key(name("b"), None, None, SystemTime::now())).unwrap();
+            assert_eq!(fs::metadata(file.path()).unwrap().uid(), 12345);
         }
     }
 

@@ -4,10 +4,12 @@
 //! - `api_key`, `password`, `token`: the three things one proves oneself with;
 //! - `principals`, `file`, `live`: who there is, where that is written, and how changes are taken up;
 //! - `attempts`: how often one may try;
+//! - `refusal`: why somebody is not let in, and what is logged of it;
 //! - `options`: whether anybody is asked.
 //!
 //! Invariants: no secret is in a log, an error or a `Debug`; secrets are compared in constant time; a token is good no longer
-//! than the credential that it was given for, and allows no more; who is refused a token is not told why.
+//! than the credential that it was given for, and allows no more; nothing is taken in on a stream whose credential is good no
+//! more; who is refused a token is not told why; what strangers send keeps no right key and no right token out.
 
 mod api_key;
 mod attempts;
@@ -17,9 +19,11 @@ mod live;
 mod options;
 mod password;
 mod principals;
+mod refusal;
 mod scope;
 mod token;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,16 +32,18 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::shutdown::Hangups;
 use api_key::PREFIX;
 pub use api_key::{ApiKey, KeyId};
-use attempts::Attempts;
+use attempts::{Attempts, peer_of};
 pub use file::{FileError, PrincipalsFile};
 use live::Live;
 pub use options::{AuthMode, AuthOptions, Open, Unguarded, is_local};
 use password::{Busy, Verifying};
 pub use password::{HashError, PasswordHash};
-use principals::{BadKey, KeyHolder};
+use principals::KeyHolder;
 pub use principals::{ChangeError, Key, Name, Principal, Principals, Time};
+pub use refusal::Refusal;
+use refusal::RefusalLog;
 pub use scope::{Scope, Scopes, UnknownScope};
-use token::{BadToken, SecretOrigin, Tokens};
+use token::{BadToken, Claims, SecretOrigin, Tokens};
 pub use token::{SECRET_VARIABLE, SecretError};
 
 /// After which time a queue of passwords is worth another try.
@@ -51,9 +57,10 @@ pub struct Auth {
     token_lifetime: Duration,
     open: Vec<Open>,
     verifying: Verifying,
-    /// Apart, so that who guesses passwords keeps nobody from changing a key for a token.
-    password_attempts: Attempts,
-    key_attempts: Attempts,
+    /// Of passwords alone: nobody guesses a key, so whoever has one is never kept waiting.
+    attempts_at_name: Arc<Attempts>,
+    attempts_of_peer: Arc<Attempts>,
+    refusals: RefusalLog,
 }
 
 /// Who calls.
@@ -65,7 +72,48 @@ pub struct Caller {
     pub scopes: Scopes,
 }
 
+/// What somebody was let in with. To be looked at again where a call goes on for long.
+#[derive(Clone)]
+pub struct Pass {
+    auth: Arc<Auth>,
+    /// Who was let in.
+    pub caller: Caller,
+    proof: Proof,
+}
+
+/// A credential that was looked at, without its secret.
+#[derive(Clone)]
+enum Proof {
+    Key { id: KeyId, name: String },
+    Token(Claims),
+}
+
+/// Whose credential was refused, for the log.
+pub enum Whose<'a> {
+    /// What was sent, of which the log gets the public part at most.
+    Credential(&'a str),
+    /// A name that was sent, or is known.
+    Name(&'a str),
+}
+
+impl Pass {
+    /// Whether the credential is still good, and still allows that.
+    pub fn check(&self, needed: Scope, what: &str) -> Result<(), Refusal> {
+        let Caller { scopes, .. } = self.auth.holder(&self.proof, SystemTime::now())?;
+        if scopes.allow(needed) {
+            return Ok(());
+        }
+        Err(Refusal::NotAllowed { what: what.to_owned(), needed, has: scopes })
+    }
+
+    /// Who gave it.
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+}
+
 /// What a token is asked for with.
+#[derive(Clone)]
 pub enum Credential {
     /// An API key.
     Key(SecretString),
@@ -84,80 +132,8 @@ pub struct Issued {
     pub token: String,
     /// Seconds until its end.
     pub expires_in_s: u32,
-}
-
-/// Why somebody is not let in.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Nothing was sent.
-    #[error("expected a key or a token, as `authorization: Bearer …` or `x-api-key: …`, but neither came")]
-    Missing,
-    /// What was sent has not the form of a key or a token.
-    #[error("{what}")]
-    Malformed {
-        /// What was expected and what came.
-        what: &'static str,
-    },
-    /// Nobody's key.
-    #[error("there is no such API key")]
-    WrongKey,
-    /// A key that was good once.
-    #[error("the API key {id} was revoked")]
-    KeyRevoked {
-        /// Which one.
-        id: KeyId,
-    },
-    /// A key that was good once.
-    #[error("the API key {id} has expired")]
-    KeyExpired {
-        /// Which one.
-        id: KeyId,
-    },
-    /// No token of this service.
-    #[error("the token is none of this service: its signature, or what it says, is wrong")]
-    WrongToken,
-    /// A token that was good once.
-    #[error("the token has expired; get a new one from POST /auth/token")]
-    TokenExpired,
-    /// The credential of a token is good no more.
-    #[error("the token has ended with the key or the password that it was given for")]
-    TokenRevoked,
-    /// Let in, but not for this.
-    #[error("{what} needs the scope `{}`, and the credential has `{has}`", needed.name())]
-    NotAllowed {
-        /// What was called.
-        what: String,
-        /// What it needs.
-        needed: Scope,
-        /// What the credential has.
-        has: Scopes,
-    },
-    /// No token: one message for all causes.
-    #[error("expected a good API key, or a user name with its password")]
-    WrongCredential,
-    /// No token for these scopes.
-    #[error("scopes: the credential allows `{has}`, and more was asked for: `{asked}`")]
-    MoreScopes {
-        /// What there may be.
-        has: Scopes,
-        /// What was asked for.
-        asked: Scopes,
-    },
-    /// No token for what is no scope.
-    #[error("scopes: {0}")]
-    UnknownScope(#[from] UnknownScope),
-    /// Too many have tried.
-    #[error("too many attempts; try again in {} s", retry_after.as_secs_f64().ceil())]
-    TooManyAttempts {
-        /// When.
-        retry_after: Duration,
-    },
-    /// There are no tokens here.
-    #[error("this port asks nobody for a key, so there are no tokens to be had; --auth-file would turn that on")]
-    Off,
-    /// Our own mistake.
-    #[error("the service made a mistake: no token could be made; its log has more")]
-    Internal,
+    /// What it allows.
+    pub scopes: Scopes,
 }
 
 /// Why authentication cannot be started.
@@ -169,6 +145,9 @@ pub enum AuthError {
     /// The secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The hash that passwords of nobody are compared with.
+    #[error(transparent)]
+    Hash(#[from] HashError),
 }
 
 impl Auth {
@@ -177,16 +156,17 @@ impl Auth {
         let Some(path) = options.auth_file.as_ref().filter(|_| options.is_on()) else { return Ok(None) };
         let live = Live::open(PrincipalsFile::new(path.clone()))?;
         let (tokens, secret_origin) = Tokens::from_environment()?;
-        let attempts = || Attempts::new(attempts::OF_ONE, attempts::OF_ALL, Instant::now());
+        let now = Instant::now();
         Ok(Some(Arc::new(Self {
             live: Arc::new(live),
             tokens,
             secret_origin,
             token_lifetime: Duration::from_secs(options.auth_token_s.into()),
             open: options.auth_open.clone(),
-            verifying: Verifying::new(),
-            password_attempts: attempts(),
-            key_attempts: attempts(),
+            verifying: Verifying::new()?,
+            attempts_at_name: Attempts::new(attempts::OF_NAME, now),
+            attempts_of_peer: Attempts::new(attempts::OF_PEER, now),
+            refusals: RefusalLog::new(now),
         })))
     }
 
@@ -218,37 +198,47 @@ impl Auth {
     }
 
     /// Who sends this key or token.
-    pub fn caller(&self, credential: &str) -> Result<Caller, Refusal> {
+    pub fn pass(self: &Arc<Self>, credential: &str) -> Result<Pass, Refusal> {
         let now = SystemTime::now();
-        if credential.starts_with(PREFIX) {
+        let proof = if credential.starts_with(PREFIX) {
             let malformed =
                 Refusal::Malformed { what: "the API key is not whole: expected vek_, an id, _, and 64 digits" };
             let key = ApiKey::read(credential).ok_or(malformed)?;
             let principals = self.live.now();
-            return principals.check(&key, now).map(Caller::from).map_err(|bad| match bad {
-                BadKey::Wrong => Refusal::WrongKey,
-                BadKey::Revoked => Refusal::KeyRevoked { id: key.id },
-                BadKey::Expired => Refusal::KeyExpired { id: key.id },
-            });
-        }
-        self.holder_of_token(credential, now)
+            let holder = principals.check(&key, now).map_err(|bad| bad.of(&key.id))?;
+            Proof::Key { id: key.id, name: holder.name.as_str().to_owned() }
+        } else {
+            Proof::Token(self.tokens.check(credential).map_err(|bad| match bad {
+                BadToken::Malformed => {
+                    Refusal::Malformed { what: "expected an API key (vek_…) or a token, but it is neither" }
+                }
+                BadToken::Wrong => Refusal::WrongToken,
+                BadToken::Expired => Refusal::TokenExpired,
+            })?)
+        };
+        let caller = self.holder(&proof, now)?;
+        Ok(Pass { auth: self.clone(), caller, proof })
     }
 
-    fn holder_of_token(&self, token: &str, now: SystemTime) -> Result<Caller, Refusal> {
-        let claims = self.tokens.check(token).map_err(|bad| match bad {
-            BadToken::Malformed => {
-                Refusal::Malformed { what: "expected an API key (vek_…) or a token, but it is neither" }
-            }
-            BadToken::Wrong => Refusal::WrongToken,
-            BadToken::Expired => Refusal::TokenExpired,
-        })?;
+    /// Who holds what was proved, if it is good at `now`.
+    fn holder(&self, proof: &Proof, now: SystemTime) -> Result<Caller, Refusal> {
         let principals = self.live.now();
+        let claims = match proof {
+            Proof::Key { id, name } => {
+                let holder = principals.holder(id, now).map_err(|bad| bad.of(id))?;
+                // A key may have gone over to somebody else.
+                return if holder.name.as_str() == name { Ok(holder.into()) } else { Err(Refusal::WrongKey) };
+            }
+            Proof::Token(claims) => claims,
+        };
+        if claims.has_ended(now) {
+            return Err(Refusal::TokenExpired);
+        }
         let granted = Scopes::read(claims.scope.split_whitespace()).map_err(|_| Refusal::WrongToken)?;
         let allowed = match claims.credential.split_once(':') {
             Some(("key", id)) => {
                 let id = KeyId::try_from(id.to_owned()).map_err(|_| Refusal::WrongToken)?;
                 let holder = principals.holder(&id, now).map_err(|_| Refusal::TokenRevoked)?;
-                // A key may have gone over to somebody else.
                 if holder.name.as_str() != claims.sub {
                     return Err(Refusal::TokenRevoked);
                 }
@@ -263,27 +253,44 @@ impl Auth {
             }
             _ => return Err(Refusal::WrongToken),
         };
-        Ok(Caller { name: claims.sub, scopes: granted.and(allowed) })
+        Ok(Caller { name: claims.sub.clone(), scopes: granted.and(allowed) })
     }
 
-    /// A token for the scopes that are `asked` for (none: all that the credential allows).
-    pub async fn issue(&self, credential: Credential, asked: Scopes) -> Result<Issued, Refusal> {
+    /// Tells that somebody was refused: a line of the log, unless there were many of late. `reason`: the refusal's code.
+    pub fn tell_refused(&self, reason: &'static str, whose: &Whose<'_>, peer: Option<IpAddr>) {
+        let Some(kept_back) = self.refusals.next_line(Instant::now()) else { return };
+        let whose = match whose {
+            Whose::Credential(text) => match ApiKey::read(text) {
+                Some(key) => format!("the key {}", key.id),
+                None if text.is_empty() => "no credential".to_owned(),
+                None => "a key or token".to_owned(),
+            },
+            // A name that nobody has may be a password at the wrong place.
+            Whose::Name(name) if self.live.now().get(name).is_some() => format!("the principal {name}"),
+            Whose::Name(_) => "a name that no principal has".to_owned(),
+        };
+        let from = peer.map_or_else(|| "an address that is not known".to_owned(), |address| address.to_string());
+        let more = if kept_back == 0 { String::new() } else { format!("; {kept_back} before it were not logged") };
+        tracing::warn!("refused {whose} from {from}: {reason}{more}");
+    }
+
+    /// A token for the scopes that are `asked` for (none: all that the credential allows). `peer`: who asks, where that is
+    /// known.
+    pub async fn issue(&self, credential: Credential, asked: Scopes, peer: Option<IpAddr>) -> Result<Issued, Refusal> {
         match credential {
             Credential::Key(key) => self.issue_for_key(&key, asked),
-            Credential::Password { username, password } => self.issue_for_password(&username, password, asked).await,
+            Credential::Password { username, password } => {
+                self.issue_for_password(&username, password, asked, peer).await
+            }
         }
     }
 
+    /// Without a limit of attempts: checking costs less than refusing, and 256 random bits are not guessed.
     fn issue_for_key(&self, key: &SecretString, asked: Scopes) -> Result<Issued, Refusal> {
-        let key = ApiKey::read(key.expose_secret());
-        let name = key.as_ref().map_or("", |key| key.id.as_str());
-        take(&self.key_attempts, name)?;
+        let key = ApiKey::read(key.expose_secret()).ok_or(Refusal::WrongCredential)?;
         let now = SystemTime::now();
         let principals = self.live.now();
-        let (Some(key), Some(Ok(holder))) = (&key, key.as_ref().map(|key| principals.check(key, now))) else {
-            return Err(Refusal::WrongCredential);
-        };
-        self.key_attempts.give_back(name);
+        let holder = principals.check(&key, now).map_err(|_| Refusal::WrongCredential)?;
         let left = holder.expires.map(|expires| expires.get().duration_since(now).unwrap_or_default());
         let lifetime = left.map_or(self.token_lifetime, |left| left.min(self.token_lifetime));
         self.make(Caller::from(holder), asked, format!("key:{}", key.id), lifetime, now)
@@ -294,23 +301,22 @@ impl Auth {
         username: &str,
         password: SecretString,
         asked: Scopes,
+        peer: Option<IpAddr>,
     ) -> Result<Issued, Refusal> {
-        take(&self.password_attempts, username)?;
+        let now = Instant::now();
+        let limited = |retry_after| Refusal::TooManyAttempts { retry_after };
+        let mut attempts = vec![self.attempts_at_name.take(username, now).map_err(limited)?];
+        if let Some(peer) = peer.and_then(peer_of) {
+            attempts.push(self.attempts_of_peer.take(peer, now).map_err(limited)?);
+        }
         let principals = self.live.now();
         let principal = principals.get(username);
         let hash = principal.and_then(|principal| principal.password.clone());
-        let is_right = match self.verifying.is_of(hash.clone(), password).await {
-            Ok(is_right) => is_right,
-            Err(Busy) => {
-                // It was not tried.
-                self.password_attempts.give_back(username);
-                return Err(Refusal::TooManyAttempts { retry_after: BUSY_RETRY });
-            }
-        };
+        let verified = self.verifying.is_of(username, hash.clone(), password, attempts).await;
+        let is_right = verified.map_err(|Busy| limited(BUSY_RETRY))?;
         let (Some(principal), Some(hash), true) = (principal, hash, is_right) else {
             return Err(Refusal::WrongCredential);
         };
-        self.password_attempts.give_back(username);
         let caller = Caller { name: principal.name.as_str().to_owned(), scopes: principal.scopes };
         self.make(caller, asked, format!("password:{}", hash.mark()), self.token_lifetime, SystemTime::now())
     }
@@ -332,13 +338,9 @@ impl Auth {
             tracing::error!("no token could be made for {name}: {error}");
             Refusal::Internal
         })?;
-        tracing::debug!("{name} was given a token for `{granted}`");
-        Ok(Issued { token, expires_in_s: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX) })
+        tracing::info!("{name} was given a token for `{granted}`, good for {} s", lifetime.as_secs());
+        Ok(Issued { token, expires_in_s: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX), scopes: granted })
     }
-}
-
-fn take(attempts: &Attempts, name: &str) -> Result<(), Refusal> {
-    attempts.take(name, Instant::now()).map_err(|retry_after| Refusal::TooManyAttempts { retry_after })
 }
 
 impl From<KeyHolder<'_>> for Caller {

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api_key::{ApiKey, KeyDigest, KeyId, NoRandomness};
 use super::password::PasswordHash;
+use super::refusal::Refusal;
 use super::scope::{Scope, Scopes};
 
 /// Bytes of a name.
@@ -37,6 +38,8 @@ pub struct Principals {
     all: Vec<Principal>,
     /// Where a key is in `all`: its principal, and which one of that one's.
     by_key: HashMap<KeyId, (usize, usize)>,
+    /// Whether the file was read that says nothing of principals, not even that there is none.
+    is_nobody_by_omission: bool,
 }
 
 /// One who may come in: a person, or a program.
@@ -94,6 +97,17 @@ pub enum BadKey {
     Revoked,
     /// Its time is over.
     Expired,
+}
+
+impl BadKey {
+    /// What its sender is told, who has the whole key.
+    pub fn of(self, id: &KeyId) -> Refusal {
+        match self {
+            Self::Wrong => Refusal::WrongKey,
+            Self::Revoked => Refusal::KeyRevoked { id: id.clone() },
+            Self::Expired => Refusal::KeyExpired { id: id.clone() },
+        }
+    }
 }
 
 /// Who has proved itself with a key.
@@ -155,20 +169,21 @@ pub enum ChangeError {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    #[serde(default, rename = "principal")]
-    principals: Vec<Principal>,
+    #[serde(rename = "principal")]
+    principals: Option<Vec<Principal>>,
 }
 
 impl Principals {
     /// Reads TOML, or says what is wrong with it and where.
     pub fn read(text: &str) -> Result<Self, String> {
-        // Not the error as a whole: it repeats the line.
         let written: Written = toml::from_str(text).map_err(|error| {
+            // Not the error as a whole: it repeats the line.
             let at = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = 1 + text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
-            format!("line {line}: {}", error.message())
+            format!("line {line}: {}", without_values(error.message()))
         })?;
-        Self::of(written.principals)
+        let is_nobody_by_omission = written.principals.is_none();
+        Ok(Self { is_nobody_by_omission, ..Self::of(written.principals.unwrap_or_default())? })
     }
 
     fn of(all: Vec<Principal>) -> Result<Self, String> {
@@ -183,12 +198,12 @@ impl Principals {
                 }
             }
         }
-        Ok(Self { all, by_key })
+        Ok(Self { all, by_key, is_nobody_by_omission: false })
     }
 
     /// As TOML.
     pub fn write(&self) -> Result<String, toml::ser::Error> {
-        let text = toml::to_string(&Written { principals: self.all.clone() })?;
+        let text = toml::to_string(&Written { principals: Some(self.all.clone()) })?;
         Ok(format!(
             "# Who may use the embedding service. Changed by `vectron-embedding auth`, which does not keep comments,\n\
              # or by hand; a running service takes changes up by itself.\n\n{text}"
@@ -199,6 +214,11 @@ impl Principals {
     pub fn summary(&self) -> String {
         let passwords = self.all.iter().filter(|principal| principal.password.is_some()).count();
         format!("{} principals, {} keys, {passwords} passwords", self.all.len(), self.by_key.len())
+    }
+
+    /// Whether there is nobody because the file says nothing: it may be empty, or cut off. `principal = []` says it.
+    pub fn is_nobody_by_omission(&self) -> bool {
+        self.is_nobody_by_omission
     }
 
     /// Everybody, in the order of the file.
@@ -272,7 +292,8 @@ impl Principals {
             created: now.into(),
             expires: lifetime.and_then(|lifetime| now.checked_add(lifetime)).map(Time::from),
             revoked: None,
-            scopes: scopes.filter(|scopes| *scopes != principal.scopes),
+            // Also where they are the principal's own today: what was asked for does not grow with that.
+            scopes,
         };
         self.by_key.insert(key.id.clone(), (index, principal.keys.len()));
         principal.keys.push(key);
@@ -379,6 +400,23 @@ impl From<Time> for String {
 impl fmt::Display for Time {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_rfc3339_seconds(self.0).fmt(formatter)
+    }
+}
+
+/// What is told of an error of the file. Our own messages repeat nothing of it; those of the parser do, and are replaced.
+fn without_values(message: &str) -> String {
+    const OURS: [&str; 2] = ["expected ", "the "];
+    // These name fields of ours.
+    const OF_FIELDS: [&str; 2] = ["missing field `", "duplicate field `"];
+    // What serde has read stands before what it expected, which are words of ours: the last ones.
+    let expected = message.rsplit_once(", expected ").map(|(_, expected)| expected);
+    match (message, expected) {
+        _ if OURS.iter().chain(&OF_FIELDS).any(|start| message.starts_with(start)) => message.to_owned(),
+        _ if message.starts_with("unknown field") => {
+            format!("a field that there is not: expected {}", expected.unwrap_or("none"))
+        }
+        (_, Some(expected)) if message.starts_with("invalid ") => format!("a wrong value: expected {expected}"),
+        _ => "not TOML, or not whole".to_owned(),
     }
 }
 

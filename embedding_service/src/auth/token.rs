@@ -35,6 +35,13 @@ pub struct Claims {
     pub credential: String,
 }
 
+impl Claims {
+    /// Whether its time is over at `now`.
+    pub fn has_ended(&self, now: SystemTime) -> bool {
+        self.exp < seconds(now)
+    }
+}
+
 /// Why a token is not good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadToken {

@@ -62,6 +62,20 @@ fn a_key_can_do_no_more_than_its_principal_also_later() {
 }
 
 #[test]
+fn a_key_keeps_the_scopes_that_were_asked_for_where_its_principal_gets_more() {
+    let mut principals = Principals::default();
+    let first = principals.add_key(name("a"), Some(scopes("embed")), None, now()).unwrap();
+    let second = principals.add_key(name("a"), Some(scopes("embed")), None, now()).unwrap();
+    let all = principals.add_key(name("a"), None, None, now()).unwrap();
+    let written = principals.write().unwrap();
+    let more = written.replacen("scopes = [\"embed\"]", "scopes = [\"embed\", \"admin\"]", 1);
+    let read = Principals::read(&more).unwrap();
+    for (key, may) in [(first, "embed"), (second, "embed"), (all, "embed admin")] {
+        assert_eq!(read.check(&key, now()).unwrap().scopes, scopes(may));
+    }
+}
+
+#[test]
 fn mistakes_are_told_with_their_line_and_nothing_is_repeated() {
     let key = "id = \"0123456789abcdef\"\nsha256 = \"HASH\"\ncreated = \"2026-01-31T12:00:00Z\"\n";
     let key = key.replace("HASH", &"ab".repeat(32));
@@ -70,7 +84,17 @@ fn mistakes_are_told_with_their_line_and_nothing_is_repeated() {
     for (text, says) in [
         (one("[[principal.key]]\nid = \"SECRET\"\n"), "line 5: the id of a key"),
         (one("password = \"SECRET\"\n"), "line 4: expected the hash of a password"),
-        (one("colour = 3\n"), "line 4: unknown field `colour`"),
+        (one("colour = 3\n"), "line 4: a field that there is not: expected one of `name`, `scopes`, `password`, `key`"),
+        (one("key = \"vek_SECRET\"\n"), "line 4: a wrong value: expected a sequence"),
+        (one("vek_SECRET = 1\n"), "line 4: a field that there is not"),
+        (one("vek_SECRET\n"), "line 4: not TOML"),
+        (one("password = SECRET\n"), "line 4: not TOML"),
+        (one("password = \"SECRET, expected \n"), "line 4: a wrong value: expected `\"`"),
+        (one("password = [\"SECRET, expected SECRET\"]\n"), "line 4: a wrong value: expected a string"),
+        (one("name = \"SECRET\"\n"), "line 4: not TOML"),
+        ("[[principal]]\nscopes = [\"embed\"]\n".to_owned(), "line 1: missing field `name`"),
+        ("[[principal]]\nname = \"a\"\nscopes = \"SECRET\"\n".to_owned(), "line 3: a wrong value: expected a sequence"),
+        ("SECRET = 1\n".to_owned(), "line 1: a field that there is not: expected `principal`"),
         ("[[principal]]\nname = \"SECRET words\"\n".to_owned(), "line 2: the name of a principal"),
         ("[[principal]]\nname = \"a\"\nscopes = [\"SECRET\"]\n".to_owned(), "line 3: expected one of the scopes"),
         (one(&one("")), "the principal a is there twice"),
