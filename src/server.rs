@@ -148,7 +148,14 @@ fn embedding_client(config: &Config, embedded: Option<&Embedded>) -> Result<Embe
     let timeout = Duration::from_secs(config.embedding_timeout_s);
     match (embedded, &config.embedding_url) {
         (Some(embedded), _) => Ok(EmbeddingClient::in_process(embedded.service.in_memory_channel(), timeout)),
-        (None, Some(url)) => Ok(EmbeddingClient::connect(url, config.embedding_api_key.clone(), timeout)?),
+        (None, Some(url)) => {
+            if config.embedding.auth.auth_file.is_some() {
+                tracing::warn!(
+                    "--auth-file has no effect: who may use the embedding service at --embedding-url, it says itself"
+                );
+            }
+            Ok(EmbeddingClient::connect(url, config.embedding_api_key.clone(), timeout)?)
+        }
         (None, None) => unreachable!("the service is in this process unless a URL names another"),
     }
 }

@@ -247,6 +247,9 @@ impl EmbeddingService {
                     "{address} can be reached from other machines, and nobody is asked for a key: --auth off"
                 );
             }
+            None if options.auth == AuthMode::Off && options.auth_file.is_some() => {
+                tracing::info!("nobody is asked for a key at {address}: --auth off, whatever --auth-file names");
+            }
             None => tracing::info!("nobody is asked for a key at {address}; --auth-file turns that on"),
         }
         let shutdown = async {

@@ -2,13 +2,16 @@
 
 use std::future::Future;
 
-/// Comes with SIGTERM or Ctrl-C. A second signal while the process drains ends it at once.
+/// Comes with SIGTERM or Ctrl-C. A second signal while the process drains ends it at once. SIGHUP ends nothing, whether somebody
+/// reads a file again or not: who sends it cannot know.
 ///
 /// Listens from the call on, not only from the first poll: call it before telling anybody that the process runs. Needs
 /// a runtime.
 pub fn signal() -> impl Future<Output = ()> {
     let mut signals = Signals::listen();
+    let hangups = hangups();
     async move {
+        let _hangups = hangups;
         signals.received().await;
         tracing::info!("stopping; a second signal stops at once");
         tokio::spawn(async move {

@@ -333,6 +333,33 @@ async fn stream_ends_with_the_credential_that_it_was_opened_with() {
     assert!(service.stop().contains("refused the principal ann from "));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn openai_clients_are_refused_in_their_form() {
+    let service = Guarded::start(&[]).await;
+    let key = service.add_key(&["admin", "--scopes", "admin"]);
+    let reader = service.add_key(&["reader", "--scopes", "models:read"]);
+    service.wait_until_let_in(&key).await;
+    let weak = service.post("/v1/embeddings", Some(&reader), json!({"input": "x"})).await;
+    let wrong = format!("vek_{}_{}", id_of(&key), "0".repeat(64));
+    for ((status, answer), expected, kind, code) in [
+        (service.get("/v1/models", None).await, 401, "authentication_error", "credential_missing"),
+        (service.get("/v1/models", Some(&wrong)).await, 401, "authentication_error", "api_key_wrong"),
+        (weak, 403, "permission_error", "scope_missing"),
+        (service.get("/v1/nothing", Some(&key)).await, 404, "invalid_request_error", "route_not_found"),
+        (service.get("/v1/embeddings", Some(&key)).await, 405, "invalid_request_error", "method_not_allowed"),
+        (service.get("/v1/models/%ff", Some(&key)).await, 400, "invalid_request_error", "invalid_argument"),
+    ] {
+        let error = &answer["error"];
+        assert_eq!((status, &error["type"], &error["code"]), (expected, &json!(kind), &json!(code)), "{answer}");
+        assert!(error["message"].is_string() && error.get("param").is_some(), "{answer}");
+        assert_eq!(answer.as_object().unwrap().len(), 1, "{answer}");
+    }
+    let (_, elsewhere) = service.get("/models", None).await;
+    assert_eq!(elsewhere["code"], "CREDENTIAL_MISSING");
+    let response = reqwest::get(format!("http://{}/v1/models", service.address)).await.unwrap();
+    assert_eq!(response.headers()["www-authenticate"], "Bearer");
+}
+
 #[test]
 fn port_for_others_wants_a_file_or_a_clear_word() {
     let folder = tempfile::tempdir().unwrap();
@@ -365,6 +392,11 @@ async fn off_is_said_in_the_log_and_there_are_no_tokens() {
     let service = Guarded::start_at("0.0.0.0:0", &["--auth", "off"]).await;
     service.wait_for_log("nobody is asked for a key: --auth off").await;
     service.embed_rest(None).await.unwrap();
+    service.hang_up();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    service.embed_rest(None).await.expect("it has not ended");
+    let with_file = Guarded::start(&["--auth", "off"]).await;
+    with_file.wait_for_log("--auth off, whatever --auth-file names").await;
     let (status, answer) = service.post("/auth/token", None, json!({"api_key": "x"})).await;
     assert_eq!((status, &answer["code"]), (409, &json!("AUTH_OFF")));
 }
@@ -403,6 +435,27 @@ fn commands_tell_what_they_did_and_keep_secrets_to_themselves() {
     let (code, _, stderr) = run(&["revoke", key]);
     assert_eq!(code, 2);
     assert!(stderr.contains("the id of a key: expected 16 digits"), "{stderr}");
+    let refused = |arguments: &[&str], says: &str| {
+        let (code, _, stderr) = run(arguments);
+        assert!(code != 0 && stderr.contains(says) && !stderr.contains("panicked"), "{stderr}");
+    };
+    refused(&["add-key", "ann", "--expires", "8000y"], "a key is good for at most 100 years");
+    refused(&["add-key", "ann", "--expires", "300000000000y"], "at most 100 years");
+    assert_eq!(run(&["set-scopes", "ann", "embed,admin"]).0, 0);
+    assert!(run(&["list"]).1.starts_with("ann\tembed benchmark\tkey\t"), "the key keeps what it was made with");
+    assert_eq!(run(&["add-key", "ann", "--scopes", "admin"]).0, 0);
+    assert_eq!(common::auth::auth(folder.path(), &["set-password", "bob"], "long enough\n").0, 0);
+    refused(&["remove-password", "ann"], "ann has no password");
+    assert_eq!(run(&["remove-password", "bob"]).0, 0);
+    assert!(run(&["list"]).1.contains("bob\tembed models:read\t-\t"));
+    refused(&["remove", "carl"], "there is no principal carl");
+    refused(&["set-scopes", "carl", "embed"], "there is no principal carl");
+    for name in ["ann", "bob"] {
+        assert_eq!(run(&["remove", name]).0, 0);
+    }
+    assert_eq!(run(&["list"]), (0, String::new(), String::new()));
+    let written = std::fs::read_to_string(folder.path().join("principals.toml")).unwrap();
+    assert!(written.contains("principal = []"), "a running service takes nobody for nobody: {written}");
     let (code, _, stderr) = common::auth::auth(folder.path(), &["set-password", "bob"], "short\n");
     assert_eq!(code, 1);
     assert!(stderr.contains("expected a password of 8 or more characters, got 5"), "{stderr}");

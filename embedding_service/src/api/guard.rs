@@ -171,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn every_endpoint_of_rest_is_in_the_table() {
+        for endpoint in super::super::rest::ENDPOINTS {
+            let (_, path) = endpoint.split_once(' ').unwrap();
+            assert_ne!(needs(path), Needs::Scope(Scope::Admin), "{path}");
+        }
+    }
+
+    #[test]
     fn what_is_nearly_open_is_not() {
         for path in
             ["/health/", "//health", "/Health", "/health%2f", "/auth/token/", "/", "", "/grpc.health.v1.Healthy/X"]

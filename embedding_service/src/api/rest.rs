@@ -30,8 +30,10 @@ use crate::figures;
 use crate::model::{Input, Sha256Hex};
 use crate::port::{self, FailureBody, Figures, Params};
 
+pub(super) use openai::told_as_openai;
+
 /// For those who asked for something else.
-const ENDPOINTS: [&str; 14] = [
+pub(super) const ENDPOINTS: [&str; 14] = [
     "GET /health",
     "GET /livez",
     "GET /readyz",

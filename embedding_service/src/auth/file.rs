@@ -102,10 +102,15 @@ impl PrincipalsFile {
         &self.path
     }
 
-    /// Reads it, if nobody but root and the user of this process could have written it. The stamp is of what was read, or
-    /// older.
-    pub fn read(&self) -> Result<(Principals, Stamp), FileError> {
+    /// Reads it, to let in whom it names: only if nobody but root and the user of this process could have written it. The stamp
+    /// is of what was read, or older.
+    pub fn read_to_serve(&self) -> Result<(Principals, Stamp), FileError> {
         self.read_of(|owner, user| owner == user || owner == 0)
+    }
+
+    /// Reads it, to show or change it. Root may do that with the file of the user that the service runs as.
+    pub fn read(&self) -> Result<(Principals, Stamp), FileError> {
+        self.read_of(|owner, user| owner == user || owner == 0 || user == 0)
     }
 
     /// Where `trusts`, of the file's owner and the user of this process, says so.
@@ -115,7 +120,7 @@ impl PrincipalsFile {
         Ok((Principals::read(&text).map_err(reason)?, stamp))
     }
 
-    /// What tells whether it has changed.
+    /// What tells whether it has changed; an error where it is not there.
     pub fn stamp(&self) -> Result<Stamp, FileError> {
         match fs::metadata(&self.path) {
             Ok(metadata) => Ok(Stamp::of(&metadata)),
@@ -136,8 +141,7 @@ impl PrincipalsFile {
         // The folder's lock, for a file that is replaced cannot be locked itself. It ends with `locked`.
         locked.lock().map_err(self.failed("locked"))?;
 
-        // Root changes the file of the user that the service runs as, and leaves it to that user.
-        let mut principals = match self.read_of(|owner, user| owner == user || user == 0) {
+        let mut principals = match self.read() {
             Err(FileError::Missing { .. }) => Principals::default(),
             read => read?.0,
         };
@@ -299,7 +303,7 @@ mod tests {
         // Only root can give a file away.
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(file.path(), Some(12345), None).unwrap();
-            let error = file.read().unwrap_err().to_string();
+            let error = file.read_to_serve().unwrap_err().to_string();
             assert!(error.contains("the user 12345, who could change it") && error.contains("chown 0"), "{error}");
             file.change(|all| all.add_key(name("b"), None, None, SystemTime::now())).unwrap();
             assert_eq!(fs::metadata(file.path()).unwrap().uid(), 12345);

@@ -50,7 +50,7 @@ enum Trouble {
 impl Live {
     /// Reads the file.
     pub fn open(file: PrincipalsFile) -> Result<Self, FileError> {
-        let (principals, stamp) = file.read()?;
+        let (principals, stamp) = file.read_to_serve()?;
         let seen = Seen { judged: Some(stamp), changing: None, trouble: None };
         Ok(Self { file, now: ArcSwap::from_pointee(principals), seen: Mutex::new(seen) })
     }
@@ -126,7 +126,7 @@ impl Live {
 
     /// What the file of this stamp holds.
     fn read(&self, expected: Stamp) -> Result<Principals, Trouble> {
-        let (principals, stamp) = self.file.read().map_err(|error| match error {
+        let (principals, stamp) = self.file.read_to_serve().map_err(|error| match error {
             FileError::Io { .. } | FileError::Missing { .. } => Trouble::Passing(error.to_string()),
             _ => Trouble::Content(error.to_string()),
         })?;

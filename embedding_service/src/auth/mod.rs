@@ -33,7 +33,7 @@ use crate::shutdown::Hangups;
 use api_key::PREFIX;
 pub use api_key::{ApiKey, KeyId};
 use attempts::{Attempts, peer_of};
-pub use file::{FileError, PrincipalsFile};
+pub use file::{FileError, PrincipalsFile, Stamp};
 use live::Live;
 pub use options::{AuthMode, AuthOptions, Open, Unguarded, is_local};
 use password::{Busy, Verifying};

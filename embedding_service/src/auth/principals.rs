@@ -32,6 +32,9 @@ use super::scope::{Scope, Scopes};
 /// Bytes of a name.
 const NAME_BYTES_MAX: usize = 64;
 
+/// How long a key may be good, unless it is good until it is revoked: 100 years.
+const LIFETIME_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// Everybody who may come in.
 #[derive(Debug, Default)]
 pub struct Principals {
@@ -128,9 +131,7 @@ pub enum ChangeError {
     #[error("--scopes: expected one or more")]
     NoScopes,
     /// A key cannot do more than its principal.
-    #[error(
-        "{name} may do `{has}`: a key cannot have `{asked}`; to let the principal do more, change its scopes in the file"
-    )]
+    #[error("{name} may do `{has}`: a key cannot have `{asked}`; `auth set-scopes` lets the principal do more")]
     MoreScopes {
         /// Of whom.
         name: String,
@@ -140,7 +141,7 @@ pub enum ChangeError {
         asked: Scopes,
     },
     /// The principal is there already, with other scopes.
-    #[error("{name} is there already and may do `{has}`; its scopes are changed in the file")]
+    #[error("{name} is there already and may do `{has}`; `auth set-scopes` changes that")]
     IsThere {
         /// Of whom.
         name: String,
@@ -153,6 +154,21 @@ pub enum ChangeError {
         /// The id.
         id: KeyId,
     },
+    /// There is no such principal.
+    #[error("there is no principal {name}; `auth list` shows all")]
+    NoPrincipal {
+        /// Its name.
+        name: Name,
+    },
+    /// There is nothing to remove.
+    #[error("{name} has no password")]
+    NoPassword {
+        /// Whose.
+        name: Name,
+    },
+    /// It would outlive everybody.
+    #[error("--expires: a key is good for at most 100 years; without --expires, until it is revoked")]
+    TooLong,
     /// The key was revoked before.
     #[error("the key {id} was revoked at {at}")]
     RevokedBefore {
@@ -271,6 +287,9 @@ impl Principals {
         if scopes.is_some_and(Scopes::is_empty) {
             return Err(ChangeError::NoScopes);
         }
+        if lifetime.is_some_and(|lifetime| lifetime > LIFETIME_MAX) {
+            return Err(ChangeError::TooLong);
+        }
         let index = match self.all.iter().position(|principal| principal.name == name) {
             Some(index) => {
                 let (has, asked) = (self.all[index].scopes, scopes.unwrap_or_default());
@@ -290,7 +309,7 @@ impl Principals {
             id: secret.id.clone(),
             sha256: secret.digest(),
             created: now.into(),
-            expires: lifetime.and_then(|lifetime| now.checked_add(lifetime)).map(Time::from),
+            expires: lifetime.map(|lifetime| (now + lifetime).into()),
             revoked: None,
             // Also where they are the principal's own today: what was asked for does not grow with that.
             scopes,
@@ -331,6 +350,43 @@ impl Principals {
         };
         self.all[index].password = Some(hash);
         Ok(())
+    }
+
+    /// Takes a password away, and with it the tokens that were given for it.
+    pub fn remove_password(&mut self, name: &Name) -> Result<(), ChangeError> {
+        let index = self.index(name)?;
+        match self.all[index].password.take() {
+            Some(_) => Ok(()),
+            None => Err(ChangeError::NoPassword { name: name.clone() }),
+        }
+    }
+
+    /// Says what a principal may do from now on. Keys with scopes of their own get no more than those.
+    pub fn set_scopes(&mut self, name: &Name, scopes: Scopes) -> Result<(), ChangeError> {
+        if scopes.is_empty() {
+            return Err(ChangeError::NoScopes);
+        }
+        let index = self.index(name)?;
+        self.all[index].scopes = scopes;
+        Ok(())
+    }
+
+    /// Removes a principal with its password and its keys, of which nothing stays.
+    pub fn remove(&mut self, name: &Name) -> Result<(), ChangeError> {
+        let gone = self.index(name)?;
+        self.all.remove(gone);
+        self.by_key.retain(|_, (principal, _)| *principal != gone);
+        for (principal, _) in self.by_key.values_mut() {
+            if *principal > gone {
+                *principal -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn index(&self, name: &Name) -> Result<usize, ChangeError> {
+        let index = self.all.iter().position(|principal| principal.name == *name);
+        index.ok_or_else(|| ChangeError::NoPrincipal { name: name.clone() })
     }
 
     fn add(&mut self, name: Name, scopes: Option<Scopes>) {

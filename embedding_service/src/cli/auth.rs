@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
-use vectron_embedding::auth::{Key, KeyId, Name, PasswordHash, Principal, PrincipalsFile, Scope, Scopes};
+use vectron_embedding::auth::{
+    ChangeError, FileError, Key, KeyId, Name, PasswordHash, Principal, Principals, PrincipalsFile, Scope, Scopes,
+};
 
 use super::CommandResult;
 
@@ -22,7 +24,9 @@ Examples:
   vectron-embedding auth add-key ann --expires 90d          another one, for three months
   vectron-embedding auth set-password ann                   asks for it
   vectron-embedding auth list
-  vectron-embedding auth revoke 0123456789abcdef";
+  vectron-embedding auth set-scopes ann embed,benchmark
+  vectron-embedding auth revoke 0123456789abcdef
+  vectron-embedding auth remove ann                         with all keys";
 
 #[derive(Subcommand)]
 pub(super) enum AuthCommand {
@@ -33,6 +37,12 @@ pub(super) enum AuthCommand {
     /// Set a principal's password, and end the tokens that were given for the one before. Asks for it, or reads a line of
     /// standard input.
     SetPassword(SetPassword),
+    /// Take a principal's password away, and end the tokens that were given for it.
+    RemovePassword(Named),
+    /// Say what a principal may do. Its keys without scopes of their own follow.
+    SetScopes(SetScopes),
+    /// Remove a principal with its password and all its keys, and end their tokens.
+    Remove(Named),
     /// List principals and keys, one a line: name, scopes, `key` or `password`, id, made, expires, state.
     List(FileOption),
 }
@@ -81,6 +91,27 @@ pub(super) struct SetPassword {
     file: FileOption,
 }
 
+#[derive(Args)]
+pub(super) struct Named {
+    /// Whom.
+    #[arg(value_parser = read_name)]
+    name: Name,
+    #[command(flatten)]
+    file: FileOption,
+}
+
+#[derive(Args)]
+pub(super) struct SetScopes {
+    /// Who.
+    #[arg(value_parser = read_name)]
+    name: Name,
+    /// What it may do, of `embed`, `models:read`, `benchmark` and `admin`.
+    #[arg(value_delimiter = ',', required = true, value_name = "SCOPES")]
+    scopes: Vec<Scope>,
+    #[command(flatten)]
+    file: FileOption,
+}
+
 fn read_name(text: &str) -> Result<Name, String> {
     Name::try_from(text.to_owned())
 }
@@ -103,6 +134,9 @@ pub(super) fn run(command: AuthCommand) -> CommandResult {
         AuthCommand::AddKey(arguments) => add_key(arguments),
         AuthCommand::Revoke(arguments) => revoke(arguments),
         AuthCommand::SetPassword(arguments) => set_password(arguments),
+        AuthCommand::RemovePassword(arguments) => remove_password(arguments),
+        AuthCommand::SetScopes(arguments) => set_scopes(arguments),
+        AuthCommand::Remove(arguments) => remove(arguments),
         AuthCommand::List(arguments) => list(arguments),
     }
 }
@@ -116,9 +150,6 @@ fn add_key(AddKey { name, scopes, expires, file }: AddKey) -> CommandResult {
 }
 
 fn revoke(Revoke { key_id, file }: Revoke) -> CommandResult {
-    let file = file.open();
-    // Reading first: revoking makes no file where there is none.
-    file.read()?;
     file.change(|all| all.revoke(&key_id, SystemTime::now()))?;
     eprintln!("revoked {key_id}; a running service refuses it within a second or two");
     Ok(())
@@ -129,6 +160,25 @@ fn set_password(SetPassword { name, scopes, file }: SetPassword) -> CommandResul
     let scopes = scopes.map(Scopes::from_iter);
     file.open().change(|all| all.set_password(name.clone(), hash, scopes))?;
     eprintln!("the password of {name} is set");
+    Ok(())
+}
+
+fn remove_password(Named { name, file }: Named) -> CommandResult {
+    file.change(|all| all.remove_password(&name))?;
+    eprintln!("{name} has no password any more");
+    Ok(())
+}
+
+fn set_scopes(SetScopes { name, scopes, file }: SetScopes) -> CommandResult {
+    let scopes = Scopes::from_iter(scopes);
+    file.change(|all| all.set_scopes(&name, scopes))?;
+    eprintln!("{name} may do `{scopes}`");
+    Ok(())
+}
+
+fn remove(Named { name, file }: Named) -> CommandResult {
+    file.change(|all| all.remove(&name))?;
+    eprintln!("removed {name}; a running service refuses its keys within a second or two");
     Ok(())
 }
 
@@ -173,5 +223,12 @@ fn list(file: FileOption) -> CommandResult {
 impl FileOption {
     fn open(&self) -> PrincipalsFile {
         PrincipalsFile::new(self.auth_file.clone())
+    }
+
+    /// Changes a file that is there. Where there is none, nothing of it can be changed, and none is made.
+    fn change(&self, change: impl FnOnce(&mut Principals) -> Result<(), ChangeError>) -> Result<(), FileError> {
+        let file = self.open();
+        file.stamp()?;
+        file.change(change)
     }
 }

@@ -114,7 +114,9 @@ impl From<Failure> for Status {
 }
 
 impl IntoResponse for Failure {
+    /// The failure itself is in the response's extensions, for a layer that tells it otherwise.
     fn into_response(self) -> Response {
+        let failure = self.clone();
         let mut details = Map::new();
         if let Some(field) = self.field {
             details.insert("field".to_owned(), String::from(field).into());
@@ -132,6 +134,7 @@ impl IntoResponse for Failure {
         if let Some(seconds) = retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        response.extensions_mut().insert(failure);
         response
     }
 }

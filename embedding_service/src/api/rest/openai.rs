@@ -1,13 +1,15 @@
 //! `/v1`: the routes of OpenAI's embeddings, so that its clients, and what was written for them, can be pointed here.
 //!
 //! As OpenAI documents them (platform.openai.com/docs/api-reference/embeddings and /models), errors too:
-//! `{error: {message, type, param, code}}`. Ours beside theirs: `input_type`, for models that tell queries from documents.
+//! `{error: {message, type, param, code}}`, for all that fails below `/v1`. Ours beside theirs: `input_type`, for models that tell queries from documents.
 //! Not theirs: tokens in the place of text are refused, for they are those of another model's tokenizer; `dimensions` can
 //! only be what the model has.
 
 use std::fmt;
 
-use axum::extract::{Path, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json as Reply};
 use base64::Engine;
@@ -202,8 +204,11 @@ pub(super) async fn list_models(State(rest): State<Rest>) -> Reply<ModelList> {
 )]
 pub(super) async fn get_model(
     State(rest): State<Rest>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Reply<ModelObject>, OpenAiError> {
+    let expected =
+        "model: expected the id of a model in the path, as UTF-8 with % before two digits for what is not ASCII";
+    let Path(id) = id.map_err(|_| invalid("model", expected.to_owned()))?;
     Ok(Reply(ModelObject::of(rest.handlers.model(&id)?)))
 }
 
@@ -328,6 +333,24 @@ impl<'de> Visitor<'de> for ElementVisitor {
     }
 }
 
+/// What fails around the handlers, told as OpenAI tells it: below `/v1` clients know no other form. A layer for
+/// `axum::middleware::from_fn`, outside of all that may fail.
+pub(in crate::api) async fn told_as_openai(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_openai = path == "/v1" || path.starts_with("/v1/");
+    let mut response = next.run(request).await;
+    if !is_openai {
+        return response;
+    }
+    let Some(failure) = response.extensions_mut().remove::<Failure>() else { return response };
+    let (told, body) = OpenAiError(failure).into_response().into_parts();
+    // Other headers stay, such as `www-authenticate`.
+    response.headers_mut().remove(http::header::CONTENT_LENGTH);
+    response.headers_mut().extend(told.headers);
+    *response.body_mut() = body;
+    response
+}
+
 impl From<Failure> for OpenAiError {
     fn from(failure: Failure) -> Self {
         Self(failure)
@@ -377,5 +400,39 @@ impl IntoResponse for OpenAiError {
             headers.insert(http::header::RETRY_AFTER, HeaderValue::from(milliseconds.div_ceil(1000)));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use axum::routing::get;
+    use axum::{Router, middleware};
+    use serde_json::{Value, json};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn panics() {
+        panic!("a test wants it");
+    }
+
+    #[tokio::test]
+    async fn panic_is_told_in_the_form_of_its_path() {
+        let router = Router::new().route("/v1/x", get(panics)).route("/x", get(panics));
+        let router = port::with_common_layers(router).layer(middleware::from_fn(told_as_openai));
+        let mut told = Vec::new();
+        for path in ["/v1/x", "/x"] {
+            let request = Request::builder().uri(path).body(axum::body::Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            told.push(serde_json::from_slice::<Value>(&body).unwrap());
+        }
+        assert_eq!(
+            (&told[0]["error"]["type"], &told[0]["error"]["code"]),
+            (&json!("server_error"), &json!("internal"))
+        );
+        assert_eq!(told[1]["code"], "INTERNAL");
     }
 }

@@ -76,6 +76,22 @@ fn a_key_keeps_the_scopes_that_were_asked_for_where_its_principal_gets_more() {
 }
 
 #[test]
+fn who_is_removed_is_gone_and_the_others_stay_theirs() {
+    let mut principals = Principals::default();
+    let keys = ["a", "b", "c"].map(|of| principals.add_key(name(of), None, None, now()).unwrap());
+    principals.remove(&name("b")).unwrap();
+    assert!(matches!(principals.remove(&name("b")), Err(ChangeError::NoPrincipal { .. })));
+    assert_eq!(principals.check(&keys[0], now()).unwrap().name, &name("a"));
+    assert_eq!(principals.check(&keys[1], now()).unwrap_err(), BadKey::Wrong);
+    assert_eq!(principals.check(&keys[2], now()).unwrap().name, &name("c"));
+    principals.set_scopes(&name("c"), scopes("benchmark")).unwrap();
+    assert_eq!(principals.check(&keys[2], now()).unwrap().scopes, scopes("benchmark"));
+    assert!(matches!(principals.set_scopes(&name("c"), scopes("")), Err(ChangeError::NoScopes)));
+    let century = Duration::from_secs(101 * 365 * 86_400);
+    assert!(matches!(principals.add_key(name("c"), None, Some(century), now()), Err(ChangeError::TooLong)));
+}
+
+#[test]
 fn mistakes_are_told_with_their_line_and_nothing_is_repeated() {
     let key = "id = \"0123456789abcdef\"\nsha256 = \"HASH\"\ncreated = \"2026-01-31T12:00:00Z\"\n";
     let key = key.replace("HASH", &"ab".repeat(32));
