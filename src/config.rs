@@ -39,8 +39,8 @@ pub struct Config {
     #[arg(long, env = "VECTRON_SEARCH_THREADS", default_value_t = 0, value_name = "COUNT")]
     pub search_threads: usize,
 
-    /// Use the embedding service at this URL (http://host:port); then none runs in this process. Where it asks for a key,
-    /// set VECTRON_EMBEDDING_API_KEY.
+    /// Use the embedding service at this URL (http://host:port or https://host:port); then none runs in this process. Where it
+    /// asks for a key, set VECTRON_EMBEDDING_API_KEY.
     #[arg(long, env = "VECTRON_EMBEDDING_URL", value_name = "URL")]
     pub embedding_url: Option<String>,
 

@@ -266,7 +266,7 @@ fn help_teaches_and_wrong_arguments_are_told() {
     for (arguments, code, says) in [
         (["--listen", "nowhere"], 2, "--listen"),
         (["--embedding-url", "localhost:8000"], 1, "http://127.0.0.1:8000"),
-        (["--embedding-url", "https://localhost:8000"], 1, "http://127.0.0.1:8000"),
+        (["--embedding-url", "ftp://localhost:8000"], 1, "http://127.0.0.1:8000"),
     ] {
         let mut wrong = vectron(data.path());
         wrong.args(arguments);

@@ -15,7 +15,8 @@
 //! - `auth`: who may use the service, and for what;
 //! - `cache`: embeddings that were asked for before;
 //! - `api`: gRPC and REST over the same handlers;
-//! - `service`: all of it, running.
+//! - `service`: all of it, running;
+//! - `remote`: a service elsewhere, for its clients.
 
 mod api;
 pub mod auth;
@@ -30,6 +31,7 @@ pub mod model;
 pub mod pb;
 pub mod port;
 mod provider;
+pub mod remote;
 mod service;
 pub mod shutdown;
 pub mod telemetry;

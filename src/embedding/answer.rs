@@ -5,8 +5,8 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use vectron_embedding::pb::v1 as pb;
+use vectron_embedding::remote::KEY_VARIABLE;
 
-use super::key::KEY_VARIABLE;
 use super::{EmbedError, Embedded, Embedding};
 use crate::types::{TextModel, Vector};
 
@@ -43,10 +43,15 @@ pub(super) fn append(all: &mut Option<Embedded>, next: Embedded) -> Result<(), E
 }
 
 /// What the service itself refuses carries its reason. Everything else comes from between here and there: broken
-/// connections, or a server that is no embedding service.
+/// connections, or a server that is no embedding service. Of that, what asks for another key stays so, whoever asks: a proxy may,
+/// by gRPC or by HTTP's 401 and 403, and another try would not help.
 pub(super) fn code(status: &Status) -> Code {
     let is_from_service = status.get_details_error_info().is_some_and(|info| info.domain == "vectron");
-    if is_from_service || status.code() == Code::DeadlineExceeded { status.code() } else { Code::Unavailable }
+    match status.code() {
+        code @ (Code::DeadlineExceeded | Code::Unauthenticated | Code::PermissionDenied) => code,
+        code if is_from_service => code,
+        _ => Code::Unavailable,
+    }
 }
 
 pub(super) fn error_of(status: &Status, place: &str) -> EmbedError {
@@ -101,6 +106,18 @@ fn describe(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusal_of_a_proxy_names_the_key_and_other_troubles_on_the_way_do_not() {
+        for code_of_proxy in [Code::Unauthenticated, Code::PermissionDenied] {
+            let status = Status::new(code_of_proxy, "grpc-status header missing, mapped from HTTP status code 401");
+            let error = error_of(&status, "http://there:8000");
+            assert_eq!(error.code, code_of_proxy);
+            assert!(error.message.contains(KEY_VARIABLE), "{error}");
+        }
+        assert_eq!(code(&Status::new(Code::Unimplemented, "what")), Code::Unavailable);
+        assert_eq!(code(&Status::new(Code::Internal, "what")), Code::Unavailable);
+    }
 
     #[test]
     fn parts_by_models_of_one_fingerprint_are_one_batch() {

@@ -77,5 +77,6 @@ mod tests {
         assert!(may_pass(&told("MODEL_LOADING", 1)) && may_pass(&Status::unavailable("connection refused")));
         assert!(!may_pass(&told("PROVIDER_UNAVAILABLE", 0)), "the service has tried often enough");
         assert!(!may_pass(&told("MODEL_LOADING", 5)) && !may_pass(&Status::deadline_exceeded("late")));
+        assert!(!may_pass(&Status::unauthenticated("a proxy's")) && !may_pass(&Status::permission_denied("a proxy's")));
     }
 }

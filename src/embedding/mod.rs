@@ -6,12 +6,10 @@
 //! - `call`: one batch, one call after the other;
 //! - `stream`: many batches in flight, on a stream that survives broken connections;
 //! - `parts`: batches cut into what the service takes at once, and put together again;
-//! - `answer`: what the service says, checked;
-//! - `key`: what the service is shown, where it asks for a key.
+//! - `answer`: what the service says, checked.
 
 mod answer;
 mod call;
-mod key;
 mod parts;
 mod stream;
 
@@ -20,16 +18,16 @@ use std::time::Duration;
 
 use backon::ExponentialBuilder;
 use tonic::Code;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use vectron_embedding::pb::v1::embedding_service_client::EmbeddingServiceClient;
+use vectron_embedding::remote::{KeyedChannel, Remote};
 
 use crate::types::limits::MESSAGE_BYTES_MAX;
 use crate::types::{TextModel, Vector};
 
-pub use key::{EmbeddingKey, MalformedKey};
 pub use stream::{EmbedAnswer, EmbedStream};
 pub use vectron_embedding::pb::v1::InputType;
+pub use vectron_embedding::remote::{EmbeddingKey, RemoteError};
 
 /// A service that accepts no connection in this time is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,7 +39,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A client of the embedding service; clones share the connection.
 #[derive(Clone)]
 pub struct EmbeddingClient {
-    client: EmbeddingServiceClient<InterceptedService<Channel, EmbeddingKey>>,
+    client: EmbeddingServiceClient<KeyedChannel>,
     /// For messages: where the service is.
     place: Arc<str>,
     timeout: Duration,
@@ -77,50 +75,24 @@ pub struct EmbedError {
     pub retry_after: Option<Duration>,
 }
 
-/// Why no embedding service can be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Not where one can be.
-    #[error(
-        "{url:?} is not the URL of an embedding service: expected http://host:port, for example http://127.0.0.1:8000"
-    )]
-    InvalidUrl {
-        /// What was given.
-        url: String,
-    },
-    /// Not what it can be shown.
-    #[error(transparent)]
-    Key(#[from] MalformedKey),
-}
-
 impl EmbeddingClient {
     /// Talks to the service in this process. `timeout` is the most that one call may take.
     pub fn in_process(channel: Channel, timeout: Duration) -> Self {
-        Self::new(channel, EmbeddingKey::default(), "in this process", timeout)
+        Self::new(KeyedChannel::new(channel, EmbeddingKey::default()), "in this process", timeout)
     }
 
-    fn new(channel: Channel, key: EmbeddingKey, place: &str, timeout: Duration) -> Self {
-        let client =
-            EmbeddingServiceClient::with_interceptor(channel, key).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    fn new(channel: KeyedChannel, place: &str, timeout: Duration) -> Self {
+        let client = EmbeddingServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Self { client, place: place.into(), timeout }
     }
 
-    /// Talks to a service elsewhere; connects at the first call, and again after a broken connection.
-    pub fn connect(url: &str, key: EmbeddingKey, timeout: Duration) -> Result<Self, ConnectError> {
-        let key = key.checked()?;
-        let invalid = || ConnectError::InvalidUrl { url: url.to_owned() };
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| invalid())?;
-        let uri = endpoint.uri();
-        let has_host = uri.host().is_some_and(|host| !host.is_empty());
-        if uri.scheme_str() != Some("http") || !has_host || !matches!(uri.path(), "" | "/") {
-            return Err(invalid());
+    /// Talks to a service elsewhere, by http or https; connects at the first call, and again after a broken connection.
+    pub fn connect(url: &str, key: EmbeddingKey, timeout: Duration) -> Result<Self, RemoteError> {
+        let remote = Remote::new(url, key, CONNECT_TIMEOUT)?;
+        if let Some(warning) = remote.warning() {
+            tracing::warn!("{warning}");
         }
-        let endpoint = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_while_idle(true);
-        Ok(Self::new(endpoint.connect_lazy(), key, url, timeout))
+        Ok(Self::new(remote.connect_lazy(), url, timeout))
     }
 }
 

@@ -6,20 +6,24 @@ mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Parser;
 use prost::Message as _;
 use tokio_stream::StreamExt;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
 use vectron_embedding::compare::{Comparison, ModelReport, Setting, read_pairs, read_samples};
 use vectron_embedding::pb::v1 as pb;
 use vectron_embedding::pb::v1::benchmark_models_response::Message;
+use vectron_embedding::remote::{EmbeddingKey, KeyedChannel, Remote, innermost, keyed_client};
 use vectron_embedding::telemetry::{self, TelemetryOptions};
-use vectron_embedding::{EmbeddingService, Options, client};
+use vectron_embedding::{EmbeddingService, Options};
 
 use super::CommandResult;
 use progress::Bar;
+
+/// A service that accepts no connection in this time is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Compare models: speed, contrast of topics, retrieval.
 ///
@@ -54,7 +58,8 @@ pub struct Arguments {
     /// Draw texts per second beside contrast, as PNG; with --pairs recall@10 too, or MRR where 10 documents are all.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// The service to ask, such as http://127.0.0.1:8000.
+    /// The service to ask, such as http://127.0.0.1:8000 or https://there. Where it asks for a key, set
+    /// VECTRON_EMBEDDING_API_KEY; it needs the scopes `benchmark`, and `models:read` with --local and --remote.
     #[arg(long, value_name = "URL", conflicts_with_all = ["registry", "model_cache", "offline"])]
     server: Option<String>,
     /// Registry of models to use in place of the built-in one [default: $VECTRON_MODELS].
@@ -111,18 +116,22 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let comparison = match &arguments.server {
         Some(url) => {
-            let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| format!("--server {url}: {error}"))?;
+            let remote = Remote::new(url, EmbeddingKey::from_environment(), CONNECT_TIMEOUT)
+                .map_err(|error| format!("--server: {error}"))?;
+            if let Some(warning) = remote.warning() {
+                eprintln!("warning: {warning}");
+            }
             runtime.block_on(async {
-                let channel = endpoint
-                    .connect()
-                    .await
-                    .map_err(|error| format!("no embedding service can be reached at {url}: {}", innermost(&error)))?;
-                compare(channel, arguments, request).await
+                let unreachable = |error| format!("no embedding service can be reached at {url}: {error}");
+                compare(remote.connect().await.map_err(unreachable)?, arguments, request).await
             })
         }
         None => {
             let service = EmbeddingService::start_idle(&arguments.options())?;
-            let comparison = runtime.block_on(async { compare(service.in_memory_channel(), arguments, request).await });
+            let comparison = runtime.block_on(async {
+                let channel = KeyedChannel::new(service.in_memory_channel(), EmbeddingKey::default());
+                compare(channel, arguments, request).await
+            });
             service.shutdown();
             comparison
         }
@@ -142,11 +151,11 @@ pub fn run(arguments: &Arguments) -> CommandResult {
 }
 
 async fn compare(
-    channel: Channel,
+    channel: KeyedChannel,
     arguments: &Arguments,
     mut request: pb::BenchmarkModelsRequest,
 ) -> Result<Comparison, Box<dyn std::error::Error>> {
-    let mut client = client(channel);
+    let mut client = keyed_client(channel);
     if arguments.local || arguments.remote {
         let listed = client.list_models(pb::ListModelsRequest { page_size: 1000, ..Default::default() }).await;
         let models = listed.map_err(told)?.into_inner().models;
@@ -224,13 +233,4 @@ fn told(status: Status) -> String {
         "" => innermost(&status),
         message => message.to_owned(),
     }
-}
-
-/// The last cause of an error: what the operating system said, where it did.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
