@@ -119,8 +119,8 @@ pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
 }
 
 /// Whether a request comes with a credential of this scope, of paths that answer everybody and say more to some.
-pub(super) fn allows(auth: &Auth, headers: &HeaderMap, scope: Scope) -> bool {
-    credential(headers).and_then(|credential| auth.caller(credential)).is_ok_and(|caller| caller.scopes.allow(scope))
+pub(super) fn allows(auth: &Arc<Auth>, headers: &HeaderMap, scope: Scope) -> bool {
+    credential(headers).and_then(|credential| auth.pass(credential)).is_ok_and(|pass| pass.caller.scopes.allow(scope))
 }
 
 /// The key or token that was sent: once, in one of the two headers.
