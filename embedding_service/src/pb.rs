@@ -3,6 +3,7 @@
 /// `vectron.embedding.v1`: messages, clients and servers.
 pub mod v1 {
     #![allow(missing_docs, reason = "generated: clients and servers come without some")]
+    #![allow(clippy::large_enum_variant, reason = "generated: a result of a comparison, once for each model")]
     tonic::include_proto!("vectron.embedding.v1");
 
     use std::fmt;

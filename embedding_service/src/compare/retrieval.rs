@@ -1,5 +1,6 @@
 //! Whether queries find their documents, by cosine.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::report::Retrieval;
@@ -55,8 +56,8 @@ fn ranks(query: &[f32], documents: &[Vec<f32>], right: &[usize]) -> Vec<usize> {
         let is_nearer = |(other, of_other): (usize, &f32)| match right.contains(&other) {
             // Of two that are right and as near, one has to come first.
             true => *of_other > score || (*of_other == score && other < *place),
-            // So that no number at all is nearer, too.
-            false => !(*of_other < score),
+            // What cannot be compared, since it is no number, is nearer, too.
+            false => of_other.partial_cmp(&score).is_none_or(Ordering::is_ge),
         };
         1 + scores.iter().enumerate().filter(|row| is_nearer(*row)).count()
     };

@@ -102,7 +102,7 @@ impl Pass<'_> {
 
     /// The provider wants to be asked later, which its caller does: no failure, but nothing that a probe could end a rest
     /// with either.
-    pub(super) fn is_asked_for_too_much(mut self, now: Instant) {
+    pub(super) fn asked_for_too_much(mut self, now: Instant) {
         if self.probe_after.is_some() { self.fail(now) } else { self.told = true }
     }
 
@@ -217,12 +217,12 @@ mod tests {
         let now = Instant::now();
         let breaker = Breaker::new("m");
         for _ in 0..3 * FAILURES_MAX {
-            breaker.enter(now).map_err(drop).unwrap().is_asked_for_too_much(now);
+            breaker.enter(now).map_err(drop).unwrap().asked_for_too_much(now);
         }
         assert_eq!(breaker.rests_for(now), None);
         let breaker = opened(now);
         let later = now + REST_MIN;
-        breaker.enter(later).map_err(drop).unwrap().is_asked_for_too_much(later);
+        breaker.enter(later).map_err(drop).unwrap().asked_for_too_much(later);
         assert_eq!(breaker.rests_for(later), Some(REST_MIN * 2), "a probe has not found it well");
     }
 

@@ -270,7 +270,7 @@ impl RemoteModel {
             // them to, and shall not take it away from those who do not.
             Err(error) if error.kind == ErrorKind::RateLimited => match asking.when_full {
                 WhenFull::Refuse => pass.failed(now),
-                WhenFull::Wait => pass.is_asked_for_too_much(now),
+                WhenFull::Wait => pass.asked_for_too_much(now),
             },
             // What it refuses or garbles, it answers.
             _ => pass.succeeded(),

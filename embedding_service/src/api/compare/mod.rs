@@ -105,7 +105,7 @@ fn start(handlers: &Handlers, request: Compare, mut stopping: watch::Receiver<bo
             }
             () = comparing.run() => {}
         }
-        untold.is_told();
+        untold.told();
         drop(turn);
     });
     Ok(Running { model_ids, setting, events: reader })
@@ -184,7 +184,7 @@ impl Comparing {
 struct Untold(Option<mpsc::Sender<Result<Event, ApiError>>>);
 
 impl Untold {
-    fn is_told(mut self) {
+    fn told(mut self) {
         self.0 = None;
     }
 }
@@ -243,7 +243,7 @@ mod tests {
         assert!(matches!(reader.recv().await, Some(Err(ApiError::Internal { .. }))));
         assert!(reader.recv().await.is_none());
         let (events, mut reader) = mpsc::channel(1);
-        Untold(Some(events)).is_told();
+        Untold(Some(events)).told();
         assert!(reader.recv().await.is_none());
     }
 }
