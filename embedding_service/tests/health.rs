@@ -185,7 +185,7 @@ async fn panic_in_a_handler_is_an_answer() {
     let url = format!("http://{}/panic", listener.local_addr().unwrap());
     let router = axum::Router::new().route("/panic", axum::routing::any(mistake));
     let options = port::PortOptions::default();
-    let router = port::with_common_layers(router);
+    let router = port::with_common_layers(router, &[]);
     tokio::spawn(async move { port::serve(router, port::accept(listener), &options, std::future::pending()).await });
 
     let http = reqwest::Client::builder().no_proxy().build().unwrap();

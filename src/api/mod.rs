@@ -37,7 +37,10 @@ pub async fn router(handlers: Handlers) -> (axum::Router, HealthReporter) {
     let grpc = grpc::routes(handlers.clone()).add_service(health).into_axum_router();
     let routes = rest::routes(handlers).merge(grpc.reset_fallback()).fallback(rest::fallback);
     let services = [DESCRIPTOR_SET, HEALTH, REFLECTION, REFLECTION_V1ALPHA];
-    let router =
-        port::count_requests(port::with_common_layers(port::refuse_other_sites(routes)), metrics::REQUESTS, &services);
+    let router = port::count_requests(
+        port::with_common_layers(port::refuse_other_sites(routes), &services),
+        metrics::REQUESTS,
+        &services,
+    );
     (router, reporter)
 }

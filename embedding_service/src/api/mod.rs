@@ -65,9 +65,9 @@ pub(crate) fn router(
         Some(auth) => guard::guarded(router, auth),
         None => port::refuse_other_sites(router),
     };
-    let answering = port::with_common_layers(guarded)
+    let services = [DESCRIPTOR_SET, HEALTH, REFLECTION, REFLECTION_V1ALPHA];
+    let answering = port::with_common_layers(guarded, &services)
         .layer(middleware::from_fn(rest::told_as_openai))
         .layer(middleware::map_response(sending::in_pieces));
-    let services = [DESCRIPTOR_SET, HEALTH, REFLECTION, REFLECTION_V1ALPHA];
     port::count_requests(answering, figures::REQUESTS, &services)
 }

@@ -3,7 +3,6 @@
 //! A process has one recorder, whichever of its services asks for it first; names tell the services apart, and each port
 //! gives those of its own service.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -16,9 +15,9 @@ use http::{HeaderMap, header};
 use metrics::{counter, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
-use prost::Message;
-use prost_types::FileDescriptorSet;
 use tonic::Status;
+
+use super::methods::Methods;
 
 /// Gauges that nobody sets any more are those of something that is gone.
 const GAUGE_IDLE_MAX: Duration = Duration::from_secs(60);
@@ -101,35 +100,23 @@ impl Figures {
 #[derive(Clone)]
 struct Counting {
     figures: RequestFigures,
-    /// The paths of the methods of all gRPC services.
-    methods: Arc<HashSet<String>>,
+    methods: Arc<Methods>,
 }
 
 /// Counts the requests of `router`, whose gRPC services are those of the encoded `FileDescriptorSet`s. Outermost, so that
 /// what is counted is what clients see.
 pub fn count_requests(router: Router, figures: RequestFigures, descriptor_sets: &[&[u8]]) -> Router {
-    let methods = Arc::new(descriptor_sets.iter().copied().flat_map(method_paths).collect());
+    let methods = Arc::new(Methods::of(descriptor_sets));
     router.layer(middleware::from_fn_with_state(Counting { figures, methods }, count))
-}
-
-/// `/package.Service/Method` of each method.
-fn method_paths(descriptor_set: &[u8]) -> Vec<String> {
-    let set = FileDescriptorSet::decode(descriptor_set).expect("a compiler of .proto files wrote it");
-    let mut paths = Vec::new();
-    for file in &set.file {
-        for service in &file.service {
-            let of = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());
-            paths.extend(service.method.iter().map(|method| of(method.name())));
-        }
-    }
-    paths
 }
 
 /// Routes are those of the router, and methods those of the contract, never what the client sent: their number is bounded.
 async fn count(State(Counting { figures, methods }): State<Counting>, request: Request, next: Next) -> Response {
     let route = match request.extensions().get::<MatchedPath>() {
         // A gRPC service is one route with a wildcard.
-        Some(matched) if matched.as_str().ends_with("/{*rest}") => methods.get(request.uri().path()).cloned(),
+        Some(matched) if matched.as_str().ends_with("/{*rest}") => {
+            methods.known(request.uri().path()).map(str::to_owned)
+        }
         Some(matched) => Some(matched.as_str().to_owned()),
         None => None,
     };

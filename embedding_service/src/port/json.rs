@@ -18,7 +18,7 @@ use tonic::Code;
 use super::Failure;
 
 /// A body has to come within this time: one that never ends would hold its connection and its memory.
-const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A JSON body.
 pub struct Json<T>(pub T);

@@ -7,12 +7,15 @@
 mod failure;
 mod figures;
 mod json;
+mod methods;
 mod site;
+mod slow_message;
 mod stack_status;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -29,6 +32,8 @@ use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpIncoming};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
+
+use methods::Methods;
 
 pub use failure::{Failure, FailureBody};
 pub use figures::{Figures, FiguresError, RequestFigures, count_requests};
@@ -96,9 +101,12 @@ pub fn accept(listener: TcpListener) -> TcpIncoming {
     TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
-/// What every port of ours does around its routes: statuses of the protocol stack named, panics answered, requests traced.
-pub fn with_common_layers(router: Router) -> Router {
+/// What every port of ours does around its routes: messages that never end given up, statuses of the protocol stack named,
+/// panics answered, requests traced. The gRPC services are those of the encoded `FileDescriptorSet`s.
+pub fn with_common_layers(router: Router, descriptor_sets: &[&[u8]]) -> Router {
+    let methods = Arc::new(Methods::of(descriptor_sets));
     router
+        .layer(middleware::from_fn_with_state(methods, slow_message::limit_message_time))
         .layer(middleware::from_fn(stack_status::name_stack_statuses))
         .layer(CatchPanicLayer::custom(|_| Panicked.into_response()))
         .layer(middleware::from_fn(answer_panic))
