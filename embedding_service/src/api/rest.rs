@@ -68,7 +68,7 @@ pub(super) fn router(
     let auth = tokens.auth.clone();
     let router = Router::new()
         .route("/health", get(health))
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/models", get(models))
         .route("/embed", post(embed))
@@ -112,6 +112,7 @@ struct HealthDetails {
 #[utoipa::path(
     get,
     path = "/health",
+    security((), ("bearer" = []), ("api_key" = [])),
     responses((status = 200, body = Health), (status = 503, description = "Not now.", body = Health))
 )]
 async fn health(State(rest): State<Rest>, headers: HeaderMap) -> Response {
@@ -135,6 +136,22 @@ async fn health(State(rest): State<Rest>, headers: HeaderMap) -> Response {
     (http, Json(body)).into_response()
 }
 
+/// Whether the process answers at all.
+#[utoipa::path(get, path = "/livez", security(()), responses((status = 200, body = String, content_type = "text/plain")))]
+async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// Whether requests that name no model can be answered; for balancers.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    security(()),
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 503, description = "Not now.", body = String, content_type = "text/plain")
+    )
+)]
 async fn ready(State(rest): State<Rest>) -> Response {
     let status = rest.ready_status();
     let body = match status {
@@ -146,6 +163,7 @@ async fn ready(State(rest): State<Rest>) -> Response {
 }
 
 /// All figures of this service, for Prometheus.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(State(rest): State<Rest>) -> Response {
     rest.handlers.set_figures();
     rest.figures.answer(|name| name.starts_with(figures::PREFIX))
@@ -371,6 +389,20 @@ fn indexes_of_truncated(embeddings: &[TextEmbedding]) -> Vec<usize> {
     embeddings.iter().enumerate().filter(|(_, embedding)| embedding.truncated).map(|(index, _)| index).collect()
 }
 
+/// Compares models on sample texts: speed, contrast of topics, retrieval. Takes seconds to minutes, one at a time.
+#[utoipa::path(
+    post,
+    path = "/benchmark",
+    request_body(
+        content = Option<Object>,
+        description = "`models` (ids; all of the registry), `samples` (`topic`, `text`; the built-in set), `pairs` (`query`, `document`; \
+                       none), `repeats` (3). All of it may be missing."
+    ),
+    responses(
+        (status = 200, body = Object, description = "What was compared, and a row for each of the `models`."),
+        (status = "default", body = FailureBody)
+    )
+)]
 async fn benchmark(
     State(rest): State<Rest>,
     port::OptionalJson(body): port::OptionalJson<compare::BenchmarkBody>,

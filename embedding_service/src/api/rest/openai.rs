@@ -18,7 +18,9 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use tonic::Code;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{OneOfBuilder, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::Rest;
 use crate::api::error::ApiError;
@@ -38,7 +40,7 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 #[serde(deny_unknown_fields)]
 pub(super) struct EmbeddingsBody {
     /// A text, or 1 to 2,048 of them; each 1 byte to 1 MiB. Tokens are refused.
-    #[schema(value_type = Vec<String>, example = json!(["hello"]))]
+    #[schema(schema_with = schema_of_texts)]
     input: Texts,
     /// The id of a model in the registry. Absent: the service's default.
     #[schema(example = "minilm")]
@@ -252,6 +254,15 @@ impl ModelObject {
         let spec = model.spec();
         Self { id: spec.id.clone(), object: "model", created: 0, owned_by: spec.provider.as_str() }
     }
+}
+
+fn schema_of_texts() -> RefOr<Schema> {
+    OneOfBuilder::new()
+        .description(Some("A text, or 1 to 2,048 of them; each 1 byte to 1 MiB. Tokens are refused."))
+        .item(String::schema())
+        .item(Vec::<String>::schema())
+        .examples([serde_json::json!(["hello"])])
+        .into()
 }
 
 impl<'de> Deserialize<'de> for Texts {
