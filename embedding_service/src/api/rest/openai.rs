@@ -431,7 +431,7 @@ mod tests {
     #[tokio::test]
     async fn panic_is_told_in_the_form_of_its_path() {
         let router = Router::new().route("/v1/x", get(panics)).route("/x", get(panics));
-        let router = port::with_common_layers(router).layer(middleware::from_fn(told_as_openai));
+        let router = port::with_common_layers(router, &[]).layer(middleware::from_fn(told_as_openai));
         let mut told = Vec::new();
         for path in ["/v1/x", "/x"] {
             let request = Request::builder().uri(path).body(axum::body::Body::empty()).unwrap();
