@@ -13,7 +13,8 @@ use crate::provider::{Http, RemoteModel};
 
 /// Pauses between the tries to load a default model that cannot be loaded; each is twice as long as the one before.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(6);
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A try may fetch all of a model's weights, to find that they are not what they should be.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(600);
 
 /// The models of the registry.
 pub(crate) struct Models {
@@ -61,6 +62,16 @@ pub(crate) enum Readiness {
     },
 }
 
+/// Whether the default model was tried again.
+enum Retried {
+    /// It has not failed.
+    NotNeeded,
+    /// It is.
+    Begun,
+    /// Somebody else does, or it has just failed.
+    UnderWay,
+}
+
 impl Models {
     /// None is loaded, and no provider is asked, yet. Models in memory take at most `memory_bytes_max` bytes.
     pub(crate) fn new(registry: &Registry, source: &WeightsSource, memory_bytes_max: usize) -> Self {
@@ -106,21 +117,32 @@ impl Models {
             loop {
                 thread::sleep(pause);
                 let Some(models) = models.upgrade() else { return };
-                pause = if models.retry_failed() { (2 * pause).min(RETRY_PAUSE_MAX) } else { RETRY_PAUSE_MIN };
+                pause = match models.retry_failed() {
+                    Retried::NotNeeded => RETRY_PAUSE_MIN,
+                    Retried::Begun => (2 * pause).min(RETRY_PAUSE_MAX),
+                    Retried::UnderWay => pause,
+                };
             }
         };
         thread::Builder::new().name("retry models".to_owned()).spawn(retry).map(drop)
     }
 
-    /// Whether there was one to try.
-    fn retry_failed(&self) -> bool {
-        let fallbacks = self.default.spec().fallback.iter().filter_map(|id| self.get(id));
-        let tried = std::iter::once(&self.default).chain(fallbacks).map(|model| match &**model {
-            Model::Here(slot) => matches!(slot.state(), SlotState::Failed { .. }) && slot.load(),
-            Model::There(_) => false,
-        });
-        // All of them: `any` would stop at the first.
-        tried.filter(|tried| *tried).count() > 0
+    fn retry_failed(&self) -> Retried {
+        let Model::Here(default) = &*self.default else { return Retried::NotNeeded };
+        match default.state() {
+            SlotState::Ready { .. } => return Retried::NotNeeded,
+            SlotState::Failed { .. } => {}
+            _ => return Retried::UnderWay,
+        }
+        default.load();
+        for fallback in self.default.spec().fallback.iter().filter_map(|id| self.get(id)) {
+            if let Model::Here(slot) = &**fallback
+                && matches!(slot.state(), SlotState::Failed { .. })
+            {
+                slot.load();
+            }
+        }
+        Retried::Begun
     }
 
     /// Takes note of who has served a call of the model `asked`, and why not that itself. Whether that has changed, which

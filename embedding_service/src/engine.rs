@@ -129,8 +129,9 @@ impl Engine {
     pub(crate) fn clear(&self) {
         self.bytes.close();
         self.tokens.close();
-        self.tokenizing.clear();
+        // First: by this one, callers that are dropped tell a stop from an accident.
         self.queue.clear();
+        self.tokenizing.clear();
     }
 
     /// Why a call has no answer and no error of its own.
@@ -146,7 +147,15 @@ impl Engine {
         bytes: usize,
         when_full: WhenFull,
     ) -> Result<Texts, EngineError> {
-        let held = self.bytes.take(bytes, when_full).await.map_err(|no_room| self.refused(no_room, Unit::Bytes))?;
+        let held = match self.bytes.take(bytes, when_full).await {
+            Ok(held) => held,
+            Err(no_room) => {
+                // Most of the bytes may be those of the answer.
+                let of_texts: usize = texts.iter().map(String::len).sum();
+                let tokens_per_byte = self.queue.pace().tokens_per_byte() * of_texts as f64 / bytes.max(1) as f64;
+                return Err(self.refused(no_room, &Unit { name: "bytes", tokens: tokens_per_byte }));
+            }
+        };
         Ok(Texts { texts, held })
     }
 
@@ -175,7 +184,7 @@ impl Engine {
         let tokens_of_whole = whole().map(|(_, text)| text.ids.len()).sum();
         self.queue.pace().tokenized(whole().map(|(length, _)| length).sum(), tokens_of_whole);
         let tokens_held = self.tokens.take(tokens, run.when_full).await;
-        let tokens_held = tokens_held.map_err(|no_room| self.refused(no_room, Unit::Tokens))?;
+        let tokens_held = tokens_held.map_err(|no_room| self.refused(no_room, &Unit::TOKENS))?;
         let (results, mut done) = mpsc::unbounded_channel();
         let call = Call { model: model.clone(), texts, normalize: run.normalize, results, held: tokens_held };
         let _ticket = self.queue.push(call).map_err(|Closed| EngineError::Stopping)?;
@@ -207,7 +216,7 @@ impl Engine {
         let pace = self.queue.pace();
         if wanted.min(self.tokens.max()) > self.tokens.left() {
             let (held, held_max) = (self.tokens.held(), self.tokens.max());
-            return Err(self.refused(NoRoom::Full { wanted, held, held_max }, Unit::Tokens));
+            return Err(self.refused(NoRoom::Full { wanted, held, held_max }, &Unit::TOKENS));
         }
         let ahead = self.queue.tokens_ahead(wanted);
         let Some(wait) = pace.time_of(ahead) else { return Ok(()) };
@@ -223,17 +232,14 @@ impl Engine {
         Err(EngineError::TooLate { wait, left, retry_after })
     }
 
-    fn refused(&self, no_room: NoRoom, unit: Unit) -> EngineError {
+    fn refused(&self, no_room: NoRoom, unit: &Unit) -> EngineError {
         let NoRoom::Full { wanted, held, held_max } = no_room else { return EngineError::Stopping };
         let pace = self.queue.pace();
         let excess = wanted.min(held_max).saturating_sub(held_max - held);
-        let tokens_of = |amount| match unit {
-            Unit::Tokens => amount,
-            Unit::Bytes => (amount as f64 * pace.tokens_per_byte()) as usize,
-        };
+        let tokens_of = |amount| (amount as f64 * unit.tokens) as usize;
         let retry_after =
             pace.come_back_after(Instant::now(), tokens_of(wanted), tokens_of(excess), tokens_of(held_max));
-        EngineError::Full { wanted, queued: held, queued_max: held_max, unit: unit.name(), retry_after }
+        EngineError::Full { wanted, queued: held, queued_max: held_max, unit: unit.name, retry_after }
     }
 
     async fn tokenize(&self, model: &Arc<LoadedModel>, texts: Texts) -> Result<Tokenized, EngineError> {
@@ -249,19 +255,14 @@ impl Engine {
 }
 
 /// What a budget is of.
-#[derive(Clone, Copy)]
-enum Unit {
-    Tokens,
-    Bytes,
+struct Unit {
+    name: &'static str,
+    /// That have to be run for one of it.
+    tokens: f64,
 }
 
 impl Unit {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Tokens => "tokens",
-            Self::Bytes => "bytes",
-        }
-    }
+    const TOKENS: Self = Self { name: "tokens", tokens: 1.0 };
 }
 
 impl From<RefusedText> for EngineError {

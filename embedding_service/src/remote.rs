@@ -73,13 +73,15 @@ pub enum RemoteError {
 }
 
 impl Remote {
-    /// The service at `url`, which is shown `key`. A service that accepts no connection within `connect_timeout` is away.
+    /// The service at `url`, which is shown `key`. A service that accepts no connection, or ends no TLS handshake,
+    /// within `connect_timeout` is away.
     pub fn new(url: &str, key: EmbeddingKey, connect_timeout: Duration) -> Result<Self, RemoteError> {
         if key.is_malformed {
             return Err(RemoteError::MalformedKey);
         }
-        // What stands before it may be a password, also where the whole is no URL.
+        // What stands before an `@`, or in a query, may be a secret, also where the whole is no URL.
         let shown = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
+        let shown = shown.split_once(['?', '#']).map_or(shown, |(before, _)| before);
         let invalid = || RemoteError::InvalidUrl { url: shown.to_owned() };
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(invalid)?;
@@ -98,7 +100,9 @@ impl Remote {
         if is_https {
             let failed =
                 |error: tonic::transport::Error| RemoteError::Tls { host: host.to_owned(), reason: innermost(&error) };
-            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(failed)?;
+            endpoint = endpoint
+                .tls_config(ClientTlsConfig::new().with_native_roots().timeout(connect_timeout))
+                .map_err(failed)?;
         }
         let endpoint = endpoint
             .connect_timeout(connect_timeout)
@@ -215,7 +219,15 @@ mod tests {
 
     #[test]
     fn url_is_one_of_a_service_and_no_password_is_repeated() {
-        for url in ["localhost:8000", "ftp://a:1", "http://a/v1", "http://a?b=c", "http://", "http://user:pa ss@a:1"] {
+        for url in [
+            "localhost:8000",
+            "ftp://a:1",
+            "http://a/v1",
+            "http://a?b=c",
+            "http://",
+            "http://user:pa ss@a:1",
+            "http://a?token=pa ss",
+        ] {
             let error = Remote::new(url, EmbeddingKey::default(), PATIENCE).unwrap_err().to_string();
             assert!(error.contains("expected http://host:port or https://host:port"), "{error}");
             assert!(!error.contains("pa ss"), "{error}");
@@ -224,6 +236,15 @@ mod tests {
             let error = Remote::new(url, EmbeddingKey::default(), PATIENCE).unwrap_err();
             assert!(matches!(error, RemoteError::UserInUrl) && !error.to_string().contains("secret"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn service_that_accepts_and_says_nothing_is_away() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", silent.local_addr().unwrap());
+        let remote = Remote::new(&url, EmbeddingKey::default(), PATIENCE).unwrap();
+        let connected = tokio::time::timeout(Duration::from_secs(30), remote.connect()).await;
+        assert!(connected.expect("the handshake has an end").is_err());
     }
 
     #[test]

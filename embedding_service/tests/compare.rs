@@ -259,9 +259,9 @@ async fn a_model_that_fails_half_way_is_skipped_and_the_next_one_measured() {
 
 #[tokio::test]
 async fn a_provider_that_wants_to_be_asked_later_is_waited_for_and_others_still_ask_it() {
-    // Ten refusals one after the other: five failures would have it left alone.
+    // Six refusals one after the other: five failures would have it left alone.
     let provider = Provider::start(|seen| async move {
-        if (4..14).contains(&seen.number) {
+        if (4..10).contains(&seen.number) {
             let mut answer = answer_json(429, json!({"error": "slowly"}));
             answer.headers_mut().insert("retry-after", "0".parse().unwrap());
             return answer;
@@ -273,7 +273,7 @@ async fn a_provider_that_wants_to_be_asked_later_is_waited_for_and_others_still_
     let request = pb::BenchmarkModelsRequest { samples: samples(&[("a", "x"), ("a", "y"), ("b", "zz")]), ..of(&[]) };
     let (_, _, results) = all(compare(&served, request).await.unwrap()).await;
     assert_eq!(results[0].skipped_code, "", "{:?}", results[0]);
-    assert_eq!(provider.seen().len(), 2 + 3 * 4 + 10);
+    assert_eq!(provider.seen().len(), 2 + 3 * 4 + 6);
     served.embed(&["x"]).await;
 }
 

@@ -350,7 +350,7 @@ async fn answers_that_nobody_reads_hold_their_part_of_the_budget() {
         "POST /batch-embed HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    let of_an_answer = 2048.0 * 384.0 * 8.0;
+    let of_an_answer = 2048.0 * 384.0 * 16.0;
     let held = async || {
         let (_, figures) = served.get("/metrics").await;
         let figures = figures.as_str().unwrap().to_owned();

@@ -68,6 +68,12 @@ pub enum ApiError {
         /// What came.
         value: i32,
     },
+    /// A stream whose client has left its answers alone.
+    #[error("the stream's answers were dropped: nothing was read of them for {} s", time_max.as_secs())]
+    StreamUnread {
+        /// For how long it may.
+        time_max: Duration,
+    },
     /// A value of `order` that the contract does not have.
     #[error("order: expected 0 (default), 1 (in turn) or 2 (as ready), got {value}")]
     UnknownStreamOrder {
@@ -257,6 +263,7 @@ impl ApiError {
             Self::QueueFull { .. } | Self::TooLate { .. } => {
                 ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS)
             }
+            Self::StreamUnread { .. } => ("STREAM_IDLE", Code::DeadlineExceeded, StatusCode::REQUEST_TIMEOUT),
             Self::Stopping => ("NOT_READY", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Self::NotBuilt { .. } => ("NOT_IMPLEMENTED", Code::Unimplemented, StatusCode::NOT_IMPLEMENTED),
             Self::Internal { .. } => ("INTERNAL", Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),

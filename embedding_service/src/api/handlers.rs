@@ -206,13 +206,14 @@ impl Handlers {
                         embedded.map_err(|error| Missed { error: told_of(error, &lookup), texts: None })?;
                 }
                 answer.embeddings = self.cache.complete(lookup, answer.embeddings);
+                held.shrink_to(bytes_of_answer(model, answer.embeddings.len()));
                 Ok(Served { answer, fingerprint: loaded.fingerprint.clone(), held })
             }
             Model::There(remote) => {
                 let fingerprint = remote.fingerprint().to_owned();
                 let identity = spec.cache_identity(&fingerprint);
                 let space = Space { model: &identity, input: how.input, normalize };
-                let Texts { texts, held } = texts;
+                let Texts { texts, mut held } = texts;
                 let (lookup, missing) = self.cache.look_up(space, texts).await;
                 let mut answer = Answer::default();
                 if !missing.is_empty() {
@@ -231,6 +232,7 @@ impl Handlers {
                     }
                 }
                 answer.embeddings = self.cache.complete(lookup, answer.embeddings);
+                held.shrink_to(bytes_of_answer(model, answer.embeddings.len()));
                 Ok(Served { answer, fingerprint, held })
             }
         }
@@ -313,8 +315,12 @@ fn bytes_for(model: &Model, texts: &[String], input: Input) -> usize {
         Model::Here(_) => prompt.len() + text.len(),
         Model::There(_) => 2 * text.len() + prompt.len() + json_bytes(prompt) + json_bytes(text),
     };
-    let of_answer = 2 * texts.len() * model.spec().dimension * size_of::<f32>();
-    texts.iter().map(of_text).sum::<usize>() + of_answer
+    texts.iter().map(of_text).sum::<usize>() + bytes_of_answer(model, texts.len())
+}
+
+/// Of so many embeddings: themselves, and the message that they are sent in, which in JSON has three times as many bytes.
+fn bytes_of_answer(model: &Model, texts: usize) -> usize {
+    4 * size_of::<f32>() * model.spec().dimension * texts
 }
 
 /// Bytes of a text within a string of JSON: some characters are escaped, by one more byte or five.

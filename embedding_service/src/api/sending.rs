@@ -21,15 +21,17 @@ use crate::batch::Held;
 /// What HTTP is given at once.
 const PIECE_BYTES_MAX: usize = 64 << 10;
 /// How long a client may read nothing of its answer.
-const UNREAD_TIME_MAX: Duration = Duration::from_secs(60);
+pub(super) const UNREAD_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Of an answer, in its extensions: what it holds until it is sent.
 #[derive(Clone)]
-pub(super) struct UntilSent(Arc<Held>);
+pub(super) struct UntilSent {
+    _held: Arc<Held>,
+}
 
 impl UntilSent {
     pub(super) fn new(held: Held) -> Self {
-        Self(Arc::new(held))
+        Self { _held: Arc::new(held) }
     }
 }
 
@@ -60,10 +62,10 @@ struct Sending {
 
 impl Pieces {
     fn of(body: Body, held: Option<UntilSent>, unread_time_max: Duration) -> Self {
-        let is_large = held.as_ref().is_some_and(|held| held.0.amount() > PIECE_BYTES_MAX);
+        let holds = held.is_some();
         let sending = Sending { body: Some(body), rest: Bytes::new(), held, pieces: 0 };
         let mut pieces = Self { sending: Arc::new(Mutex::new(sending)), unread_time_max, watch: None };
-        if is_large {
+        if holds {
             pieces.watch();
         }
         pieces

@@ -50,7 +50,7 @@ pub enum FileError {
     },
     /// It belongs to somebody else, who could change it.
     #[error(
-        "{path} belongs to the user {owner}, who could change it: expected root, or {user}, who reads it; mend it with `chown {user} {path}`"
+        "{path} belongs to the user {owner}, who could change it: expected root, or {user}, who runs this; run it as {owner} or root, or give the file to whom the service runs as with `chown`"
     )]
     Owner {
         /// The file.
@@ -108,8 +108,13 @@ impl PrincipalsFile {
         self.read_of(|owner, user| owner == user || owner == 0)
     }
 
-    /// Reads it, to show or change it. Root may do that with the file of the user that the service runs as.
+    /// Reads it, to show it: whoever wrote it.
     pub fn read(&self) -> Result<(Principals, Stamp), FileError> {
+        self.read_of(|_, _| true)
+    }
+
+    /// Reads it, to change it. Root may do that with the file of the user that the service runs as.
+    fn read_to_change(&self) -> Result<(Principals, Stamp), FileError> {
         self.read_of(|owner, user| owner == user || owner == 0 || user == 0)
     }
 
@@ -141,7 +146,7 @@ impl PrincipalsFile {
         // The folder's lock, for a file that is replaced cannot be locked itself. It ends with `locked`.
         locked.lock().map_err(self.failed("locked"))?;
 
-        let mut principals = match self.read() {
+        let mut principals = match self.read_to_change() {
             Err(FileError::Missing { .. }) => Principals::default(),
             read => read?.0,
         };
@@ -174,12 +179,17 @@ impl PrincipalsFile {
         if !trusts(owner, user) {
             return Err(FileError::Owner { path: self.named(), owner, user });
         }
-        let mut text = String::new();
-        file.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(self.failed("read"))?;
-        if text.len() as u64 > BYTES_MAX {
-            let reason = format!("expected at most {BYTES_MAX} bytes, but it has more");
-            return Err(FileError::Content { path: self.named(), reason });
+        let mut bytes = Vec::new();
+        file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(self.failed("read"))?;
+        let wrong = |reason| FileError::Content { path: self.named(), reason };
+        if bytes.len() as u64 > BYTES_MAX {
+            return Err(wrong(format!("expected at most {BYTES_MAX} bytes, but it has more")));
         }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
+            wrong(format!("line {line}: expected text in UTF-8"))
+        })?;
         Ok((text, Stamp::of(&metadata)))
     }
 
@@ -294,6 +304,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_text_is_told_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = PrincipalsFile::new(folder.path().join("p.toml"));
+        fs::write(file.path(), b"# one\n# two \xff\n").unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
+        let error = file.read().unwrap_err();
+        assert!(matches!(&error, FileError::Content { reason, .. } if reason.starts_with("line 2:")), "{error}");
+    }
+
+    #[test]
     fn file_of_another_user_is_refused_by_the_service_and_changed_by_root() {
         let folder = tempfile::tempdir().unwrap();
         let file = PrincipalsFile::new(folder.path().join("p.toml"));
@@ -304,7 +324,10 @@ mod tests {
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(file.path(), Some(12345), None).unwrap();
             let error = file.read_to_serve().unwrap_err().to_string();
-            assert!(error.contains("the user 12345, who could change it") && error.contains("chown 0"), "{error}");
+            assert!(
+                error.contains("the user 12345, who could change it") && error.contains("run it as 12345"),
+                "{error}"
+            );
             file.change(|all| all.add_key(name("b"), None, None, SystemTime::now())).unwrap();
             assert_eq!(fs::metadata(file.path()).unwrap().uid(), 12345);
         }

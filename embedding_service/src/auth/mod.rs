@@ -8,7 +8,7 @@
 //! - `options`: whether anybody is asked.
 //!
 //! Invariants: no secret is in a log, an error or a `Debug`; secrets are compared in constant time; a token is good no longer
-//! than the credential that it was given for, and allows no more; nothing is taken in on a stream whose credential is good no
+//! than the credential that it was given for, and allows no more; nothing is read from a stream whose credential is good no
 //! more; who is refused a token is not told why; what strangers send keeps no right key and no right token out.
 
 mod api_key;
@@ -338,7 +338,7 @@ impl Auth {
             tracing::error!("no token could be made for {name}: {error}");
             Refusal::Internal
         })?;
-        tracing::info!("{name} was given a token for `{granted}`, good for {} s", lifetime.as_secs());
+        tracing::debug!("{name} was given a token for `{granted}`, good for {} s", lifetime.as_secs());
         Ok(Issued { token, expires_in_s: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX), scopes: granted })
     }
 }

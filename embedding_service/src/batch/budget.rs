@@ -93,10 +93,6 @@ impl Budget {
 }
 
 impl Held {
-    pub(crate) fn amount(&self) -> usize {
-        self.part.num_permits()
-    }
-
     /// Gives back what exceeds `amount`.
     pub(crate) fn shrink_to(&mut self, amount: usize) {
         for part in [Some(&mut self.part), self._part_of_those_who_wait.as_mut()].into_iter().flatten() {

@@ -20,6 +20,8 @@ const SINGLE_TEXTS_MAX: usize = 20;
 const CALL_TEXTS_MAX: usize = 256;
 /// For so long, all waits together, a model is waited for that wants to be asked later.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+/// A call that was refused is not made again before.
+const WAIT_TIME_MIN: Duration = Duration::from_secs(1);
 /// Components of all embeddings that are there at once, for one model: 256 MiB of f32.
 const COMPONENTS_MAX: usize = 64 << 20;
 
@@ -182,15 +184,20 @@ async fn embed<M: Embeds + Sync>(
 ) -> Result<(Vec<TextEmbedding>, f64), M::Error> {
     loop {
         if let Some(time) = model.holds_off() {
-            course.wait(time).await;
+            // Whatever patience is left: else the wait would be in the call's time.
+            course.spend(time);
+            tokio::time::sleep(time).await;
         }
         let started = Instant::now();
         match model.embed(texts.to_vec(), input).await {
             Ok(embeddings) => return Ok((embeddings, started.elapsed().as_secs_f64())),
-            Err(error) => match M::come_back_after(&error) {
-                Some(time) if course.wait(time).await => {}
-                _ => return Err(error),
-            },
+            Err(error) => {
+                let Some(time) = M::come_back_after(&error) else { return Err(error) };
+                course.spend(started.elapsed());
+                if !course.wait(time).await {
+                    return Err(error);
+                }
+            }
         }
     }
 }
@@ -214,12 +221,20 @@ fn median(mut times: Vec<f64>) -> f64 {
 }
 
 impl Course<'_> {
-    /// Waits, unless that is longer than there is patience left. Whether it has.
+    /// Waits before a call that was refused is made again, unless that is longer than there is patience left. Whether it has.
     async fn wait(&mut self, time: Duration) -> bool {
-        let Some(left) = self.patience.checked_sub(time) else { return false };
-        self.patience = left;
+        // One that never relents has its end too.
+        let time = time.max(WAIT_TIME_MIN);
+        if time > self.patience {
+            return false;
+        }
+        self.spend(time);
         tokio::time::sleep(time).await;
         true
+    }
+
+    fn spend(&mut self, time: Duration) {
+        self.patience = self.patience.saturating_sub(time);
     }
 
     fn enter(&mut self, stage: Stage) {
@@ -236,6 +251,38 @@ impl Course<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Refuses each call, and may be asked again at once.
+    struct NeverRelents;
+
+    impl Embeds for NeverRelents {
+        type Error = ();
+
+        async fn embed(&self, _: Vec<String>, _: Input) -> Result<Vec<TextEmbedding>, ()> {
+            Err(())
+        }
+
+        fn holds_off(&self) -> Option<Duration> {
+            Some(Duration::from_millis(10))
+        }
+
+        fn come_back_after((): &()) -> Option<Duration> {
+            Some(Duration::ZERO)
+        }
+    }
+
+    #[tokio::test]
+    async fn patience_with_a_model_that_never_relents_ends() {
+        let progress = Progress { stage: Stage::Load, texts_done: 0, texts_total: 1 };
+        let mut course = Course { patience: 2 * WAIT_TIME_MIN, progress, tell: &|_| () };
+        let since = Instant::now();
+        let text = ["x".to_owned()];
+        let refused = tokio::time::timeout(Duration::from_secs(60), async {
+            embed(&NeverRelents, &text, Input::Document, &mut course).await.map(drop)
+        });
+        assert_eq!(refused.await.unwrap(), Err(()));
+        assert!(since.elapsed() >= WAIT_TIME_MIN);
+    }
 
     #[test]
     fn medians_and_places() {

@@ -51,9 +51,11 @@ pub(super) async fn quality(queries: Rows, documents: Rows, right_of: &[Vec<usiz
 /// model that puts all in one place finds nothing. So does one whose cosine is no number.
 fn ranks(query: &[f32], documents: &[Vec<f32>], right: &[usize]) -> Vec<usize> {
     let scores: Vec<f32> = documents.iter().map(|document| dot(query, document)).collect();
+    let mut is_right = vec![false; documents.len()];
+    right.iter().for_each(|place| is_right[*place] = true);
     let rank = |place: &usize| {
         let score = scores[*place];
-        let is_nearer = |(other, of_other): (usize, &f32)| match right.contains(&other) {
+        let is_nearer = |(other, of_other): (usize, &f32)| match is_right[other] {
             // Of two that are right and as near, one has to come first.
             true => *of_other > score || (*of_other == score && other < *place),
             // What cannot be compared, since it is no number, is nearer, too.

@@ -1,6 +1,6 @@
 //! Fetches a model's files from the model hub.
 //!
-//! A file is written to `<name>.<process>.part`, verified, synced, and only then given its name: what has its name is
+//! A file is written to `<name>.<something new>.part`, verified, synced, and only then given its name: what has its name is
 //! whole, and two processes that fetch into one folder do not write into one file.
 //! A hub that does not answer fails within `ANSWER_TIME_MAX`; one that sends more than such a file may have, or sends
 //! slower than `RATE_MIN`, is left.
@@ -8,14 +8,15 @@
 //! Whoever writes a part holds a lock on it, which ends with its process: a part that can be locked belongs to nobody, and is
 //! removed by the next one who fetches.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::address;
 use super::hash::Sha256Hex;
@@ -176,22 +177,18 @@ impl Hub {
         let url = format!("{}/{}/resolve/{}/{name}", self.endpoint, model.repository, model.revision);
         let response = ask(&url).await?;
 
-        let part = folder.join(format!("{name}.{}{PART}", process::id()));
         let bytes_max = LocalSpec::FILES.iter().zip(BYTES_MAX).find_map(|(of, bytes)| (*of == name).then_some(bytes));
         // Only these are asked for; another would have to be small.
         let bounds = Bounds { bytes_max: bytes_max.unwrap_or(BYTES_MAX[0]), slow_time_max: SLOW_TIME_MAX };
-        let result = match receive(response, &url, &part, bounds).await {
-            Ok(found) => match expected.filter(|expected| **expected != found) {
-                None => fs::rename(&part, folder.join(name))
-                    .map_err(|source| HubError::Write { path: folder.join(name).display().to_string(), source }),
-                Some(expected) => Err(HubError::Mismatch { url, expected: expected.clone(), found }),
-            },
-            Err(error) => Err(error),
-        };
-        if result.is_err() {
-            let _ = fs::remove_file(&part);
+        let writing = |source| HubError::Write { path: folder.join(name).display().to_string(), source };
+        let part = new_part(folder, name).map_err(writing)?;
+        let found = receive(response, &url, &part, bounds).await?;
+        if let Some(expected) = expected.filter(|expected| **expected != found) {
+            return Err(HubError::Mismatch { url, expected: expected.clone(), found });
         }
-        result
+        // Locked until it has its name.
+        part.persist(folder.join(name)).map_err(|error| writing(error.error))?;
+        Ok(())
     }
 }
 
@@ -230,22 +227,22 @@ fn remove_parts_of_nobody(folder: &Path) {
     }
 }
 
-/// A new file that is locked by this process. The lock is a sign for others only: where there are none, it does without.
-fn create_locked(part: &Path) -> io::Result<File> {
-    // Emptied only once it is known to be nobody's: on a folder that machines share, another may have the same number.
-    let file = File::options().create(true).write(true).truncate(false).open(part)?;
-    if let Err(TryLockError::WouldBlock) = file.try_lock() {
-        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process writes to it"));
-    }
-    file.set_len(0)?;
-    Ok(file)
+/// A new file, which is removed where it is not kept, and locked as long as it is written. The lock is a sign for others only:
+/// where there are no locks, it does without.
+fn new_part(folder: &Path, name: &str) -> io::Result<NamedTempFile> {
+    // As any other file: others may read it.
+    let permissions = fs::Permissions::from_mode(0o666);
+    let prefix = format!("{name}.");
+    let part = tempfile::Builder::new().prefix(&prefix).suffix(PART).permissions(permissions).tempfile_in(folder)?;
+    let _ = part.as_file().try_lock();
+    Ok(part)
 }
 
 /// Writes the answer to `part`, synced, and returns the hash of what came.
 async fn receive(
     mut response: reqwest::Response,
     url: &str,
-    part: &Path,
+    part: &NamedTempFile,
     bounds: Bounds,
 ) -> Result<Sha256Hex, HubError> {
     let Bounds { bytes_max, slow_time_max } = bounds;
@@ -253,8 +250,8 @@ async fn receive(
     if let Some(bytes) = response.content_length().filter(|bytes| *bytes > bytes_max) {
         return Err(too_long(Some(bytes)));
     }
-    let writing = |source| HubError::Write { path: part.display().to_string(), source };
-    let mut file = create_locked(part).map_err(writing)?;
+    let writing = |source| HubError::Write { path: part.path().display().to_string(), source };
+    let mut file = part.as_file();
     let since = Instant::now();
     let mut hasher = Sha256::new();
     let mut progress = Progress::new(url, response.content_length());
@@ -365,7 +362,7 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let url = format!("http://{}/f", trickle(head));
-        let received = receive(ask(&url).await.unwrap(), &url, &folder.path().join("f.part"), bounds).await;
+        let received = receive(ask(&url).await.unwrap(), &url, &new_part(folder.path(), "f").unwrap(), bounds).await;
         received.map(drop).unwrap_err()
     }
 
@@ -387,15 +384,17 @@ mod tests {
     fn parts_are_removed_once_nobody_writes_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let (live, dead) = (path("model.safetensors.1.part"), path("config.json.2.part"));
-        let writing = create_locked(&live).unwrap();
+        let (writing, dead) = (new_part(folder.path(), "model.safetensors").unwrap(), path("config.json.2.part"));
+        let live = writing.path().to_owned();
+        assert_eq!(writing.as_file().metadata().unwrap().permissions().mode() & 0o444, 0o444, "others can read it");
         for other in [&dead, &path("config.json"), &path("mine.part")] {
             fs::write(other, "x").unwrap();
         }
         remove_parts_of_nobody(folder.path());
         assert!(live.exists() && !dead.exists() && path("config.json").exists() && path("mine.part").exists());
-        // As when its process ends.
-        drop(writing);
+        // As when its process ends: the file stays, and its lock does not.
+        drop(writing.keep().unwrap());
+        assert!(live.exists());
         remove_parts_of_nobody(folder.path());
         assert!(!live.exists());
     }

@@ -47,8 +47,11 @@ fn is_own(uri: &Uri, headers: &HeaderMap) -> bool {
     let Some(origin) = text("origin") else { return true };
     // In HTTP/2 the host is part of the URI.
     let host = uri.authority().map(|authority| authority.as_str()).or(text("host"));
-    let of_origin = origin.split_once("://").map(|(_, host)| host);
-    of_origin.zip(host).is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host))
+    // Browsers leave the scheme's own port out, and proxies may put it in.
+    let Some((scheme, origin)) = origin.split_once("://") else { return false };
+    let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
+    let host = host.map(|host| host.strip_suffix(port).unwrap_or(host));
+    host.is_some_and(|host| origin.strip_suffix(port).unwrap_or(origin).eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -71,7 +74,8 @@ mod tests {
         assert!(own(&[host, ("origin", "http://localhost:8000"), ("sec-fetch-site", "same-origin")]));
         assert!(own(&[("host", "127.0.0.1:8000"), ("origin", "https://b.example"), ("sec-fetch-site", "same-origin")]));
         assert!(own(&[host, ("sec-fetch-site", "none")]));
-        assert!(own(&[("host", "B.example:80"), ("origin", "http://b.example:80")]), "over HTTP browsers say no more");
+        assert!(own(&[("host", "B.example:80"), ("origin", "http://b.example")]), "over HTTP browsers say no more");
+        assert!(!own(&[("host", "b.example:443"), ("origin", "http://b.example")]));
         assert!(!own(&[host, ("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")]));
         assert!(!own(&[host, ("sec-fetch-site", "cross-site")]));
         assert!(!own(&[host, ("origin", "http://localhost:3000"), ("sec-fetch-site", "same-site")]));

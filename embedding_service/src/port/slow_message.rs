@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use tokio::time::{Instant, timeout_at};
@@ -17,6 +18,9 @@ use super::json::BODY_TIME_MAX;
 use super::methods::Methods;
 use super::{Door, Failure};
 
+/// Bytes a second that a large message has to come with.
+const RATE_MIN: f64 = 65_536.0;
+
 /// A layer for `axum::middleware::from_fn_with_state`.
 pub(super) async fn limit_message_time(State(methods): State<Arc<Methods>>, request: Request, next: Next) -> Response {
     if Door::of(request.headers()) == Door::Rest || methods.takes_stream(request.uri().path()) {
@@ -25,13 +29,17 @@ pub(super) async fn limit_message_time(State(methods): State<Arc<Methods>>, requ
     next.run(request.map(|body| within(body, BODY_TIME_MAX))).await
 }
 
-/// The same body, which fails where its end has not come within this time.
+/// The same body, which fails where its end has not come within this time, and a second more for each `RATE_MIN` that came.
 fn within(body: Body, time_max: Duration) -> Body {
     let until = Instant::now() + time_max;
-    let parts = stream::unfold(Some(body.into_data_stream()), move |left| async move {
-        let mut left = left?;
+    let parts = stream::unfold(Some((body.into_data_stream(), until)), move |left| async move {
+        let (mut left, until) = left?;
         match timeout_at(until, left.next()).await {
-            Ok(part) => Some((part?, Some(left))),
+            Ok(part) => {
+                let part = part?;
+                let bytes = part.as_ref().map_or(0, Bytes::len);
+                Some((part, Some((left, until + Duration::from_secs_f64(bytes as f64 / RATE_MIN)))))
+            }
             Err(_) => Some((Err(axum::Error::new(too_slow(time_max))), None)),
         }
     });
@@ -40,7 +48,11 @@ fn within(body: Body, time_max: Duration) -> Body {
 
 fn too_slow(time_max: Duration) -> Status {
     let codes = ("BODY_TOO_SLOW", Code::DeadlineExceeded, StatusCode::REQUEST_TIMEOUT);
-    Failure::new(codes, format!("expected the whole message within {} s", time_max.as_secs())).into()
+    Failure::new(
+        codes,
+        format!("expected the whole message within {} s, and a second more for each 64 KiB", time_max.as_secs()),
+    )
+    .into()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One try of one request: sent, answered within its time, read up to a bound, and understood.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -46,7 +46,7 @@ pub(super) struct Attempt<'a> {
     pub(super) key: Option<&'a Key>,
     pub(super) deadline: Instant,
     /// Held until nothing works on the answer any more, even where the caller has left.
-    pub(super) turn: OwnedSemaphorePermit,
+    pub(super) turn: Arc<OwnedSemaphorePermit>,
 }
 
 /// Where a request goes, and what is known of it, for messages.
@@ -114,7 +114,7 @@ async fn understand(
     provider: Provider,
     body: Vec<u8>,
     bounds: Bounds,
-    turn: OwnedSemaphorePermit,
+    turn: Arc<OwnedSemaphorePermit>,
 ) -> Result<wire::Answer, String> {
     let is_short = body.len() <= INLINE_BYTES_MAX;
     let understand = move || {
@@ -314,7 +314,7 @@ mod tests {
     #[tokio::test]
     async fn a_caller_that_leaves_keeps_its_turn_until_nothing_works_on_its_answer() {
         let turns = Arc::new(Semaphore::new(1));
-        let turn = turns.clone().try_acquire_owned().unwrap();
+        let turn = Arc::new(turns.clone().try_acquire_owned().unwrap());
         let count = 400_000;
         let body = format!("[{}]", vec!["[0.123456789,-0.25]"; count].join(",")).into_bytes();
         let work = understand(Provider::HuggingFace, body, Bounds { count, dimension: 2 }, turn);

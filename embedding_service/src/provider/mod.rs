@@ -250,7 +250,9 @@ impl RemoteModel {
         let pass = self.breaker.enter(now).map_err(ProviderError::resting)?;
         let time_max = self.remote.limits.try_time_max;
         let ends = (*deadline).min(asking.until.unwrap_or(*deadline)).min(now + time_max);
-        let attempt = Attempt { body, count, key, deadline: ends, turn };
+        // The next one's turn begins when it is known what the provider wants.
+        let turn = Arc::new(turn);
+        let attempt = Attempt { body, count, key, deadline: ends, turn: turn.clone() };
         let answer = self.http.post(&self.spec, &self.remote, attempt).await;
         let outcome = answer.as_ref().map_or_else(|error| error.kind.name(), |_| "ok");
         figures::provider_called(self.figures(), outcome, now.elapsed());
@@ -260,6 +262,7 @@ impl RemoteModel {
         {
             self.pace.hold_off(now, time);
         }
+        drop(turn);
         match &answer {
             // Its caller was in haste: the breaker decides whether that says anything of the provider.
             Err(error) if error.kind == ErrorKind::Unavailable && asking.until.is_some_and(|until| now >= until) => {

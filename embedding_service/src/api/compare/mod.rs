@@ -19,7 +19,6 @@ use crate::catalogue::Model;
 use crate::compare::{Embeds, ModelReport, Outcome, Pair, Plan, Progress, Sample, Setting, check_components, measure};
 use crate::engine::TextEmbedding;
 use crate::model::Input;
-use crate::port::Failure;
 use crate::provider::ErrorKind;
 
 pub(super) use grpc::{Answers, answers};
@@ -152,8 +151,8 @@ impl Comparing {
                 Err(ApiError::Stopping) => return self.tell(Err(ApiError::Stopping)),
                 Err(error) => {
                     tracing::info!("comparison: {} is skipped: {error}", spec.id);
-                    let Failure { reason, message, .. } = error.into();
-                    Outcome::Skipped { skipped: message, skipped_code: reason.to_owned() }
+                    // Not as a failure: those are counted as answers.
+                    Outcome::Skipped { skipped: error.to_string(), skipped_code: error.reason().to_owned() }
                 }
             };
             self.tell(Ok(Event::Result(ModelReport {

@@ -74,10 +74,14 @@ impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<S> {
             let Some(one) = list.next_element_seed(self.seed)? else { return Ok(all) };
             all.push(one);
         }
-        match list.next_element::<IgnoredAny>()? {
-            None => Ok(all),
-            Some(_) => Err(A::Error::custom(format!("more than {} {}", self.max, self.items))),
+        let mut count = all.len();
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
         }
+        if count > self.max {
+            return Err(A::Error::custom(format!("{count} {}: expected at most {}", self.items, self.max)));
+        }
+        Ok(all)
     }
 }
 
@@ -125,10 +129,10 @@ mod tests {
     fn lists_stop_where_they_may_not_go_on() {
         let rows = Bounds { count: 2, dimension: 3 }.rows();
         assert_eq!(read(b"[[1, 2, 3], [4]]", rows).unwrap(), [vec![1.0, 2.0, 3.0], vec![4.0]]);
-        // What follows is no JSON: nobody has read it.
         let told = |body: &[u8]| read(body, rows).unwrap_err().to_string();
-        assert!(told(b"[[],[],[] no").starts_with("more than 2 embeddings"), "{}", told(b"[[],[],[] no"));
-        assert!(told(b"[[1,2,3,4 no").starts_with("more than 3 components in an embedding"));
+        assert!(told(b"[[],[],[],[]]").starts_with("4 embeddings: expected at most 2"), "{}", told(b"[[],[],[],[]]"));
+        // What follows is not looked at.
+        assert!(told(b"[[1,2,3,4,5] no").starts_with("5 components in an embedding: expected at most 3"));
         assert!(told(b"[] []").starts_with("trailing characters"));
     }
 
