@@ -20,30 +20,11 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
 use vectron::embedding::{Embedded, EmbeddingClient, EmbeddingKey, InputType};
-use vectron_embedding::auth::AuthOptions;
+use vectron_embedding::EmbeddingService;
 use vectron_embedding::pb::v1 as pb;
 use vectron_embedding::pb::v1::embedding_service_server::{EmbeddingService as Service, EmbeddingServiceServer};
-use vectron_embedding::{EmbeddingService, Options};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn options() -> Options {
-    Options {
-        model_cache: common::model_cache(),
-        models_file: None,
-        precision: None,
-        offline: true,
-        hub_endpoint: common::AWAY.to_owned(),
-        hub_home: None,
-        embedding_threads: 2,
-        embedding_batch_tokens: 1024,
-        embedding_queue_tokens: 1_000_000,
-        embedding_queue_bytes: 256 << 20,
-        models_memory_bytes_max: 2 << 30,
-        auth: AuthOptions::default(),
-        cache_bytes_max: 64 << 20,
-    }
-}
 
 /// The real service on a runtime of its own, so that it can be killed.
 async fn serve(address: SocketAddr) -> (Runtime, SocketAddr) {
@@ -59,7 +40,7 @@ async fn serve(address: SocketAddr) -> (Runtime, SocketAddr) {
     let address = listener.local_addr().unwrap();
     let runtime = Runtime::new().unwrap();
     runtime.spawn(async move {
-        let service = EmbeddingService::start(&options()).unwrap();
+        let service = EmbeddingService::start(&common::embedding_options()).unwrap();
         let listener = TcpListener::from_std(listener).unwrap();
         service.serve_tcp(listener, std::future::pending()).await.unwrap();
     });
@@ -88,7 +69,7 @@ fn assert_same(got: &Embedded, expected: &Embedded) {
 
 #[tokio::test]
 async fn batches_of_a_stream_have_the_embeddings_of_single_calls() {
-    let service = EmbeddingService::start(&options()).unwrap();
+    let service = EmbeddingService::start(&common::embedding_options()).unwrap();
     let client = EmbeddingClient::in_process(service.in_memory_channel(), PATIENCE);
     let stream = client.stream("", InputType::Document);
     // The first is cut into three parts.

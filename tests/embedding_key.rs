@@ -26,21 +26,7 @@ async fn guarded_service(folder: &Path) -> (String, ApiKey, ApiKey) {
     };
     let (embeds, looks) = (add("store", "embed"), add("reader", "models:read"));
     let auth = AuthOptions { auth_file: Some(file.path().to_owned()), auth: AuthMode::On, ..AuthOptions::default() };
-    let options = Options {
-        model_cache: common::model_cache(),
-        models_file: None,
-        precision: None,
-        offline: true,
-        hub_endpoint: common::AWAY.to_owned(),
-        hub_home: None,
-        embedding_threads: 2,
-        embedding_batch_tokens: 1024,
-        embedding_queue_tokens: 1_000_000,
-        embedding_queue_bytes: 256 << 20,
-        models_memory_bytes_max: 2 << 30,
-        cache_bytes_max: 0,
-        auth,
-    };
+    let options = Options { auth, ..common::embedding_options() };
     let service = EmbeddingService::start(&options).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

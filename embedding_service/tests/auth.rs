@@ -365,7 +365,7 @@ fn port_for_others_wants_a_file_or_a_clear_word() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |arguments: &[&str], environment: &[(&str, &str)], says: &str| {
         let output =
-            common::auth::binary(folder.path()).args(arguments).envs(environment.iter().copied()).output().unwrap();
+            common::process::binary(folder.path()).args(arguments).envs(environment.iter().copied()).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains(says), "{stderr}");

@@ -4,12 +4,9 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
+use common::process::{Process, binary};
 use common::provider::{Provider, answer_json, answer_with, entry, good, write_models};
 use common::request;
 use serde_json::{Value, json};
@@ -19,66 +16,24 @@ use vectron_embedding::pb::v1 as pb;
 
 const KEY: &str = "sk-vErY-sEcReT-0123456789";
 
-/// The binary, with its whole log.
-struct Process {
-    child: Child,
-    address: String,
-    log: Arc<Mutex<String>>,
+/// The real process, with these models.
+fn start(folder: &Path, models: &Path, environment: &[(&str, &str)]) -> Process {
+    let mut command = binary(folder);
+    command.args(["--listen", "127.0.0.1:0", "--log", "trace", "--models"]).arg(models);
+    command.env_remove("SOME_KEY").envs(environment.iter().copied());
+    Process::start(command)
 }
 
-impl Process {
-    fn start(folder: &Path, models: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vectron-embedding"));
-        command.args(["--listen", "127.0.0.1:0", "--log", "trace", "--offline", "--models"]).arg(models);
-        // Its own folder, where no `.env` lies but the test's.
-        command.current_dir(folder).env_remove("RUST_LOG").env_remove("SOME_KEY").env("NO_PROXY", "*");
-        command.env("HF_HOME", folder).envs(environment.iter().copied());
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (told, address) = std::sync::mpsc::channel();
-        let (lines, writing) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("listens on http://") {
-                    let _ = told.send(rest.split(' ').next().unwrap().to_owned());
-                }
-                *writing.lock().unwrap() += &format!("{line}\n");
-            }
-        });
-        let address =
-            address.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{}", log.lock().unwrap()));
-        Self { child, address, log }
-    }
-
-    async fn embed(&self, model_id: &str) -> Result<pb::EmbedResponse, tonic::Status> {
-        let channel =
-            tonic::transport::Channel::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy();
-        let embed = pb::EmbedRequest { model_id: model_id.to_owned(), ..request(&["x"]) };
-        client(channel).embed(embed).await.map(tonic::Response::into_inner)
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let answer = http.get(format!("http://{}{path}", self.address)).send().await.unwrap();
-        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
-    }
-
-    /// Stops it, and returns all that it has logged.
-    fn stop(mut self) -> String {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.child.wait().unwrap();
-        std::thread::sleep(Duration::from_millis(100));
-        self.log.lock().unwrap().clone()
-    }
+async fn embed(process: &Process, model_id: &str) -> Result<pb::EmbedResponse, tonic::Status> {
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy();
+    let embed = pb::EmbedRequest { model_id: model_id.to_owned(), ..request(&["x"]) };
+    client(channel).embed(embed).await.map(tonic::Response::into_inner)
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+async fn get(process: &Process, path: &str) -> Value {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    common::answer(http.get(format!("http://{}{path}", process.address))).await.1
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,11 +75,11 @@ async fn key_is_sent_to_the_provider_and_shown_to_nobody_else() {
         keyed("mistaken", &mistaken),
         keyed("redirecting", &redirecting),
     ];
-    let process = Process::start(folder.path(), &write_models(&folder, &entries), &[("SOME_KEY", KEY)]);
+    let process = start(folder.path(), &write_models(&folder, &entries), &[("SOME_KEY", KEY)]);
 
-    process.embed("good").await.unwrap();
+    embed(&process, "good").await.unwrap();
     assert_eq!(good_one.seen()[0].headers["authorization"], format!("Bearer {KEY}"));
-    let mut answers = vec![process.get("/models").await.to_string(), process.get("/health").await.to_string()];
+    let mut answers = vec![get(&process, "/models").await.to_string(), get(&process, "/health").await.to_string()];
     for (id, code, says) in [
         ("refusing", Code::FailedPrecondition, "it refuses the key of the environment variable SOME_KEY"),
         ("echoing", Code::Internal, "***"),
@@ -132,7 +87,7 @@ async fn key_is_sent_to_the_provider_and_shown_to_nobody_else() {
         ("mistaken", Code::Internal, "bad key Bearer ***"),
         ("redirecting", Code::Internal, "redirects are not followed"),
     ] {
-        let status = process.embed(id).await.unwrap_err();
+        let status = embed(&process, id).await.unwrap_err();
         assert_eq!(status.code(), code, "{status:?}");
         assert!(status.message().contains(says), "{status:?}");
         answers.push(format!("{status:?}"));
@@ -152,21 +107,21 @@ async fn model_without_a_key_says_which_one_it_wants() {
     let folder = tempfile::tempdir().unwrap();
     let entries = [entry("m", provider.address, "key_env = \"SOME_KEY\"")];
     let models = write_models(&folder, &entries);
-    let process = Process::start(folder.path(), &models, &[("SOME_KEY", "")]);
-    let status = process.embed("m").await.unwrap_err();
+    let process = start(folder.path(), &models, &[("SOME_KEY", "")]);
+    let status = embed(&process, "m").await.unwrap_err();
     assert_eq!(common::provider::told(&status), (Code::FailedPrecondition, "PROVIDER_NO_KEY".to_owned()));
     assert!(status.message().contains("SOME_KEY is not set"), "{status:?}");
-    let model = &process.get("/models").await["models"]["m"];
+    let model = &get(&process, "/models").await["models"]["m"];
     assert_eq!((model["state"].as_str(), model["loaded"].as_bool()), (Some("no_key"), Some(false)));
     assert!(model["state_reason"].as_str().unwrap().contains("SOME_KEY"), "{model}");
-    assert_eq!(process.get("/health").await["status"], "no_key");
+    assert_eq!(get(&process, "/health").await["status"], "no_key");
     assert!(provider.seen().is_empty());
     process.stop();
 
     // From `.env` it is as good.
     std::fs::write(folder.path().join(".env"), format!("SOME_KEY={KEY}\n")).unwrap();
-    let process = Process::start(folder.path(), &models, &[]);
-    process.embed("m").await.unwrap();
+    let process = start(folder.path(), &models, &[]);
+    embed(&process, "m").await.unwrap();
     assert_eq!(provider.seen()[0].headers["authorization"], format!("Bearer {KEY}"));
     assert!(!process.stop().contains(KEY));
 }
@@ -179,8 +134,8 @@ async fn fallback_serves_where_there_is_no_key() {
         entry("first", first.address, "key_env = \"SOME_KEY\"\nspace = \"s\"\nfallback = [\"second\"]"),
         entry("second", second.address, "space = \"s\""),
     ];
-    let process = Process::start(folder.path(), &write_models(&folder, &entries), &[]);
-    assert_eq!(process.embed("").await.unwrap().model_id, "second");
+    let process = start(folder.path(), &write_models(&folder, &entries), &[]);
+    assert_eq!(embed(&process, "").await.unwrap().model_id, "second");
     assert!(first.seen().is_empty());
 }
 
@@ -192,7 +147,7 @@ async fn proxy_of_the_environment_sees_nothing_that_goes_to_this_machine() {
     let proxy_url = format!("http://{}", proxy.address);
     let environment =
         [("SOME_KEY", KEY), ("http_proxy", &proxy_url), ("HTTP_PROXY", &proxy_url), ("NO_PROXY", ""), ("no_proxy", "")];
-    let process = Process::start(folder.path(), &models, &environment);
-    process.embed("m").await.unwrap();
+    let process = start(folder.path(), &models, &environment);
+    embed(&process, "m").await.unwrap();
     assert_eq!((provider.seen().len(), proxy.seen().len()), (1, 0));
 }

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::auth::binary;
+use common::process::binary;
 use common::{cache_with_weights, request};
 use rustix::process::{Pid, Signal, kill_process};
 use tonic::Code;

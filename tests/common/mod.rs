@@ -49,6 +49,25 @@ pub fn model_cache() -> PathBuf {
     folder
 }
 
+/// Of an embedding service with the real model, which fetches nothing and asks nobody for a key.
+pub fn embedding_options() -> vectron_embedding::Options {
+    vectron_embedding::Options {
+        model_cache: model_cache(),
+        models_file: None,
+        precision: None,
+        offline: true,
+        hub_endpoint: AWAY.to_owned(),
+        hub_home: None,
+        embedding_threads: 2,
+        embedding_batch_tokens: 256,
+        embedding_queue_tokens: 1_000_000,
+        embedding_queue_bytes: 256 << 20,
+        models_memory_bytes_max: 2 << 30,
+        auth: vectron_embedding::auth::AuthOptions::default(),
+        cache_bytes_max: 64 << 20,
+    }
+}
+
 pub fn data_folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }

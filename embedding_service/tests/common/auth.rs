@@ -1,9 +1,8 @@
 //! The real process with a file of principals, a model that a provider runs, and its whole log.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,6 +13,7 @@ use tonic::transport::Channel;
 use vectron_embedding::client;
 use vectron_embedding::pb::v1 as pb;
 
+use super::process::{Process, binary};
 use super::provider::{Provider, entry, write_models};
 use super::request;
 
@@ -23,10 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A service that asks for keys. Killed when it is dropped.
 pub struct Guarded {
-    child: Child,
+    process: Process,
     pub address: String,
     pub folder: TempDir,
-    log: Arc<Mutex<String>>,
     http: reqwest::Client,
     _provider: Provider,
 }
@@ -38,18 +37,6 @@ pub struct Refused {
     pub reason: String,
     pub message: String,
     pub asks_for_bearer: bool,
-}
-
-/// The binary, with nothing of this environment's settings, in a folder of its own.
-pub fn binary(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vectron-embedding"));
-    for (name, _) in std::env::vars_os() {
-        if ["VECTRON_", "HF_", "RUST_LOG"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-            command.env_remove(name);
-        }
-    }
-    command.current_dir(folder).env("HF_HOME", folder).env("NO_PROXY", "*").env("VECTRON_OFFLINE", "1");
-    command
 }
 
 /// `vectron-embedding auth …` on the folder's principals.toml: exit code, standard output, standard error.
@@ -85,22 +72,11 @@ impl Guarded {
         let models = write_models(&folder, &[entry("m", provider.address, "")]);
         let mut command = binary(folder.path());
         command.args(["--listen", listen, "--log", "trace", "--models"]).arg(models).args(arguments);
-        let mut child = command.env("VECTRON_JWT_SECRET", SECRET).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (told, address) = std::sync::mpsc::channel();
-        let (lines, writing) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("listens on http://") {
-                    let _ = told.send(rest.split(' ').next().unwrap().replace("0.0.0.0", "127.0.0.1"));
-                }
-                *writing.lock().unwrap() += &format!("{line}\n");
-            }
-        });
-        let address = address.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{}", log.lock().unwrap()));
+        command.env("VECTRON_JWT_SECRET", SECRET);
+        let process = Process::start(command);
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { child, address, folder, log, http, _provider: provider }
+        Self { address: process.address.clone(), process, folder, http, _provider: provider }
     }
 
     /// Runs `auth …`, which must succeed, and returns what it printed.
@@ -120,14 +96,13 @@ impl Guarded {
     }
 
     pub fn hang_up(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+        self.process.send(rustix::process::Signal::HUP);
     }
 
     pub async fn wait_for_log(&self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.log.lock().unwrap().contains(text) {
-            assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.log.lock().unwrap());
+        while !self.process.log().contains(text) {
+            assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.process.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -221,19 +196,8 @@ impl Guarded {
     }
 
     /// Stops it, and returns all that it has logged.
-    pub fn stop(mut self) -> String {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.child.wait().unwrap();
-        std::thread::sleep(Duration::from_millis(100));
-        self.log.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub fn stop(self) -> String {
+        self.process.stop()
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod auth;
+pub mod process;
 pub mod provider;
 
 use std::env;
@@ -140,7 +141,7 @@ impl Served {
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> (u16, serde_json::Value) {
+pub async fn answer(request: reqwest::RequestBuilder) -> (u16, serde_json::Value) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let body = response.bytes().await.unwrap();
