@@ -5,8 +5,8 @@
 //! another order. A batch that fails is told in its answer, and the stream goes on.
 //!
 //! Bounds of one stream: `BATCHES_MAX` batches that are taken in and not yet answered, so that a client that never
-//! reads its answers holds at most those, each its part of the budget of bytes; `TEXTS_RUNNING_MAX` texts in the queue. All streams together hold at most half
-//! of the budgets of bytes and tokens, and wait for it in line.
+//! reads its answers holds at most those, each its part of the budget of bytes; `TEXTS_RUNNING_MAX` texts in the queue. All
+//! streams together hold at most half of the budgets of bytes and tokens, and wait for it in line.
 //!
 //! What is taken in is taken in with the credential that the stream was opened with: where that has ended, the stream ends.
 //!
