@@ -4,10 +4,14 @@
 
 mod common;
 
+use std::future::Future;
 use std::time::Duration;
 
+use axum::routing::MethodRouter;
 use common::provider::{Provider, entry, serve};
 use common::{Served, options, put_weights, request};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -180,13 +184,8 @@ async fn port_that_is_taken_says_what_to_do() {
 
 #[tokio::test]
 async fn panic_in_a_handler_is_an_answer() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let listener = port::bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
-    let url = format!("http://{}/panic", listener.local_addr().unwrap());
-    let router = axum::Router::new().route("/panic", axum::routing::any(mistake));
     let options = port::PortOptions::default();
-    let router = port::with_common_layers(router, &[]);
-    tokio::spawn(async move { port::serve(router, port::accept(listener), &options, std::future::pending()).await });
+    let (url, _) = serve_one(axum::routing::any(mistake), options, std::future::pending()).await;
 
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = http.get(&url).send().await.unwrap();
@@ -197,6 +196,47 @@ async fn panic_in_a_handler_is_an_answer() {
     assert_eq!((answer.status().as_u16(), &answer.headers()["grpc-status"]), (200, &http::HeaderValue::from(13)));
 }
 
+#[tokio::test]
+async fn requests_that_are_not_waited_for_at_the_end_are_told_so() {
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
+    let never = axum::routing::any(move || {
+        arrived.send(()).unwrap();
+        std::future::pending::<()>()
+    });
+    let options = port::PortOptions { drain_time_max: Duration::from_millis(100), ..port::PortOptions::default() };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (url, server) = serve_one(never, options, async { stopped.await.unwrap() }).await;
+
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let rest = tokio::spawn(http.get(&url).send());
+    let grpc = tokio::spawn(http.post(&url).header("content-type", "application/grpc").send());
+    for _ in 0..2 {
+        arrivals.recv().await.unwrap();
+    }
+    stop.send(()).unwrap();
+    let answer = rest.await.unwrap().unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &http::HeaderValue::from(1)));
+    let body: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    assert_eq!(body["code"], "NOT_READY");
+    let answer = grpc.await.unwrap().unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["grpc-status"]), (200, &http::HeaderValue::from(14)));
+    server.await.unwrap();
+}
+
 async fn mistake() -> &'static str {
     panic!("on purpose")
+}
+
+/// A port with one endpoint: its URL, and the end of the server.
+async fn serve_one(
+    endpoint: MethodRouter,
+    options: port::PortOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> (String, JoinHandle<()>) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let listener = port::bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+    let url = format!("http://{}/it", listener.local_addr().unwrap());
+    let router = port::with_common_layers(axum::Router::new().route("/it", endpoint), &[]);
+    let server = async move { port::serve(router, port::accept(listener), &options, shutdown).await.unwrap() };
+    (url, tokio::spawn(server))
 }

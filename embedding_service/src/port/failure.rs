@@ -79,6 +79,12 @@ impl Failure {
         Self::new(("METHOD_NOT_ALLOWED", Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED), message)
     }
 
+    /// The service stops before the request has an answer. Whether a write was done is not known.
+    pub(super) fn stopping() -> Self {
+        let codes = ("NOT_READY", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE);
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(codes, "the service is stopping") }
+    }
+
     /// Our own mistake.
     pub(super) fn internal(message: &str) -> Self {
         Self::new(("INTERNAL", Code::Internal, StatusCode::INTERNAL_SERVER_ERROR), message)

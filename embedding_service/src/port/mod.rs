@@ -7,6 +7,7 @@
 mod failure;
 mod figures;
 mod json;
+mod leaving;
 mod methods;
 mod site;
 mod slow_message;
@@ -25,7 +26,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_stream::Stream;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -113,7 +114,8 @@ pub fn with_common_layers(router: Router, descriptor_sets: &[&[u8]]) -> Router {
         .layer(TraceLayer::new_for_http().on_failure(()))
 }
 
-/// Serves `router` on the connections of `incoming` until `shutdown` comes, then drains.
+/// Serves `router` on the connections of `incoming` until `shutdown` comes, then drains: what has no answer when the time for
+/// that is over is told UNAVAILABLE (503).
 ///
 /// Returns early where `incoming` ends and the last connection is closed.
 pub async fn serve<IO, E>(
@@ -127,6 +129,8 @@ where
     E: Into<tonic::codegen::StdError>,
 {
     let (stopped, stopping) = oneshot::channel();
+    let (leave, left) = watch::channel(false);
+    let router = router.layer(middleware::from_fn_with_state(left, leaving::answer_when_left));
     let server = Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(options.keepalive_interval))
@@ -145,13 +149,13 @@ where
             Ok(()) => tokio::time::sleep(options.drain_time_max).await,
             Err(_) => std::future::pending().await,
         }
+        tracing::warn!("requests were still running after {:?}; refused them", options.drain_time_max);
+        leave.send_replace(true);
+        tokio::time::sleep(leaving::LAST_ANSWERS_TIME_MAX).await;
     };
     tokio::select! {
         result = server => result,
-        () = drained => {
-            tracing::warn!("requests were still running after {:?}; left them", options.drain_time_max);
-            Ok(())
-        }
+        () = drained => Ok(()),
     }
 }
 
