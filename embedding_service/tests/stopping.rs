@@ -15,8 +15,8 @@ use tonic::Code;
 use tonic::transport::Channel;
 use vectron_embedding::client;
 
-/// What requests have to drain, and what a batch may take on a machine that others use too.
-const END_MAX: Duration = Duration::from_secs(10 + 6);
+/// What requests have to drain and the last answers to be sent, and what a batch may take on a machine that others use too.
+const END_MAX: Duration = Duration::from_secs(10 + 2 + 18);
 
 async fn queue_tokens(http: &reqwest::Client, url: &str) -> f64 {
     let told = http.get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();

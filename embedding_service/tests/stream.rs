@@ -263,7 +263,7 @@ async fn client_that_leaves_frees_its_part_of_the_budgets() {
     let padded = format!("all{}", " ".repeat(1_000_000));
     let all = [padded.as_str(), "of it"];
     let mut refused = false;
-    for _ in 0..100 {
+    for _ in 0..2000 {
         refused =
             served.grpc().embed(request(&all)).await.is_err_and(|status| status.code() == Code::ResourceExhausted);
         if refused {
@@ -273,13 +273,13 @@ async fn client_that_leaves_frees_its_part_of_the_budgets() {
     }
     assert!(refused, "the stream's texts are in flight");
     drop((sender, answers));
-    for _ in 0..100 {
+    for _ in 0..600 {
         if served.grpc().embed(request(&all)).await.is_ok() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("the client left 5 s ago, and its texts still hold the budget");
+    panic!("the client left 30 s ago, and its texts still hold the budget");
 }
 
 #[tokio::test]
@@ -305,7 +305,7 @@ async fn service_that_stops_answers_what_it_took_in_and_ends_its_streams() {
     let (sender, mut answers) = open(&served).await;
     let text = long_text();
     for index in 0..100 {
-        sender.send(batch(index, &[text.as_str(); 8])).unwrap();
+        sender.send(batch(index, &[text.as_str(); 2])).unwrap();
     }
     for index in 0..3 {
         assert_eq!(answers.message().await.unwrap().unwrap().batch_index, index);

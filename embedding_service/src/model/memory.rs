@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    const SOON: Duration = Duration::from_millis(300);
+    const SOON: Duration = Duration::from_secs(1);
 
     #[test]
     fn room_that_others_have_may_come_and_what_never_fits_is_told_at_once() {
