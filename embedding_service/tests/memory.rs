@@ -128,7 +128,10 @@ async fn no_more_models_leave_than_it_takes() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     embed(&served, "c").await.unwrap();
     assert!(!long.is_finished(), "it is long enough");
-    embed(&served, "d").await.unwrap();
+    // On a slow machine it is longer than anybody waits for room, who then is to try again.
+    while let Err(status) = embed(&served, "d").await {
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    }
     let (_, models) = served.get("/models").await;
     let states = ["a", "b", "c", "d"].map(|id| models["models"][id]["state"].as_str().unwrap());
     assert_eq!(states, ["ready", "not_loaded", "ready", "ready"]);

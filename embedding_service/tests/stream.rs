@@ -305,7 +305,7 @@ async fn service_that_stops_answers_what_it_took_in_and_ends_its_streams() {
     let (sender, mut answers) = open(&served).await;
     let text = long_text();
     for index in 0..100 {
-        sender.send(batch(index, &[text.as_str(); 2])).unwrap();
+        sender.send(batch(index, &[text.as_str()])).unwrap();
     }
     for index in 0..3 {
         assert_eq!(answers.message().await.unwrap().unwrap().batch_index, index);
@@ -325,7 +325,7 @@ async fn service_that_stops_answers_what_it_took_in_and_ends_its_streams() {
     };
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "the service is stopping"), "{status:?}");
     assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
-    assert!((3..30).contains(&answered), "{answered} batches were answered");
+    assert!((3..60).contains(&answered), "{answered} batches were answered");
     assert_eq!(idle.message().await.unwrap_err().code(), Code::Unavailable);
     tokio::time::timeout(Duration::from_secs(9), served.server).await.unwrap().unwrap();
 }
