@@ -55,7 +55,7 @@ pub(crate) fn describe() {
         "Calls that were refused for there was too much (RESOURCE_EXHAUSTED, 429), by reason, and by what there was no room for: \
          tokens, bytes, time, or memory."
     );
-    describe_counter!(CALLERS_LEFT, "Calls whose callers left before they were answered.");
+    describe_counter!(CALLERS_LEFT, "Calls that were given up before they were answered: their callers left or had no more time, or the service stopped.");
     describe_counter!(AUTH_REFUSED, "Callers that were refused for their key, token or password, by reason.");
     describe_gauge!(
         PRINCIPALS_STALE,

@@ -7,6 +7,7 @@ mod common;
 use std::future::Future;
 use std::time::Duration;
 
+use axum::response::Response;
 use axum::routing::MethodRouter;
 use common::provider::{Provider, entry, serve};
 use common::{Served, options, put_weights, request};
@@ -216,6 +217,7 @@ async fn requests_that_are_not_waited_for_at_the_end_are_told_so() {
     stop.send(()).unwrap();
     let answer = rest.await.unwrap().unwrap();
     assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &http::HeaderValue::from(1)));
+    assert!(answer.headers().contains_key("seen"));
     let body: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
     assert_eq!(body["code"], "NOT_READY");
     let answer = grpc.await.unwrap().unwrap();
@@ -237,6 +239,11 @@ async fn serve_one(
     let listener = port::bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
     let url = format!("http://{}/it", listener.local_addr().unwrap());
     let router = port::with_common_layers(axum::Router::new().route("/it", endpoint), &[]);
+    // What forms or counts answers stands around the common layers.
+    let router = router.layer(axum::middleware::map_response(async |mut response: Response| {
+        response.headers_mut().insert("seen", http::HeaderValue::from(1));
+        response
+    }));
     let server = async move { port::serve(router, port::accept(listener), &options, shutdown).await.unwrap() };
     (url, tokio::spawn(server))
 }

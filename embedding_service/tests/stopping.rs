@@ -64,10 +64,11 @@ async fn full_queue_does_not_hold_up_the_end() {
     });
     let (status, log) = ended.await.unwrap();
     let time = started.elapsed();
-    assert!(status.success() && log.contains("requests were still running"), "too little to do, or not:\n{log}");
+    assert!(status.success() && log.contains("were still running"), "too little to do, or not:\n{log}");
     assert!(time < END_MAX, "{time:?}");
     for call in calls {
         let status = call.await.unwrap().unwrap_err();
-        assert_eq!((status.code(), status.message()), (Code::Unavailable, "the service is stopping"));
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.message().starts_with("the service is stopping"), "{status:?}");
     }
 }

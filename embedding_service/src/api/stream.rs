@@ -14,12 +14,10 @@
 //! stops, nothing more is taken in; what was is answered, and the stream ends with UNAVAILABLE.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
@@ -27,7 +25,7 @@ use tonic::{Status, Streaming};
 use super::error::ApiError;
 use super::guard::check_still;
 use super::handlers::{Admitted, Embed, Embedded, Handlers};
-use super::sending::UNREAD_TIME_MAX;
+use super::sending::Reading;
 use crate::auth::{Pass, Scope};
 use crate::batch::{Held, WhenFull};
 use crate::pb::v1 as pb;
@@ -113,7 +111,7 @@ pub(super) fn answers(
     });
     let in_turn = UnboundedReceiverStream::new(answers).then(answer);
     let answers = Box::pin(in_turn.merge(UnboundedReceiverStream::new(ready_answers).then(answer)));
-    Box::pin(Reading::of(answers, UNREAD_TIME_MAX))
+    Box::pin(Reading::new(answers))
 }
 
 impl Reader {
@@ -211,74 +209,6 @@ async fn answer(taken: Result<Taken, Status>) -> Result<(pb::StreamEmbedResponse
     Ok((pb::StreamEmbedResponse { batch_index, response, error }, held))
 }
 
-/// Answers as the client reads them. What one holds is kept until the next is asked for: then it is sent, but for the piece that
-/// is on its way. Where none is asked for in `UNREAD_TIME_MAX`, all are dropped, and with them all that they hold.
-struct Reading<S> {
-    answers: Arc<Mutex<Unread<S>>>,
-    watch: AbortHandle,
-}
-
-struct Unread<S> {
-    /// Nothing: they were dropped.
-    answers: Option<S>,
-    last: Option<Held>,
-    /// Since when it is the client's turn.
-    since: Option<Instant>,
-}
-
-impl<S: Send + 'static> Reading<S> {
-    fn of(answers: S, unread_time_max: Duration) -> Self {
-        let unread = Unread { answers: Some(answers), last: None, since: Some(Instant::now()) };
-        let answers = Arc::new(Mutex::new(unread));
-        let watched = answers.clone();
-        let watch = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(unread_time_max / 4).await;
-                let mut unread = lock(&watched);
-                if unread.since.is_some_and(|since| since.elapsed() >= unread_time_max) {
-                    *unread = Unread { answers: None, last: None, since: None };
-                    return;
-                }
-            }
-        });
-        Self { answers, watch: watch.abort_handle() }
-    }
-}
-
-impl<S> Drop for Reading<S> {
-    fn drop(&mut self) {
-        self.watch.abort();
-        // The watch has it too, until it has really ended.
-        *lock(&self.answers) = Unread { answers: None, last: None, since: None };
-    }
-}
-
-impl<S> Stream for Reading<S>
-where
-    S: Stream<Item = Result<(pb::StreamEmbedResponse, Option<Held>), Status>> + Unpin,
-{
-    type Item = Result<pb::StreamEmbedResponse, Status>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let unread = &mut *lock(&self.answers);
-        (unread.last, unread.since) = (None, None);
-        let Some(answers) = &mut unread.answers else {
-            return Poll::Ready(Some(Err(ApiError::StreamUnread { time_max: UNREAD_TIME_MAX }.into())));
-        };
-        let Some(next) = ready!(Pin::new(answers).poll_next(context)) else { return Poll::Ready(None) };
-        unread.since = Some(Instant::now());
-        Poll::Ready(Some(next.map(|(answer, held)| {
-            unread.last = held;
-            answer
-        })))
-    }
-}
-
-/// Nothing that runs under the lock leaves it half changed, so a poisoned one is as good as another.
-fn lock<S>(answers: &Mutex<Unread<S>>) -> MutexGuard<'_, Unread<S>> {
-    answers.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // An error means that the service is gone altogether.
     let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -294,48 +224,5 @@ impl From<ApiError> for pb::StreamEmbedError {
         let failure = Failure::from(error);
         let retry_after_ms = failure.retry_after.map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
         Self { code: failure.code.into(), reason: failure.reason.to_owned(), message: failure.message, retry_after_ms }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::batch::Budget;
-
-    #[tokio::test]
-    async fn answers_that_are_not_read_give_back_what_they_hold() {
-        const TIME_MAX: Duration = Duration::from_millis(400);
-        let budget = Budget::new(100);
-        let mut parts = Vec::new();
-        for _ in 0..3 {
-            parts
-                .push(Ok((pb::StreamEmbedResponse::default(), Some(budget.take(10, WhenFull::Refuse).await.unwrap()))));
-        }
-        // After them, the client waits for the service.
-        let answers = tokio_stream::iter(parts).chain(tokio_stream::pending());
-        let mut reading = Reading::of(answers, TIME_MAX);
-        reading.next().await.unwrap().unwrap();
-        assert_eq!(budget.held(), 30, "the first is on its way");
-        reading.next().await.unwrap().unwrap();
-        assert_eq!(budget.held(), 20);
-        let since = Instant::now();
-        while budget.held() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        assert!(since.elapsed() >= TIME_MAX, "{:?}", since.elapsed());
-        let status = reading.next().await.unwrap().unwrap_err();
-        assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status:?}");
-    }
-
-    #[tokio::test]
-    async fn client_that_waits_for_answers_is_waited_with() {
-        const TIME_MAX: Duration = Duration::from_millis(100);
-        let later = || async {
-            tokio::time::sleep(5 * TIME_MAX).await;
-            Ok((pb::StreamEmbedResponse { batch_index: 7, ..Default::default() }, None))
-        };
-        let mut reading = Reading::of(Box::pin(tokio_stream::once(()).then(move |()| later())), TIME_MAX);
-        assert_eq!(reading.next().await.unwrap().unwrap().batch_index, 7);
-        assert!(reading.next().await.is_none());
     }
 }

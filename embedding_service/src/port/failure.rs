@@ -79,10 +79,10 @@ impl Failure {
         Self::new(("METHOD_NOT_ALLOWED", Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED), message)
     }
 
-    /// The service stops before the request has an answer. Whether a write was done is not known.
-    pub(super) fn stopping() -> Self {
+    /// The service stops before the request has an answer; a retry elsewhere, or soon, may have one.
+    pub(super) fn stopping(message: &str) -> Self {
         let codes = ("NOT_READY", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE);
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(codes, "the service is stopping") }
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(codes, message) }
     }
 
     /// Our own mistake.

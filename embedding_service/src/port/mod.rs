@@ -1,8 +1,11 @@
 //! One port: gRPC and REST on the same listener, over TCP or in memory.
 //!
-//! The tonic server hosts everything, so that deadlines (`grpc-timeout`) and HTTP/2 settings hold for gRPC; it accepts
-//! HTTP/1.1 too, for REST. What both doors have in common is here and knows nothing of what is served: tracing, an
-//! answer after a panic, an answer where nothing is found, the form of an error, the stack's own statuses, reading JSON, pages of other sites, counting requests, draining at the end.
+//! The tonic server hosts everything, so that deadlines (`grpc-timeout`) and HTTP/2 settings hold for gRPC; it accepts HTTP/1.1
+//! too, for REST. What both doors have in common is here and knows nothing of what is served.
+//!
+//! Each layer forms or counts what those inside it answer, so their order matters. From the outside: `count_requests`; what a
+//! service adds, such as another form of errors; `with_common_layers` (requests traced, panics answered, the stack's own statuses
+//! named, messages that never end given up, the end told); who is let in (a service's own, or `refuse_other_sites`); the routes.
 
 mod failure;
 mod figures;
@@ -19,10 +22,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -103,10 +106,12 @@ pub fn accept(listener: TcpListener) -> TcpIncoming {
 }
 
 /// What every port of ours does around its routes: messages that never end given up, statuses of the protocol stack named,
-/// panics answered, requests traced. The gRPC services are those of the encoded `FileDescriptorSet`s.
+/// panics answered, requests traced, and at the end told that nobody waits for them. The gRPC services are those of the encoded
+/// `FileDescriptorSet`s.
 pub fn with_common_layers(router: Router, descriptor_sets: &[&[u8]]) -> Router {
     let methods = Arc::new(Methods::of(descriptor_sets));
     router
+        .layer(middleware::from_fn(leaving::answer_when_left))
         .layer(middleware::from_fn_with_state(methods, slow_message::limit_message_time))
         .layer(middleware::from_fn(stack_status::name_stack_statuses))
         .layer(CatchPanicLayer::custom(|_| Panicked.into_response()))
@@ -114,8 +119,8 @@ pub fn with_common_layers(router: Router, descriptor_sets: &[&[u8]]) -> Router {
         .layer(TraceLayer::new_for_http().on_failure(()))
 }
 
-/// Serves `router` on the connections of `incoming` until `shutdown` comes, then drains: what has no answer when the time for
-/// that is over is told UNAVAILABLE (503).
+/// Serves `router` on the connections of `incoming` until `shutdown` comes, then drains. When the time for that is over, requests
+/// without an answer are told UNAVAILABLE (503) where the router has the common layers, and streams are cut.
 ///
 /// Returns early where `incoming` ends and the last connection is closed.
 pub async fn serve<IO, E>(
@@ -130,7 +135,7 @@ where
 {
     let (stopped, stopping) = oneshot::channel();
     let (leave, left) = watch::channel(false);
-    let router = router.layer(middleware::from_fn_with_state(left, leaving::answer_when_left));
+    let router = router.layer(Extension(leaving::Left(left)));
     let server = Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(options.keepalive_interval))
@@ -149,7 +154,7 @@ where
             Ok(()) => tokio::time::sleep(options.drain_time_max).await,
             Err(_) => std::future::pending().await,
         }
-        tracing::warn!("requests were still running after {:?}; refused them", options.drain_time_max);
+        tracing::warn!("requests or streams were still running after {:?}; gave them up", options.drain_time_max);
         leave.send_replace(true);
         tokio::time::sleep(leaving::LAST_ANSWERS_TIME_MAX).await;
     };
