@@ -55,7 +55,10 @@ pub(crate) fn describe() {
         "Calls that were refused for there was too much (RESOURCE_EXHAUSTED, 429), by reason, and by what there was no room for: \
          tokens, bytes, time, or memory."
     );
-    describe_counter!(CALLERS_LEFT, "Calls that were given up before they were answered: their callers left or had no more time, or the service stopped.");
+    describe_counter!(
+        CALLERS_LEFT,
+        "Calls that were given up before they were answered: their callers left or had no more time, or the service stopped."
+    );
     describe_counter!(AUTH_REFUSED, "Callers that were refused for their key, token or password, by reason.");
     describe_gauge!(
         PRINCIPALS_STALE,
@@ -67,6 +70,22 @@ pub(crate) fn describe() {
     describe_histogram!(PROVIDER_SECONDS, "Seconds of a request to a provider, by model and provider.");
     describe_counter!(PROVIDER_RETRIES, "Requests to a provider that were made again, by model and provider.");
     describe_gauge!(PROVIDER_RESTING, "Whether a provider is left alone because it failed again and again, by model.");
+}
+
+/// Counters whose labels are known are there from the start, at zero: a first event would else be no increase, and a rate over two of
+/// them nothing. After the recorder was set up.
+pub(crate) fn begin<'a>(models: impl IntoIterator<Item = &'a str>) {
+    for model in models {
+        for name in [TEXTS, TOKENS] {
+            counter!(name, "model" => model.to_owned()).increment(0);
+        }
+    }
+    for name in [CACHE_HITS, CACHE_MISSES, CALLERS_LEFT] {
+        counter!(name).increment(0);
+    }
+    for no_room_for in ["tokens", "bytes", "time", "memory"] {
+        counter!(REJECTED, "reason" => "OVERLOADED", "no_room_for" => no_room_for).increment(0);
+    }
 }
 
 /// Of a call that was answered.

@@ -198,6 +198,7 @@ impl EmbeddingService {
         // First of all: what is counted before is lost.
         let counted = Figures::of_this_process()?;
         figures::describe();
+        figures::begin(registry.models().iter().map(|model| model.id.as_str()));
         let models = Arc::new(Models::new(&registry, &options.weights_source()?, options.models_memory_bytes_max));
         let limits = Limits {
             queue_bytes_max: options.embedding_queue_bytes,

@@ -85,6 +85,7 @@ async fn the_real_model_is_measured_and_what_cannot_run_is_skipped_by_name() {
 
     let minilm = &results[0];
     assert_eq!((minilm.provider.as_str(), minilm.dimension, minilm.skipped_reason.as_str()), ("local", 384, ""));
+    assert_eq!(minilm.precision, "int8");
     let table = std::fs::read_to_string("samples.tsv").unwrap();
     let built_in: Vec<_> = table.lines().map(|line| line.split_once('\t').unwrap()).collect();
     let (within, across) = contrast_by_definition(&served, &built_in).await;

@@ -97,6 +97,7 @@ async fn models_are_listed_by_page() {
     assert_eq!(page.next_page_token, "minilm");
     let [model] = page.models.try_into().unwrap();
     assert_eq!((model.id.as_str(), model.provider.as_str(), model.dimension), ("minilm", "local", 384));
+    assert_eq!(model.precision, "int8");
     assert_eq!((model.is_default, model.state(), model.tokens_max), (true, pb::ModelState::Ready, 256));
     assert_eq!(model.fingerprint.len(), 32);
     let rest = served.grpc().list_models(list(0, "minilm")).await.unwrap().into_inner();
@@ -113,6 +114,7 @@ async fn models_are_listed_by_page() {
     let (http, models) = served.get("/models").await;
     assert_eq!((http, models["default"].as_str()), (200, Some("minilm")));
     let minilm = &models["models"]["minilm"];
+    assert_eq!(minilm["precision"], "int8");
     assert_eq!((minilm["dimensions"].as_u64(), minilm["loaded"].as_bool()), (Some(384), Some(true)), "{models}");
     assert_eq!(minilm["model_name"], "sentence-transformers/all-MiniLM-L6-v2");
 }

@@ -93,6 +93,7 @@ impl EmbeddingApi {
             state: state.into(),
             state_reason: told.reason().to_owned(),
             fingerprint: model.fingerprint().unwrap_or_default(),
+            precision: spec.precision_name().unwrap_or_default().to_owned(),
         }
     }
 }

@@ -199,6 +199,9 @@ struct Model {
     state_reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
+    /// In which numbers its layers are computed: `int8` or `f32`. Absent: a provider runs it, and does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<&'static str>,
 }
 
 /// Lists the models of the registry.
@@ -220,6 +223,7 @@ async fn models(State(rest): State<Rest>) -> Json<Models> {
                 state: state.name(),
                 state_reason: (!reason.is_empty()).then(|| reason.to_owned()),
                 fingerprint: model.fingerprint(),
+                precision: spec.precision_name(),
             },
         );
     }

@@ -38,6 +38,9 @@ pub struct ModelReport {
     pub model_name: String,
     /// Components of its embeddings.
     pub dimensions: usize,
+    /// In which numbers its layers are computed: `int8` or `f32`. Absent: a provider runs it, and does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,

@@ -12,6 +12,7 @@ impl From<ModelReport> for pb::ModelBenchmark {
             provider: report.provider,
             dimension: count(report.dimensions),
             model_name: report.model_name,
+            precision: report.precision.unwrap_or_default(),
             ..Self::default()
         };
         match report.outcome {
@@ -69,6 +70,7 @@ impl From<pb::ModelBenchmark> for ModelReport {
             provider: result.provider,
             model_name: result.model_name,
             dimensions: result.dimension as usize,
+            precision: (!result.precision.is_empty()).then_some(result.precision),
             outcome,
         }
     }

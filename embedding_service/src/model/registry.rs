@@ -243,6 +243,11 @@ impl ModelSpec {
         }
     }
 
+    /// In which numbers its layers are computed, by its name in models.toml. Nothing: a provider runs it, and does not say.
+    pub fn precision_name(&self) -> Option<&'static str> {
+        self.local().map(|local| local.precision.as_str())
+    }
+
     /// In which numbers its layers are computed, as far as it is known here: providers do not say, and are taken at their word.
     fn precision(&self) -> Precision {
         self.local().map_or(Precision::F32, |local| local.precision)

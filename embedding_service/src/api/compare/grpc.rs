@@ -54,7 +54,7 @@ impl From<Event> for Message {
                 texts_total: count(progress.texts_total),
                 stage: pb::BenchmarkStage::from(progress.stage).into(),
             }),
-            Event::Result(report) => Self::Result(report.into()),
+            Event::Result(report) => Self::Result((*report).into()),
         }
     }
 }

@@ -56,7 +56,7 @@ struct Running {
 /// What a comparison tells.
 enum Event {
     Progress { model_id: String, progress: Progress },
-    Result(ModelReport),
+    Result(Box<ModelReport>),
 }
 
 /// The task that compares.
@@ -155,13 +155,15 @@ impl Comparing {
                     Outcome::Skipped { skipped: error.to_string(), skipped_code: error.reason().to_owned() }
                 }
             };
-            self.tell(Ok(Event::Result(ModelReport {
+            let report = ModelReport {
                 model_id: spec.id.clone(),
                 provider: spec.provider.as_str().to_owned(),
                 model_name: spec.model_name.clone(),
                 dimensions: spec.dimension,
+                precision: spec.precision_name().map(str::to_owned),
                 outcome,
-            })));
+            };
+            self.tell(Ok(Event::Result(Box::new(report))));
         }
     }
 

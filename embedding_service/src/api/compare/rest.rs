@@ -36,7 +36,7 @@ pub(in crate::api) async fn benchmark(
     let mut models = Vec::with_capacity(running.model_ids.len());
     while let Some(event) = running.events.recv().await {
         if let Event::Result(report) = event? {
-            models.push(report);
+            models.push(*report);
         }
     }
     if models.len() < running.model_ids.len() {

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use vectron_embedding::compare::{Comparison, Measured, ModelReport, Outcome};
 
 /// Columns that are words; the others are numbers, and stand at the right.
-const WORDS: usize = 2;
+const WORDS: usize = 3;
 
 pub fn print(comparison: &Comparison) {
     let setting = comparison.setting;
@@ -41,8 +41,18 @@ pub fn print(comparison: &Comparison) {
 }
 
 fn header(has_pairs: bool) -> Vec<&'static str> {
-    let mut names =
-        vec!["model", "provider", "dim", "all texts s", "texts/s", "tokens/s", "one text ms", "mean ms", "contrast"];
+    let mut names = vec![
+        "model",
+        "provider",
+        "precision",
+        "dim",
+        "all texts s",
+        "texts/s",
+        "tokens/s",
+        "one text ms",
+        "mean ms",
+        "contrast",
+    ];
     if has_pairs {
         names.extend(["recall@1", "@5", "@10", "MRR"]);
     }
@@ -53,6 +63,7 @@ fn row(model: &ModelReport, measured: &Measured, has_pairs: bool) -> Vec<String>
     let mut cells = vec![
         model.model_id.clone(),
         model.provider.clone(),
+        model.precision.clone().unwrap_or_else(|| "-".to_owned()),
         model.dimensions.to_string(),
         format!("{:.3}", measured.processing_time),
         format!("{:.0}", measured.texts_per_second),
