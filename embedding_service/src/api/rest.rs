@@ -166,6 +166,9 @@ async fn ready(State(rest): State<Rest>) -> Response {
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(State(rest): State<Rest>) -> Response {
     rest.handlers.set_figures();
+    if let Some(auth) = &rest.auth {
+        figures::set_principals_stale(auth.is_stale());
+    }
     rest.figures.answer(|name| name.starts_with(figures::PREFIX))
 }
 

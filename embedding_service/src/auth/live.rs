@@ -1,10 +1,11 @@
 //! The principals that count now: those of the file, taken up again whenever it changes.
 //!
-//! A file that cannot be used leaves those before in force: that is logged once, and told by a figure until it ends. A file that
+//! A file that cannot be used leaves those before in force: that is logged once, and told to whoever asks until it ends. A file that
 //! is just being written must not count, for a part of it may be good TOML, without a key's `revoked`. So a change is taken up
 //! once it looks the same twice and was the same after it was read; and a file that names nobody, after one that did,
 //! only where it says so: `principal = []`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use arc_swap::ArcSwap;
 
 use super::file::{FileError, PrincipalsFile, Stamp};
 use super::principals::Principals;
-use crate::figures;
 use crate::shutdown::Hangups;
 
 /// How often the file is looked at. By its stamp, for a notice of the kernel's misses what a mount or a link changes.
@@ -27,6 +27,8 @@ pub struct Live {
     now: ArcSwap<Principals>,
     /// Held while the file is read, so that no older one overtakes.
     seen: Mutex<Seen>,
+    /// Whether there is a trouble. Beside `seen`, for who asks shall not wait for the disk.
+    is_stale: AtomicBool,
 }
 
 /// What is known of the file.
@@ -52,7 +54,12 @@ impl Live {
     pub fn open(file: PrincipalsFile) -> Result<Self, FileError> {
         let (principals, stamp) = file.read_to_serve()?;
         let seen = Seen { judged: Some(stamp), changing: None, trouble: None };
-        Ok(Self { file, now: ArcSwap::from_pointee(principals), seen: Mutex::new(seen) })
+        Ok(Self {
+            file,
+            now: ArcSwap::from_pointee(principals),
+            seen: Mutex::new(seen),
+            is_stale: AtomicBool::new(false),
+        })
     }
 
     /// The principals.
@@ -65,9 +72,14 @@ impl Live {
         &self.file
     }
 
+    /// Whether the file cannot be taken up, so that changes of it have no effect.
+    pub fn is_stale(&self) -> bool {
+        // A sign alone: no order with other memory is needed.
+        self.is_stale.load(Ordering::Relaxed)
+    }
+
     /// Takes the file up whenever it changes, or a SIGHUP comes. Never returns.
     pub async fn follow(self: Arc<Self>, mut hangups: Hangups) {
-        figures::set_principals_stale(false);
         let mut pause = LOOK_PERIOD;
         loop {
             let is_asked = tokio::select! {
@@ -90,7 +102,7 @@ impl Live {
             Err(error) => {
                 // It may become another one before it can be seen again.
                 seen.judged = None;
-                seen.tell(Some(error.to_string()));
+                self.tell(&mut seen, Some(error.to_string()));
                 return LOOK_PERIOD;
             }
         };
@@ -108,20 +120,29 @@ impl Live {
         match self.read(stamp) {
             Ok(principals) => {
                 seen.judged = Some(stamp);
-                seen.tell(None);
+                self.tell(&mut seen, None);
                 tracing::info!("took up {}: {}", self.file.path().display(), principals.summary());
                 self.now.store(Arc::new(principals));
             }
             Err(Trouble::Content(why)) => {
                 seen.judged = Some(stamp);
-                seen.tell(Some(why));
+                self.tell(&mut seen, Some(why));
             }
             Err(Trouble::Passing(why)) => {
                 seen.judged = None;
-                seen.tell(Some(why));
+                self.tell(&mut seen, Some(why));
             }
         }
         LOOK_PERIOD
+    }
+
+    /// Logs a trouble that is new, and remembers it until it ends.
+    fn tell(&self, seen: &mut Seen, trouble: Option<String>) {
+        self.is_stale.store(trouble.is_some(), Ordering::Relaxed);
+        if let Some(why) = trouble.as_ref().filter(|_| trouble != seen.trouble) {
+            tracing::error!("the principals stay as they were: {why}");
+        }
+        seen.trouble = trouble;
     }
 
     /// What the file of this stamp holds.
@@ -140,17 +161,6 @@ impl Live {
             return Err(Trouble::Content(why));
         }
         Ok(principals)
-    }
-}
-
-impl Seen {
-    /// Logs a trouble that is new, or its end.
-    fn tell(&mut self, trouble: Option<String>) {
-        figures::set_principals_stale(trouble.is_some());
-        if let Some(why) = trouble.as_ref().filter(|_| trouble != self.trouble) {
-            tracing::error!("the principals stay as they were: {why}");
-        }
-        self.trouble = trouble;
     }
 }
 
@@ -191,7 +201,7 @@ mod tests {
         }
 
         fn is_stale(&self) -> bool {
-            self.live.seen.lock().unwrap().trouble.is_some()
+            self.live.is_stale()
         }
 
         fn look(&self, times: usize) {

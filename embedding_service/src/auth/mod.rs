@@ -192,6 +192,11 @@ impl Auth {
         self.live.clone().follow(hangups).await;
     }
 
+    /// Whether the file cannot be taken up, so that changes of it, revoked keys too, have no effect.
+    pub fn is_stale(&self) -> bool {
+        self.live.is_stale()
+    }
+
     /// Whether nothing is asked for there.
     pub fn is_open(&self, what: Open) -> bool {
         self.open.contains(&what)
