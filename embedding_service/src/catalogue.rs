@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use std::{io, thread};
+use std::{io, iter, thread};
 
 use tokio::sync::watch;
 
 use crate::model::{ModelSpec, Registry, Runs, Slot, SlotState, WeightsSource, slots};
 use crate::provider::{Http, RemoteModel};
 
-/// Pauses between the tries to load a default model that cannot be loaded; each is twice as long as the one before.
+/// Pauses between the tries to load a default model, or a fallback of it, that cannot be loaded; each is twice as long as the one
+/// before.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(6);
 /// A try may fetch all of a model's weights, to find that they are not what they should be.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(600);
@@ -62,14 +63,15 @@ pub(crate) enum Readiness {
     },
 }
 
-/// Whether the default model was tried again.
+/// Whether models that have failed were tried again: what says the most of any of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Retried {
-    /// It has not failed.
+    /// None has failed.
     NotNeeded,
-    /// It is.
-    Begun,
     /// Somebody else does, or it has just failed.
     UnderWay,
+    /// One is.
+    Begun,
 }
 
 impl Models {
@@ -108,8 +110,9 @@ impl Models {
         Readiness::WithFallbacks { model: Box::new(self.default.readiness()), fallbacks }
     }
 
-    /// Starts a thread that tries the default model again while it has failed, and those of its fallbacks that have: else
-    /// they would be tried by the next request alone, and who looks at readiness sends none. It ends with these models.
+    /// Starts a thread that tries the default model and its fallbacks again, those of them that run here and have failed, as
+    /// long as the default cannot be used: else they would be tried by the next request alone, and who looks at readiness sends
+    /// none. It ends with these models.
     pub(crate) fn retry_in_background(self: &Arc<Self>) -> io::Result<()> {
         let models = Arc::downgrade(self);
         let retry = move || {
@@ -127,22 +130,24 @@ impl Models {
         thread::Builder::new().name("retry models".to_owned()).spawn(retry).map(drop)
     }
 
+    /// While the default model can be used, requests that name no model come, and try its fallbacks by themselves.
     fn retry_failed(&self) -> Retried {
-        let Model::Here(default) = &*self.default else { return Retried::NotNeeded };
-        match default.state() {
-            SlotState::Ready { .. } => return Retried::NotNeeded,
-            SlotState::Failed { .. } => {}
-            _ => return Retried::UnderWay,
+        if self.default.readiness().is_ready() {
+            return Retried::NotNeeded;
         }
-        default.load();
-        for fallback in self.default.spec().fallback.iter().filter_map(|id| self.get(id)) {
-            if let Model::Here(slot) = &**fallback
-                && matches!(slot.state(), SlotState::Failed { .. })
-            {
-                slot.load();
-            }
+        let fallbacks = self.default.spec().fallback.iter().filter_map(|id| self.get(id));
+        let mut retried = Retried::NotNeeded;
+        for model in iter::once(&self.default).chain(fallbacks) {
+            let Model::Here(slot) = &**model else { continue };
+            let this = match slot.state() {
+                SlotState::Failed { .. } if slot.load() => Retried::Begun,
+                SlotState::Failed { .. } | SlotState::Loading { .. } => Retried::UnderWay,
+                // Loaded by the first who asks, and somebody will: what has not failed counts as ready.
+                SlotState::NotLoaded | SlotState::Ready(_) => Retried::NotNeeded,
+            };
+            retried = retried.max(this);
         }
-        Retried::Begun
+        retried
     }
 
     /// Takes note of who has served a call of the model `asked`, and why not that itself. Whether that has changed, which
@@ -296,7 +301,7 @@ impl Readiness {
     /// Waits for the next change.
     pub(crate) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
         let models: Vec<&mut Self> = match self {
-            Self::WithFallbacks { model, fallbacks } => std::iter::once(&mut **model).chain(fallbacks).collect(),
+            Self::WithFallbacks { model, fallbacks } => iter::once(&mut **model).chain(fallbacks).collect(),
             alone => vec![alone],
         };
         let changes = models.into_iter().map(|model| {
@@ -316,15 +321,47 @@ impl Readiness {
 mod tests {
     use super::*;
 
-    fn models() -> Models {
+    fn models_of(registry: &Registry) -> Models {
         let nowhere = std::path::PathBuf::from("/nowhere");
         let source = WeightsSource { model_cache: nowhere.clone(), hub_home: Some(nowhere), hub: None };
-        Models::new(&Registry::load(None).unwrap(), &source, 1)
+        Models::new(registry, &source, 1)
+    }
+
+    /// The default is a provider's, and there is no key for it; its fallback would run here, and has no weights.
+    #[test]
+    fn a_fallback_that_has_failed_is_tried_again_where_the_default_is_a_providers() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("models.toml");
+        let entry = |id: &str, more: &str| {
+            format!(
+                "[[model]]\nid = \"{id}\"\nmodel_name = \"a/b\"\ndimension = 8\ntokens_max = 9\nnormalize = true\n\
+                 space = \"s\"\n{more}\n"
+            )
+        };
+        let there = |key| entry("there", &format!("provider = \"openai\"\nfallback = [\"here\"]\n{key}"));
+        let here = entry("here", "provider = \"local\"\nrevision = \"main\"\npooling = \"mean\"");
+        let models = |key| {
+            std::fs::write(&file, format!("default = \"there\"\n{}{here}", there(key))).unwrap();
+            let models = models_of(&Registry::load_with(Some(&file), None).unwrap());
+            let Some(Model::Here(slot)) = models.get("here").map(|model| &**model) else { panic!("it runs here") };
+            slot.load();
+            while !matches!(slot.state(), SlotState::Failed { .. }) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            models
+        };
+        assert_eq!(models("").retry_failed(), Retried::NotNeeded, "requests come, and try it");
+        let models = models("key_env = \"VECTRON_TEST_NO_SUCH_KEY\"");
+        assert_eq!(models.retry_failed(), Retried::UnderWay, "it has just failed");
+        // What has failed is left alone for 5 s.
+        while models.retry_failed() != Retried::Begun {
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     #[test]
     fn who_serves_is_told_when_it_changes() {
-        let models = models();
+        let models = models_of(&Registry::load_with(None, None).unwrap());
         let note = |server| models.note_server("a", server, Some(&"away"));
         assert_eq!(["a", "b", "b", "c", "a", "a", "b"].map(note), [false, true, false, true, true, false, true]);
     }
