@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use reqwest::{Client, Response, redirect};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::{ErrorKind, ProviderError};
 use super::key::Key;
+use super::pace::Turn;
 use super::wire::{self, Bounds};
 use crate::model::{ModelSpec, Provider, RemoteSpec, error_chain};
 
@@ -46,7 +46,7 @@ pub(super) struct Attempt<'a> {
     pub(super) key: Option<&'a Key>,
     pub(super) deadline: Instant,
     /// Held until nothing works on the answer any more, even where the caller has left.
-    pub(super) turn: Arc<OwnedSemaphorePermit>,
+    pub(super) turn: Arc<Turn>,
 }
 
 /// Where a request goes, and what is known of it, for messages.
@@ -114,7 +114,7 @@ async fn understand(
     provider: Provider,
     body: Vec<u8>,
     bounds: Bounds,
-    turn: Arc<OwnedSemaphorePermit>,
+    turn: Arc<Turn>,
 ) -> Result<wire::Answer, String> {
     let is_short = body.len() <= INLINE_BYTES_MAX;
     let understand = move || {
@@ -292,11 +292,9 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::Semaphore;
-
+    use super::super::pace::Pace;
     use super::*;
+    use crate::batch::WhenFull;
 
     #[test]
     fn retry_after_is_read_in_seconds_and_as_a_date() {
@@ -313,14 +311,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_that_leaves_keeps_its_turn_until_nothing_works_on_its_answer() {
-        let turns = Arc::new(Semaphore::new(1));
-        let turn = Arc::new(turns.clone().try_acquire_owned().unwrap());
+        let pace = Pace::new(1);
+        let turn = Arc::new(pace.turn(WhenFull::Refuse, None).await.unwrap());
         let count = 400_000;
         let body = format!("[{}]", vec!["[0.123456789,-0.25]"; count].join(",")).into_bytes();
         let work = understand(Provider::HuggingFace, body, Bounds { count, dimension: 2 }, turn);
         assert!(tokio::time::timeout(Duration::from_millis(1), work).await.is_err(), "it takes longer");
-        assert_eq!(turns.available_permits(), 0);
-        drop(tokio::time::timeout(Duration::from_secs(10), turns.acquire()).await.unwrap().unwrap());
+        assert!(pace.turn(WhenFull::Refuse, Some(Instant::now())).await.is_err());
+        let soon = Instant::now() + Duration::from_secs(10);
+        assert!(pace.turn(WhenFull::Refuse, Some(soon)).await.is_ok());
     }
 
     #[test]

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use attempt::Attempt;
 pub(crate) use attempt::Http;
@@ -41,7 +41,7 @@ use breaker::Breaker;
 pub(crate) use error::{ErrorKind, ProviderError};
 use key::Key;
 pub(crate) use key::KeyProblem;
-use pace::{NoTurn, Pace};
+use pace::{NoTurn, Pace, Turn};
 use tokenizer::Prepared;
 
 use crate::batch::WhenFull;
@@ -286,7 +286,7 @@ impl RemoteModel {
     }
 
     /// Waits until it is this request's turn, and the provider wants to be asked. Who waits in vain learns it before.
-    async fn turn(&self, asking: Asking, deadline: Instant) -> Result<OwnedSemaphorePermit, ProviderError> {
+    async fn turn(&self, asking: Asking, deadline: Instant) -> Result<Turn, ProviderError> {
         let deadline = asking.until.map_or(deadline, |until| until.min(deadline));
         loop {
             let now = Instant::now();
@@ -301,13 +301,12 @@ impl RemoteModel {
                 tokio::time::sleep(time).await;
                 continue;
             }
-            let turn = match asking.when_full {
+            let until = match asking.when_full {
                 // With time left for a try.
-                WhenFull::Refuse => {
-                    self.pace.turn(Some(deadline.checked_sub(self.try_time_min()).unwrap_or(now))).await
-                }
-                WhenFull::Wait => self.pace.turn(asking.until).await,
+                WhenFull::Refuse => Some(deadline.checked_sub(self.try_time_min()).unwrap_or(now)),
+                WhenFull::Wait => asking.until,
             };
+            let turn = self.pace.turn(asking.when_full, until).await;
             let at_once = self.remote.limits.requests_max;
             let turn = turn.map_err(|no_turn| match no_turn {
                 NoTurn::Full { waiting } => ProviderError::overloaded(format!(
