@@ -17,7 +17,7 @@ use tokio::task::{self, JoinHandle};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use vectron_embedding::port::{self, PortOptions};
-use vectron_embedding::{EmbeddingService, shutdown};
+use vectron_embedding::{EmbeddingService, Listener, shutdown};
 
 use crate::api::{self, Handlers, SearchPool};
 use crate::config::Config;
@@ -43,7 +43,7 @@ struct Serving {
 /// The embedding service in this process, with its port.
 struct Embedded {
     service: EmbeddingService,
-    listener: TcpListener,
+    listener: Listener,
 }
 
 /// Serves until SIGTERM or Ctrl-C.
@@ -56,8 +56,8 @@ pub async fn run(config: Config) -> Result<(), AnyError> {
     let embedded = match config.embedding_url {
         Some(_) => None,
         None => {
-            let listener = port::bind(config.embedding_listen, "--embedding-listen").await?;
-            config.embedding.auth.check(listener.local_addr()?)?;
+            let auth = &config.embedding.auth;
+            let listener = Listener::bind(config.embedding_listen, "--embedding-listen", auth).await?;
             Some(Embedded { listener, service: EmbeddingService::start(&config.embedding)? })
         }
     };
@@ -71,7 +71,7 @@ pub async fn run(config: Config) -> Result<(), AnyError> {
     let embedding = match embedded {
         Some(Embedded { service, listener }) => {
             // Whether anybody is asked for a key there, the service says itself.
-            tracing::info!("embeddings on http://{} (gRPC and REST)", listener.local_addr()?);
+            tracing::info!("embeddings on http://{} (gRPC and REST)", listener.address());
             Some((serve_embedding(service.clone(), listener), service))
         }
         None => None,
@@ -138,7 +138,7 @@ fn serve_store(router: axum::Router, listener: TcpListener) -> Serving {
     Serving { stop, task }
 }
 
-fn serve_embedding(service: EmbeddingService, listener: TcpListener) -> Serving {
+fn serve_embedding(service: EmbeddingService, listener: Listener) -> Serving {
     let (stop, stopped) = oneshot::channel();
     let task = task::spawn(async move { Ok(service.serve_tcp(listener, async { drop(stopped.await) }).await?) });
     Serving { stop, task }

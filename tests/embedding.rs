@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -20,28 +19,28 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
 use vectron::embedding::{Embedded, EmbeddingClient, EmbeddingKey, InputType};
-use vectron_embedding::EmbeddingService;
+use vectron_embedding::auth::AuthOptions;
 use vectron_embedding::pb::v1 as pb;
 use vectron_embedding::pb::v1::embedding_service_server::{EmbeddingService as Service, EmbeddingServiceServer};
+use vectron_embedding::{EmbeddingService, Listener};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The real service on a runtime of its own, so that it can be killed.
 async fn serve(address: SocketAddr) -> (Runtime, SocketAddr) {
     let deadline = Instant::now() + PATIENCE;
+    let runtime = Runtime::new().unwrap();
     let listener = loop {
-        match std::net::TcpListener::bind(address) {
+        let bound = async move { Listener::bind(address, "--listen", &AuthOptions::default()).await };
+        match runtime.spawn(bound).await.unwrap() {
             Ok(listener) => break listener,
             Err(error) => assert!(Instant::now() < deadline, "the one before does not go: {error}"),
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    let runtime = Runtime::new().unwrap();
+    let address = listener.address();
     runtime.spawn(async move {
         let service = EmbeddingService::start(&common::embedding_options()).unwrap();
-        let listener = TcpListener::from_std(listener).unwrap();
         service.serve_tcp(listener, std::future::pending()).await.unwrap();
     });
     (runtime, address)

@@ -10,12 +10,11 @@ use std::time::SystemTime;
 
 use common::{Server, Texts};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tonic::Code;
 use tonic_types::StatusExt;
 use vectron::pb::v1 as pb;
 use vectron_embedding::auth::{ApiKey, AuthMode, AuthOptions, Name, PrincipalsFile, Scopes};
-use vectron_embedding::{EmbeddingService, Options};
+use vectron_embedding::{EmbeddingService, Listener, Options};
 
 /// A service that knows two keys: one that may embed, and one that may only look.
 async fn guarded_service(folder: &Path) -> (String, ApiKey, ApiKey) {
@@ -28,8 +27,8 @@ async fn guarded_service(folder: &Path) -> (String, ApiKey, ApiKey) {
     let auth = AuthOptions { auth_file: Some(file.path().to_owned()), auth: AuthMode::On, ..AuthOptions::default() };
     let options = Options { auth, ..common::embedding_options() };
     let service = EmbeddingService::start(&options).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into(), "--listen", &options.auth).await.unwrap();
+    let url = format!("http://{}", listener.address());
     tokio::spawn(async move { service.serve_tcp(listener, std::future::pending()).await.unwrap() });
     (url, embeds, looks)
 }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use vectron_embedding::model::{ModelSpec, Registry, Runs, WeightsSource};
 use vectron_embedding::telemetry::{self, TelemetryOptions};
-use vectron_embedding::{EmbeddingService, Options, port, shutdown};
+use vectron_embedding::{EmbeddingService, Listener, Options, shutdown};
 
 type CommandResult = Result<(), Box<dyn Error>>;
 
@@ -122,11 +122,10 @@ fn serve(arguments: &Serve) -> CommandResult {
     telemetry::init(&arguments.telemetry)?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         // First of all: a port that is taken shall not wait for a model.
-        let listener = port::bind(arguments.listen, "--listen").await?;
-        arguments.options.auth.check(listener.local_addr()?)?;
+        let listener = Listener::bind(arguments.listen, "--listen", &arguments.options.auth).await?;
         let shutdown = shutdown::signal();
         let service = EmbeddingService::start(&arguments.options)?;
-        tracing::info!("vectron-embedding listens on http://{} (gRPC and REST)", listener.local_addr()?);
+        tracing::info!("vectron-embedding listens on http://{} (gRPC and REST)", listener.address());
         service.serve_tcp(listener, shutdown).await?;
         tokio::task::spawn_blocking(move || service.shutdown()).await?;
         tracing::info!("stopped");

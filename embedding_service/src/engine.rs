@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::batch::{Budget, Call, Closed, Held, NoRoom, Queue, RefusedText, Texts, TokenizeQueue, Tokenized, WhenFull};
 use crate::model::LoadedModel;
+use crate::told::microseconds;
 
 /// A single text of up to this many bytes is tokenized at once, in less than 100 microseconds; more on a thread for it.
 const INLINE_BYTES_MAX: usize = 256;
@@ -173,7 +174,7 @@ impl Engine {
         }
         let lengths: Vec<usize> = texts.texts.iter().map(String::len).collect();
         let Tokenized { texts, held } = self.tokenize(model, texts).await?;
-        let tokenize_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let tokenize_us = microseconds(started.elapsed());
 
         let mut embeddings: Vec<TextEmbedding> = texts
             .iter()

@@ -3,6 +3,7 @@
 //! The binary serves on TCP; `vectron` embeds the same service in its process, through `EmbeddingService`.
 //! Modules, lower first; imports point down only:
 //!
+//! - `locality`, `told`: what is this machine, and how errors, times and places in files are told;
 //! - `port`, `telemetry`, `shutdown`: what any service of ours needs, shared with `vectron`;
 //! - `figures`: what is counted;
 //! - `encoder`: text → tokens → embedding, on the CPU;
@@ -27,6 +28,7 @@ pub mod compare;
 mod encoder;
 mod engine;
 mod figures;
+mod locality;
 pub mod model;
 pub mod pb;
 pub mod port;
@@ -35,7 +37,8 @@ pub mod remote;
 mod service;
 pub mod shutdown;
 pub mod telemetry;
+mod told;
 
 pub use encoder::Precision;
 pub use figures::PREFIX as FIGURES_PREFIX;
-pub use service::{EmbeddingService, Options, ServeError, StartError, client};
+pub use service::{EmbeddingService, ListenError, Listener, Options, StartError, client};

@@ -3,7 +3,6 @@
 //! Invariants: neither the key nor what an URL holds of a password is in an error, a log or a `Debug`; https is encrypted, or
 //! does not connect.
 
-use std::net::IpAddr;
 use std::time::Duration;
 use std::{env, fmt};
 
@@ -15,7 +14,10 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use crate::api::MESSAGE_BYTES_MAX;
+use crate::locality::names_this_machine;
 use crate::pb::v1::embedding_service_client::EmbeddingServiceClient;
+
+pub use crate::told::innermost;
 
 /// The environment variable that holds the key.
 pub const KEY_VARIABLE: &str = "VECTRON_EMBEDDING_API_KEY";
@@ -116,7 +118,7 @@ impl Remote {
     pub fn warning(&self) -> Option<String> {
         let uri = self.endpoint.uri();
         let host = uri.host().unwrap_or_default();
-        let is_exposed = uri.scheme_str() == Some("http") && self.key.header.is_some() && !is_local(host);
+        let is_exposed = uri.scheme_str() == Some("http") && self.key.header.is_some() && !names_this_machine(host);
         is_exposed
             .then(|| format!("{KEY_VARIABLE} goes to {host} as it is, for whoever can listen: https would hide it"))
     }
@@ -140,21 +142,6 @@ pub fn keyed_client(channel: KeyedChannel) -> EmbeddingServiceClient<KeyedChanne
     EmbeddingServiceClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
-}
-
-/// Whether only this machine hears what is sent there.
-fn is_local(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.to_canonical().is_loopback())
-}
-
-/// The last cause of an error: what the operating system said, where it did.
-pub fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 impl EmbeddingKey {

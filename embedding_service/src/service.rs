@@ -1,6 +1,7 @@
 //! The embedding service as a whole: options in, a running service out.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -16,7 +17,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::api::{self, BODY_BYTES_MAX, Handlers, MESSAGE_BYTES_MAX};
-use crate::auth::{Auth, AuthError, AuthMode, AuthOptions, Unguarded, is_local};
+use crate::auth::{Auth, AuthError, AuthOptions, Unguarded};
 use crate::batch::Workers;
 use crate::cache::Cache;
 use crate::catalogue::Models;
@@ -25,7 +26,7 @@ use crate::engine::{Engine, Limits};
 use crate::figures;
 use crate::model::{Hub, HubError, Registry, RegistryError, WeightsSource};
 use crate::pb::v1::embedding_service_client::EmbeddingServiceClient;
-use crate::port::{self, Figures, FiguresError, PortOptions};
+use crate::port::{self, BindError, Figures, FiguresError, PortOptions};
 use crate::shutdown;
 
 /// Bytes that a connection in memory holds in each direction.
@@ -127,18 +128,41 @@ pub enum StartError {
     Threads(#[from] io::Error),
 }
 
-/// Why a port cannot be served, or is no longer.
+/// A port that may be served: either nobody else can reach it, or callers are asked for a key, or somebody has said that they
+/// are not.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+/// Why there is no port to serve.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub enum ListenError {
+    /// It cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// It would be open to others, and nobody has said so.
     #[error(transparent)]
     Unguarded(#[from] Unguarded),
-    /// The port's address cannot be told.
+    /// Its address cannot be told.
     #[error("the port's address cannot be told: {0}")]
     Address(#[from] io::Error),
-    /// The port was given up.
-    #[error(transparent)]
-    Transport(#[from] tonic::transport::Error),
+}
+
+impl Listener {
+    /// Listens on `address`, which the user chose with `option`; `auth` is that of the service's options.
+    pub async fn bind(address: SocketAddr, option: &'static str, auth: &AuthOptions) -> Result<Self, ListenError> {
+        let socket = port::bind(address, option).await?;
+        let address = socket.local_addr()?;
+        auth.check(address)?;
+        Ok(Self { socket, address })
+    }
+
+    /// Where it listens; never port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 /// The running service. Cheap to clone: all clones are the same service.
@@ -236,22 +260,16 @@ impl EmbeddingService {
     }
 
     /// Serves on `listener` until `shutdown` comes, then drains. Health answers NOT_SERVING from then on. Callers need a key
-    /// or a token where the options say so; a port that would be open to other machines without their saying so is refused.
-    pub async fn serve_tcp(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let (auth, options) = (self.shared.auth.clone(), &self.shared.auth_options);
-        let address = listener.local_addr()?;
-        options.check(address)?;
+    /// or a token where the options say so.
+    pub async fn serve_tcp(
+        &self,
+        listener: Listener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), tonic::transport::Error> {
+        let auth = self.shared.auth.clone();
         match &auth {
             Some(auth) => auth.announce(),
-            None if options.auth == AuthMode::Off && !is_local(address) => {
-                tracing::warn!(
-                    "{address} can be reached from other machines, and nobody is asked for a key: --auth off"
-                );
-            }
-            None if options.auth == AuthMode::Off && options.auth_file.is_some() => {
-                tracing::info!("nobody is asked for a key at {address}: --auth off, whatever --auth-file names");
-            }
-            None => tracing::info!("nobody is asked for a key at {address}; --auth-file turns that on"),
+            None => self.shared.auth_options.announce_open(listener.address),
         }
         let shutdown = async {
             shutdown.await;
@@ -266,7 +284,7 @@ impl EmbeddingService {
         };
         let port_options = PortOptions::default();
         tokio::select! {
-            served = port::serve(router, port::accept(listener), &port_options, shutdown) => Ok(served?),
+            served = port::serve(router, port::accept(listener.socket), &port_options, shutdown) => served,
             () = following => unreachable!("the file is followed for ever"),
         }
     }

@@ -13,6 +13,7 @@ use crate::engine::{Answer, Engine, EngineError, Run, TextEmbedding};
 use crate::figures::{self, AnsweredCall, Caller};
 use crate::model::{Input, ModelSpec, NotReady};
 use crate::provider::{Asking, RemoteEmbedding};
+use crate::told::microseconds;
 
 /// A call waits this long for a model that is being loaded, unless its own deadline comes first.
 const LOAD_PATIENCE: Duration = Duration::from_secs(60);
@@ -221,7 +222,7 @@ impl Handlers {
                     let asking = Asking { input: how.input, when_full: how.when_full, until };
                     match remote.embed(&missing, asking).await {
                         Ok(embeddings) => {
-                            answer.inference_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+                            answer.inference_us = microseconds(started.elapsed());
                             answer.embeddings = embeddings.into_iter().map(|one| scaled(one, normalize)).collect();
                         }
                         Err(error) => {

@@ -12,6 +12,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::locality::is_this_machine;
+
 /// Buckets of a table. With as many as this, nobody can keep all of them empty: that takes more wrong attempts a second than
 /// are verified in one.
 const BUCKETS: usize = 4096;
@@ -111,7 +113,7 @@ impl Bucket {
 /// IPv6 address its /64, for that is what one customer of a network has.
 pub fn peer_of(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
-        address if address.is_loopback() => None,
+        address if is_this_machine(address) => None,
         IpAddr::V4(address) => Some(address.into()),
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::principals::{ChangeError, Principals};
+use crate::told::line_of;
 
 /// Bits of the mode that the file must not have: others may do nothing with it, the group may only read it.
 const MODE_REFUSED: u32 = 0o037;
@@ -186,8 +187,7 @@ impl PrincipalsFile {
             return Err(wrong(format!("expected at most {BYTES_MAX} bytes, but it has more")));
         }
         let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
+            let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
             wrong(format!("line {line}: expected text in UTF-8"))
         })?;
         Ok((text, Stamp::of(&metadata)))

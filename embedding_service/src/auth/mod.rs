@@ -35,7 +35,7 @@ pub use api_key::{ApiKey, KeyId};
 use attempts::{Attempts, peer_of};
 pub use file::{FileError, PrincipalsFile, Stamp};
 use live::Live;
-pub use options::{AuthMode, AuthOptions, Open, Unguarded, is_local};
+pub use options::{AuthMode, AuthOptions, Open, Unguarded};
 use password::{Busy, Verifying};
 pub use password::{HashError, PasswordHash};
 use principals::KeyHolder;

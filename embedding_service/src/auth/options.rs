@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use crate::locality::is_this_machine;
+
 /// Seconds that a token is good for, unless said otherwise.
 const TOKEN_S: u32 = 3600;
 /// Seconds that a token may be good for: 30 days.
@@ -95,15 +97,22 @@ impl AuthOptions {
             _ if self.is_on() => Ok(()),
             AuthMode::Off => Ok(()),
             AuthMode::On => Err(Unguarded::NoFile),
-            AuthMode::Auto if is_local(address) => Ok(()),
+            AuthMode::Auto if is_this_machine(address.ip()) => Ok(()),
             AuthMode::Auto => Err(Unguarded::Reachable { address }),
         }
     }
-}
 
-/// Whether only this machine can reach it.
-pub fn is_local(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
+    /// Says to the log that nobody is asked for a key at `address`, and why.
+    pub(crate) fn announce_open(&self, address: SocketAddr) {
+        let is_off = self.auth == AuthMode::Off;
+        if is_off && !is_this_machine(address.ip()) {
+            tracing::warn!("{address} can be reached from other machines, and nobody is asked for a key: --auth off");
+        } else if is_off && self.auth_file.is_some() {
+            tracing::info!("nobody is asked for a key at {address}: --auth off, whatever --auth-file names");
+        } else {
+            tracing::info!("nobody is asked for a key at {address}; --auth-file turns that on");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use super::api_key::{ApiKey, KeyDigest, KeyId, NoRandomness};
 use super::password::PasswordHash;
 use super::refusal::Refusal;
 use super::scope::{Scope, Scopes};
+use crate::told::line_of;
 
 /// Bytes of a name.
 const NAME_BYTES_MAX: usize = 64;
@@ -194,8 +195,7 @@ impl Principals {
     pub fn read(text: &str) -> Result<Self, String> {
         let written: Written = toml::from_str(text).map_err(|error| {
             // Not the error as a whole: it repeats the line.
-            let at = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = 1 + text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+            let line = line_of(text.as_bytes(), error.span().unwrap_or_default().start);
             format!("line {line}: {}", without_values(error.message()))
         })?;
         let is_nobody_by_omission = written.principals.is_none();

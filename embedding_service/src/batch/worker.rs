@@ -7,13 +7,14 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::priority::lower_priority;
 use super::queue::{Batch, Done, Queue};
 use crate::encoder::{Scratch, first_not_finite, normalize};
 use crate::figures;
 use crate::model::LoadedModel;
+use crate::told::microseconds;
 
 /// The worker threads of a queue. They end when the queue is closed and empty.
 pub struct Workers {
@@ -93,8 +94,4 @@ fn run(queue: &Queue<LoadedModel>, batch: Batch<LoadedModel>, scratch: &mut Scra
             batch.model.id
         );
     }
-}
-
-fn microseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

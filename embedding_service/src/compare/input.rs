@@ -9,6 +9,8 @@ use std::{fs, io};
 
 use serde::Deserialize;
 
+use crate::told::line_of;
+
 /// The built-in set: 64 texts of 8 topics. docs/compare.md says how they were chosen.
 const BUILT_IN: &str = include_str!("../../samples.tsv");
 /// Sample texts: so many as a call may have, for they are embedded in one.
@@ -220,8 +222,7 @@ fn read(path: &Path) -> Result<String, FileError> {
     }
     let bytes = fs::read(path).map_err(refused)?;
     String::from_utf8(bytes).map_err(|error| {
-        let good = error.utf8_error().valid_up_to();
-        let line = 1 + error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count();
+        let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
         FileError::Line { path: shown(), line, reason: "expected UTF-8".to_owned() }
     })
 }

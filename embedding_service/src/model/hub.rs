@@ -21,6 +21,7 @@ use tempfile::NamedTempFile;
 use super::address;
 use super::hash::Sha256Hex;
 use super::registry::{LocalSpec, ModelFiles};
+use crate::told::with_causes;
 
 /// From the request to the first byte of the answer, redirects included.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(4500);
@@ -88,7 +89,7 @@ pub enum HubError {
         url: String,
     },
     /// The request failed.
-    #[error("{url}: {}", chain(source))]
+    #[error("{url}: {}", with_causes(source))]
     Request {
         /// What was asked for.
         url: String,
@@ -310,17 +311,6 @@ impl<'a> Progress<'a> {
         }
         tracing::info!("fetched {}: {} bytes", self.url, self.bytes);
     }
-}
-
-/// An error with its causes: reqwest's own message is only the outermost.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

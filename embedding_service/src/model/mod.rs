@@ -15,7 +15,6 @@ use std::sync::Arc;
 use memory::{Memory, Stays};
 
 pub use hash::Sha256Hex;
-pub(crate) use hub::chain as error_chain;
 pub use hub::{Hub, HubError};
 pub use memory::NoRoom;
 pub use pins::PinsError;

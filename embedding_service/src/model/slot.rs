@@ -18,6 +18,7 @@ use super::registry::{LocalSpec, ModelSpec};
 use super::size;
 use super::weights::{WeightsError, WeightsSource};
 use crate::encoder::{Checkpoint, Encoder};
+use crate::told::microseconds;
 
 const RETRY_PERIOD: Duration = Duration::from_secs(5);
 
@@ -124,7 +125,7 @@ impl Slot {
 
     /// The model; waits for at most `patience` where it is being loaded, and starts that where it is time to.
     pub async fn ready(self: &Arc<Self>, patience: Duration) -> Result<Arc<LoadedModel>, NotReady> {
-        let used_us = u64::try_from(BEGINNING.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let used_us = microseconds(BEGINNING.elapsed());
         // Of calls at the same time any may be the last: no order with other memory is needed.
         self.used_us.store(used_us, Ordering::Relaxed);
         let mut state = self.state.subscribe();

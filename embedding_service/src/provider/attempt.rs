@@ -11,7 +11,9 @@ use super::error::{ErrorKind, ProviderError};
 use super::key::Key;
 use super::pace::Turn;
 use super::wire::{self, Bounds};
-use crate::model::{ModelSpec, Provider, RemoteSpec, error_chain};
+use crate::locality::names_this_machine;
+use crate::model::{ModelSpec, Provider, RemoteSpec};
+use crate::told::with_causes;
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 /// An answer has at most so many bytes for each component: a number of JSON has some 20.
@@ -69,7 +71,7 @@ impl Http {
                 // The key would go along.
                 .redirect(redirect::Policy::none());
             let client = if is_here { client.no_proxy() } else { client };
-            client.build().map_err(|error| error_chain(&error))
+            client.build().map_err(|error| with_causes(&error))
         };
         let failed = |reason: &String| {
             ProviderError::lasting(ErrorKind::Refused, format!("no provider can be asked from here: {reason}"))
@@ -230,7 +232,7 @@ impl Place<'_> {
     /// The connection could not be made, or broke.
     fn broken(&self, error: reqwest::Error) -> ProviderError {
         // The address is in the message already.
-        self.unavailable(self.repeat(&error_chain(&error.without_url())), None)
+        self.unavailable(self.repeat(&with_causes(&error.without_url())), None)
     }
 
     fn wrong(&self, what: &str) -> ProviderError {
@@ -276,8 +278,7 @@ fn says_too_long(told: &wire::ErrorText) -> bool {
 /// Whether that is on this machine.
 pub(super) fn is_here(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else { return false };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+    url.host_str().is_some_and(names_this_machine)
 }
 
 /// When the provider wants to be asked again: `retry-after`, in seconds or as a date (RFC 9110, section 10.2.3).
@@ -307,6 +308,16 @@ mod tests {
         assert_eq!(read("Fri, 31 Dec 1999 23:58:59 GMT"), Some(Duration::ZERO));
         assert_eq!(read("99999999999"), Some(RETRY_AFTER_MAX));
         assert_eq!((read("soon"), read("-1"), retry_after(&HeaderMap::new(), now)), (None, None, None));
+    }
+
+    #[test]
+    fn this_machine_is_known_in_every_form_of_its_address() {
+        for host in ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::FFFF:7F00:1]", "LocalHost"] {
+            assert!(is_here(&format!("http://{host}:11434/v1")), "{host}");
+        }
+        for host in ["api.openai.com", "[::ffff:10.0.0.1]", "10.0.0.1"] {
+            assert!(!is_here(&format!("http://{host}:11434/v1")), "{host}");
+        }
     }
 
     #[tokio::test]

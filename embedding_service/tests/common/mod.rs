@@ -11,14 +11,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use vectron_embedding::auth::AuthOptions;
 use vectron_embedding::pb::v1 as pb;
 use vectron_embedding::pb::v1::embedding_service_client::EmbeddingServiceClient;
-use vectron_embedding::{EmbeddingService, Options, client};
+use vectron_embedding::{EmbeddingService, Listener, Options, client};
 
 pub const FILES: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
 
@@ -90,8 +89,9 @@ impl Served {
     pub async fn start_with(options: &Options) -> Self {
         // Where tests set no provider, reqwest cannot be used at all, not even without TLS.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let free_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::bind(free_port, "--listen", &options.auth).await.unwrap();
+        let address = listener.address();
         let service = EmbeddingService::start(options).unwrap();
         let (stop, stopped) = oneshot::channel();
         let serving = service.clone();

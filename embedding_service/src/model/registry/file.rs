@@ -11,6 +11,7 @@ use super::{
 };
 use crate::encoder::{Pooling, Precision};
 use crate::model::address::{self, Unfit};
+use crate::told::line_of;
 
 /// Components of an embedding: as many as a collection takes.
 const DIMENSION_MAX: usize = 65_536;
@@ -79,10 +80,7 @@ struct Defaults {
 
 /// The default's id and the models, checked; else what is wrong, with its line. `precision` goes before what is written.
 pub(super) fn read(text: &str, precision: Option<Precision>) -> Result<(String, Vec<ModelSpec>), String> {
-    let told = |Fault { at, reason }| {
-        let line = 1 + text[..at.start.min(text.len())].matches('\n').count();
-        format!("line {line}: {reason}")
-    };
+    let told = |Fault { at, reason }| format!("line {}: {reason}", line_of(text.as_bytes(), at.start));
     // Not the error as a whole: it repeats the line, in which somebody may have written a key.
     let parsed = toml::from_str(text).map_err(|error: toml::de::Error| {
         let reason = error.message().to_owned();
