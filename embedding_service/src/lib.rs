@@ -1,16 +1,17 @@
 //! vectron-embedding: texts in, embeddings out, over gRPC and REST on one port.
 //!
 //! The binary serves on TCP; `vectron` embeds the same service in its process, through `EmbeddingService`.
-//! Modules, lower first; imports point down only:
+//! Modules, lower first; imports point down only, which `tests/tidy.rs` of the workspace checks:
 //!
+//! - `pb`: the contract's messages;
 //! - `locality`, `told`: what is this machine, and how errors, times and places in files are told;
 //! - `port`, `telemetry`, `shutdown`: what any service of ours needs, shared with `vectron`;
 //! - `figures`: what is counted;
 //! - `encoder`: text → tokens → embedding, on the CPU;
 //! - `model`: which models there are, where the weights of local ones come from, which are in memory;
+//! - `batch`: the queues between callers and the threads that tokenize and run models, and what a call does where they are full;
 //! - `provider`: models that others run, asked over HTTP;
 //! - `catalogue`: the models of the registry, each with who runs it;
-//! - `batch`: the queues between callers and the threads that tokenize and run models;
 //! - `engine`: one call from texts to embeddings;
 //! - `compare`: models beside each other, on sample texts;
 //! - `auth`: who may use the service, and for what;
