@@ -144,7 +144,8 @@ impl From<KeyDigest> for String {
     }
 }
 
-fn is_hex(text: &str) -> bool {
+/// Whether they are such digits.
+pub fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 

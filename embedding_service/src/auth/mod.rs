@@ -43,7 +43,7 @@ pub use principals::{ChangeError, Key, Name, Principal, Principals, Time};
 pub use refusal::Refusal;
 use refusal::RefusalLog;
 pub use scope::{Scope, Scopes, UnknownScope};
-use token::{BadToken, Claims, SecretOrigin, Tokens};
+use token::{BadToken, Claims, GivenFor, SecretOrigin, Tokens};
 pub use token::{SECRET_VARIABLE, SecretError};
 
 /// After which time a queue of passwords is worth another try.
@@ -239,26 +239,23 @@ impl Auth {
         if claims.has_ended(now) {
             return Err(Refusal::TokenExpired);
         }
-        let granted = Scopes::read(claims.scope.split_whitespace()).map_err(|_| Refusal::WrongToken)?;
-        let allowed = match claims.credential.split_once(':') {
-            Some(("key", id)) => {
-                let id = KeyId::try_from(id.to_owned()).map_err(|_| Refusal::WrongToken)?;
-                let holder = principals.holder(&id, now).map_err(|_| Refusal::TokenRevoked)?;
+        let allowed = match &claims.given_for {
+            GivenFor::Key(id) => {
+                let holder = principals.holder(id, now).map_err(|_| Refusal::TokenRevoked)?;
                 if holder.name.as_str() != claims.sub {
                     return Err(Refusal::TokenRevoked);
                 }
                 holder.scopes
             }
-            Some(("password", mark)) => {
+            GivenFor::Password(mark) => {
                 let principal = principals.get(&claims.sub).ok_or(Refusal::TokenRevoked)?;
-                if principal.password.as_ref().is_none_or(|hash| hash.mark() != mark) {
+                if principal.password.as_ref().is_none_or(|hash| hash.mark() != *mark) {
                     return Err(Refusal::TokenRevoked);
                 }
                 principal.scopes
             }
-            _ => return Err(Refusal::WrongToken),
         };
-        Ok(Caller { name: claims.sub.clone(), scopes: granted.and(allowed) })
+        Ok(Caller { name: claims.sub.clone(), scopes: claims.scopes.and(allowed) })
     }
 
     /// Tells that somebody was refused: a line of the log, unless there were many of late. `reason`: the refusal's code.
@@ -298,7 +295,7 @@ impl Auth {
         let holder = principals.check(&key, now).map_err(|_| Refusal::WrongCredential)?;
         let left = holder.expires.map(|expires| expires.get().duration_since(now).unwrap_or_default());
         let lifetime = left.map_or(self.token_lifetime, |left| left.min(self.token_lifetime));
-        self.make(Caller::from(holder), asked, format!("key:{}", key.id), lifetime, now)
+        self.make(Caller::from(holder), asked, GivenFor::Key(key.id), lifetime, now)
     }
 
     async fn issue_for_password(
@@ -323,14 +320,14 @@ impl Auth {
             return Err(Refusal::WrongCredential);
         };
         let caller = Caller { name: principal.name.as_str().to_owned(), scopes: principal.scopes };
-        self.make(caller, asked, format!("password:{}", hash.mark()), self.token_lifetime, SystemTime::now())
+        self.make(caller, asked, GivenFor::Password(hash.mark()), self.token_lifetime, SystemTime::now())
     }
 
     fn make(
         &self,
         caller: Caller,
         asked: Scopes,
-        credential: String,
+        given_for: GivenFor,
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Issued, Refusal> {
@@ -339,7 +336,7 @@ impl Auth {
             return Err(Refusal::MoreScopes { has, asked });
         }
         let granted = if asked.is_empty() { has } else { asked };
-        let token = self.tokens.make(&name, granted.to_string(), credential, now, lifetime).map_err(|error| {
+        let token = self.tokens.make(&name, granted, given_for, now, lifetime).map_err(|error| {
             tracing::error!("no token could be made for {name}: {error}");
             Refusal::Internal
         })?;

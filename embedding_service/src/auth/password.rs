@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::api_key::hex;
+use super::api_key::{hex, is_hex};
 use super::attempts::Attempt;
 
 /// Least characters of a password that is set here.
@@ -23,6 +23,8 @@ const MEMORY_KIB_MAX: u32 = 256 << 10;
 /// Passes and lanes, for the same reason: by its memory alone, a hash could still take minutes.
 const PASSES_MAX: u32 = 16;
 const LANES_MAX: u32 = 16;
+/// Bytes of a mark: two hashes of one principal are not alike by chance.
+const MARK_BYTES: usize = 8;
 /// Verifications that may wait for a thread. Beyond, callers are told to come back.
 const WAITING_MAX: usize = 16;
 /// Verifications for one name that may run or wait, right ones too: who logs in again and again leaves room for others.
@@ -32,6 +34,10 @@ const OF_NAME_MAX: usize = 4;
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PasswordHash(String);
+
+/// What tells a hash from others: 16 hexadecimal digits, of which nobody learns a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark(String);
 
 /// A password cannot be hashed.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +81,29 @@ impl PasswordHash {
     }
 
     /// Tells this hash from others, in tokens: they end with the password that they were given for.
-    pub fn mark(&self) -> String {
-        hex(&Sha256::digest(&self.0)[..8])
+    pub fn mark(&self) -> Mark {
+        Mark(hex(&Sha256::digest(&self.0)[..MARK_BYTES]))
+    }
+}
+
+impl TryFrom<&str> for Mark {
+    type Error = String;
+
+    fn try_from(text: &str) -> Result<Self, String> {
+        if text.len() == 2 * MARK_BYTES && is_hex(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        let expected = 2 * MARK_BYTES;
+        Err(format!(
+            "the mark of a password's hash: expected {expected} digits of 0-9 and a-f, got {} bytes",
+            text.len()
+        ))
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
     }
 }
 

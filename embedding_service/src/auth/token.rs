@@ -9,8 +9,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use secrecy::{ExposeSecret, SecretSlice};
 use serde::{Deserialize, Serialize};
 
-use super::api_key::{NoRandomness, random};
+use super::api_key::{KeyId, NoRandomness, random};
 use super::hs256;
+use super::password::Mark;
+use super::scope::Scopes;
 
 /// The environment variable that holds the secret.
 pub const SECRET_VARIABLE: &str = "VECTRON_JWT_SECRET";
@@ -29,16 +31,65 @@ pub struct Claims {
     iat: u64,
     /// Until when it is good.
     exp: u64,
-    /// The scopes, with spaces between.
-    pub scope: String,
-    /// The credential that it was given for: `key:<id>`, or `password:<mark of its hash>`.
-    pub credential: String,
+    /// What it was given for; written with spaces between.
+    #[serde(rename = "scope", with = "spaced")]
+    pub scopes: Scopes,
+    /// The credential that it was given for.
+    #[serde(rename = "credential")]
+    pub given_for: GivenFor,
+}
+
+/// The credential that a token was given for. Written as `key:<id>`, or `password:<mark of its hash>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum GivenFor {
+    /// An API key.
+    Key(KeyId),
+    /// The password of this hash.
+    Password(Mark),
 }
 
 impl Claims {
     /// Whether its time is over at `now`.
     pub fn has_ended(&self, now: SystemTime) -> bool {
         self.exp < seconds(now)
+    }
+}
+
+impl TryFrom<String> for GivenFor {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("key", id)) => KeyId::try_from(id.to_owned()).map(Self::Key),
+            Some(("password", mark)) => Mark::try_from(mark).map(Self::Password),
+            _ => Err(format!("a credential: expected key:<id> or password:<mark>, got {} bytes", text.len())),
+        }
+    }
+}
+
+impl From<GivenFor> for String {
+    fn from(given_for: GivenFor) -> Self {
+        match given_for {
+            GivenFor::Key(id) => format!("key:{id}"),
+            GivenFor::Password(mark) => format!("password:{mark}"),
+        }
+    }
+}
+
+/// Scopes with spaces between, as OAuth writes them.
+mod spaced {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::Scopes;
+
+    pub fn serialize<S: Serializer>(scopes: &Scopes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(scopes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Scopes, D::Error> {
+        let names = String::deserialize(deserializer)?;
+        Scopes::read(names.split_whitespace()).map_err(de::Error::custom)
     }
 }
 
@@ -117,14 +168,14 @@ impl Tokens {
     pub fn make(
         &self,
         subject: &str,
-        scope: String,
-        credential: String,
+        scopes: Scopes,
+        given_for: GivenFor,
         now: SystemTime,
         lifetime: Duration,
     ) -> Result<String, jsonwebtoken::errors::Error> {
         let iat = seconds(now);
         let exp = iat + lifetime.as_secs();
-        let claims = Claims { iss: ISSUER.to_owned(), sub: subject.to_owned(), iat, exp, scope, credential };
+        let claims = Claims { iss: ISSUER.to_owned(), sub: subject.to_owned(), iat, exp, scopes, given_for };
         encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
     }
 
@@ -151,8 +202,16 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    fn key() -> GivenFor {
+        GivenFor::try_from("key:0123456789abcdef".to_owned()).unwrap()
+    }
+
+    fn scopes(names: &str) -> Scopes {
+        Scopes::read(names.split_whitespace()).unwrap()
+    }
+
     fn make(tokens: &Tokens, now: SystemTime) -> String {
-        tokens.make("a", "embed".to_owned(), "key:0".to_owned(), now, HOUR).unwrap()
+        tokens.make("a", scopes("embed models:read"), key(), now, HOUR).unwrap()
     }
 
     #[test]
@@ -160,7 +219,7 @@ mod tests {
         let tokens = Tokens::new(&[7; 32]).unwrap();
         let now = SystemTime::now();
         let claims = tokens.check(&make(&tokens, now)).unwrap();
-        assert_eq!((claims.sub.as_str(), claims.scope.as_str(), claims.credential.as_str()), ("a", "embed", "key:0"));
+        assert_eq!((claims.sub.as_str(), claims.scopes, &claims.given_for), ("a", scopes("embed models:read"), &key()));
         assert_eq!(claims.exp - claims.iat, 3600);
         assert_eq!(tokens.check(&make(&tokens, now - 2 * HOUR)), Err(BadToken::Expired));
     }
@@ -178,6 +237,38 @@ mod tests {
         let other = make(&ours, now + HOUR);
         let other: Vec<&str> = other.split('.').collect();
         assert_eq!(ours.check(&[parts[0], other[1], parts[2]].join(".")), Err(BadToken::Wrong));
+    }
+
+    /// Tokens outlive the process: those that were given out before have to be understood.
+    #[test]
+    fn claims_are_written_as_strings_and_nonsense_in_them_is_wrong() {
+        let tokens = Tokens::new(&[7; 32]).unwrap();
+        let now = SystemTime::now();
+        let written = |token: &str| -> serde_json::Value {
+            let claims = decode::<serde_json::Value>(token, &tokens.decoding, &tokens.validation);
+            claims.unwrap().claims
+        };
+        let good = written(&make(&tokens, now));
+        assert_eq!(
+            (&good["scope"], &good["credential"]),
+            (&"embed models:read".into(), &"key:0123456789abcdef".into())
+        );
+        let mark = GivenFor::try_from("password:0123456789abcdef".to_owned()).unwrap();
+        let token = tokens.make("a", scopes("admin"), mark.clone(), now, HOUR).unwrap();
+        assert_eq!(written(&token)["credential"], "password:0123456789abcdef");
+        assert_eq!(tokens.check(&token).unwrap().given_for, mark);
+        for (claim, nonsense) in [
+            ("scope", "embed everything"),
+            ("credential", "key:0"),
+            ("credential", "password:"),
+            ("credential", "certificate:0123456789abcdef"),
+            ("credential", "0123456789abcdef"),
+        ] {
+            let mut claims = good.clone();
+            claims[claim] = nonsense.into();
+            let token = encode(&Header::new(Algorithm::HS256), &claims, &tokens.encoding).unwrap();
+            assert_eq!(tokens.check(&token), Err(BadToken::Wrong), "{nonsense}");
+        }
     }
 
     #[test]
