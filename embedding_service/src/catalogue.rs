@@ -8,7 +8,7 @@ use std::{io, iter, thread};
 
 use tokio::sync::watch;
 
-use crate::model::{ModelSpec, Registry, Runs, Slot, SlotState, WeightsSource, slots};
+use crate::model::{ModelSpec, Place, Registry, Slot, SlotState, WeightsSource, places};
 use crate::provider::{Http, RemoteModel};
 
 /// Pauses between the tries to load a default model, or a fallback of it, that cannot be loaded; each is twice as long as the one
@@ -77,17 +77,16 @@ enum Retried {
 impl Models {
     /// None is loaded, and no provider is asked, yet. Models in memory take at most `memory_bytes_max` bytes.
     pub(crate) fn new(registry: &Registry, source: &WeightsSource, memory_bytes_max: usize) -> Self {
-        let mut slots = slots(registry, source, memory_bytes_max).into_iter();
         let http = Arc::new(Http::default());
-        let model = |spec: &ModelSpec| {
-            Arc::new(match &spec.runs {
-                Runs::Here(_) => Model::Here(slots.next().expect("each model that runs here has a slot")),
-                Runs::There(remote) => {
+        let model = |place| {
+            Arc::new(match place {
+                Place::Here(slot) => Model::Here(slot),
+                Place::There(spec, remote) => {
                     Model::There(Box::new(RemoteModel::new(spec.clone(), remote.clone(), http.clone())))
                 }
             })
         };
-        let all: Vec<_> = registry.models().iter().map(model).collect();
+        let all: Vec<_> = places(registry, source, memory_bytes_max).into_iter().map(model).collect();
         let default = all.iter().find(|model| model.spec().id == registry.default_id());
         let default = default.expect("the registry has checked that its default exists").clone();
         Self { all, default, stand_ins: Mutex::default() }
@@ -342,7 +341,7 @@ mod tests {
         let here = entry("here", "provider = \"local\"\nrevision = \"main\"\npooling = \"mean\"");
         let models = |key| {
             std::fs::write(&file, format!("default = \"there\"\n{}{here}", there(key))).unwrap();
-            let models = models_of(&Registry::load_with(Some(&file), None).unwrap());
+            let models = models_of(&Registry::load(Some(&file), None).unwrap());
             let Some(Model::Here(slot)) = models.get("here").map(|model| &**model) else { panic!("it runs here") };
             slot.load();
             while !matches!(slot.state(), SlotState::Failed { .. }) {
@@ -361,7 +360,7 @@ mod tests {
 
     #[test]
     fn who_serves_is_told_when_it_changes() {
-        let models = models_of(&Registry::load_with(None, None).unwrap());
+        let models = models_of(&Registry::load(None, None).unwrap());
         let note = |server| models.note_server("a", server, Some(&"away"));
         assert_eq!(["a", "b", "b", "c", "a", "a", "b"].map(note), [false, true, false, true, true, false, true]);
     }

@@ -168,7 +168,7 @@ fn list(model: &ModelSpec, registry: &Registry, source: &WeightsSource) -> Comma
         Runs::There(remote) => remote.base_url.clone(),
     };
     let note = if model.id == registry.default_id() { " (default)" } else { "" };
-    let (id, provider, name, dimension) = (&model.id, model.provider.as_str(), &model.model_name, model.dimension);
+    let (id, provider, name, dimension) = (&model.id, model.provider_name(), &model.model_name, model.dimension);
     println!("{id}{note}\t{provider}\t{name}\t{dimension}\t{place}");
     Ok(())
 }

@@ -190,7 +190,7 @@ struct Threads {
 impl Options {
     /// The registry that the options name.
     pub fn registry(&self) -> Result<Registry, RegistryError> {
-        Registry::load_with(self.models_file.as_deref(), self.precision)
+        Registry::load(self.models_file.as_deref(), self.precision)
     }
 
     /// Where the options say that weights come from.

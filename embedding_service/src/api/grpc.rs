@@ -85,7 +85,7 @@ impl EmbeddingApi {
         let spec = model.spec();
         pb::Model {
             id: spec.id.clone(),
-            provider: spec.provider.as_str().to_owned(),
+            provider: spec.provider_name().to_owned(),
             model_name: spec.model_name.clone(),
             dimension: u32::try_from(spec.dimension).unwrap_or(u32::MAX),
             tokens_max: u32::try_from(spec.tokens_max).unwrap_or(u32::MAX),

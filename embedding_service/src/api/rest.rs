@@ -218,7 +218,7 @@ async fn models(State(rest): State<Rest>) -> Json<Models> {
         by_id.insert(
             spec.id.clone(),
             Model {
-                provider: spec.provider.as_str(),
+                provider: spec.provider_name(),
                 model_name: spec.model_name.clone(),
                 dimensions: spec.dimension,
                 tokens_max: spec.tokens_max,

@@ -25,16 +25,31 @@ pub use registry::{
 pub use slot::{LoadedModel, NotReady, Slot, SlotState};
 pub use weights::{Damage, VerifiedFiles, WeightsError, WeightsSource};
 
-/// A place for each model of the registry that runs here, in its order; none is loaded yet. They take at most
+/// Where a model of the registry is run.
+pub(crate) enum Place<'a> {
+    /// In this process, where its slot is.
+    Here(Arc<Slot>),
+    /// By a provider.
+    There(&'a ModelSpec, &'a Arc<RemoteSpec>),
+}
+
+/// The places of all models, in the order of the registry; none is loaded yet. Those that run here take at most
 /// `memory_bytes_max` bytes of memory, and the default model, once it is loaded, keeps its part.
-pub(crate) fn slots(registry: &Registry, source: &WeightsSource, memory_bytes_max: usize) -> Vec<Arc<Slot>> {
+pub(crate) fn places<'a>(registry: &'a Registry, source: &WeightsSource, memory_bytes_max: usize) -> Vec<Place<'a>> {
     let memory = Memory::new(memory_bytes_max);
-    let slot = |spec: &ModelSpec| {
+    let mut slots = Vec::new();
+    let mut places = Vec::with_capacity(registry.models().len());
+    for spec in registry.models() {
         let stays = if spec.id == registry.default_id() { Stays::Always } else { Stays::UntilRoomIsNeeded };
-        let local = spec.local()?.clone();
-        Some(Slot::new(spec.clone(), local, source.clone(), memory.clone(), stays))
-    };
-    let slots: Vec<_> = registry.models().iter().filter_map(slot).collect();
+        places.push(match &spec.runs {
+            Runs::Here(local) => {
+                let slot = Slot::new(spec.clone(), local.clone(), source.clone(), memory.clone(), stays);
+                slots.push(slot.clone());
+                Place::Here(slot)
+            }
+            Runs::There(remote) => Place::There(spec, remote),
+        });
+    }
     memory.watch_over(&slots);
-    slots
+    places
 }

@@ -12,6 +12,7 @@ mod fingerprint;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -19,6 +20,8 @@ use serde::Deserialize;
 use super::hash::Sha256Hex;
 use crate::encoder::{Pooling, Precision};
 
+/// The `provider` of models that run here.
+const LOCAL: &str = "local";
 const DEFAULT_FILE: &str = include_str!("../../models.toml");
 
 /// The models, in the order of the file, and which one is the default.
@@ -33,8 +36,6 @@ pub struct Registry {
 pub struct ModelSpec {
     /// What requests call it. Fits as the name of a folder.
     pub id: String,
-    /// Who runs it.
-    pub provider: Provider,
     /// The provider's name for it; of a local model its repository on the model hub.
     pub model_name: String,
     /// Components of an embedding.
@@ -58,18 +59,15 @@ pub struct ModelSpec {
 /// How a model is run.
 #[derive(Debug, Clone)]
 pub enum Runs {
-    /// In this process, of these files.
-    Here(LocalSpec),
+    /// In this process, on the CPU, of these files.
+    Here(Arc<LocalSpec>),
     /// By a provider, over HTTP.
-    There(RemoteSpec),
+    There(Arc<RemoteSpec>),
 }
 
-/// Who runs a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// Who runs a model elsewhere, which decides how it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// This process, on the CPU.
-    Local,
     /// OpenAI, or any server that speaks its `/embeddings`.
     OpenAi,
     /// Cohere, by its version 2 of `/embed`.
@@ -118,6 +116,8 @@ pub struct LocalSpec {
 /// Where a provider is, and how it is asked.
 #[derive(Debug, Clone)]
 pub struct RemoteSpec {
+    /// Who it is.
+    pub provider: Provider,
     /// Its address, without a slash at the end.
     pub base_url: String,
     /// The environment variable that holds the key. Absent: the provider asks for none.
@@ -193,13 +193,9 @@ pub enum RegistryError {
 }
 
 impl Registry {
-    /// The built-in registry, or that of `file`.
-    pub fn load(file: Option<&Path>) -> Result<Self, RegistryError> {
-        Self::load_with(file, None)
-    }
-
-    /// The same, with all models that run here in this precision, whatever the file says; checked as if it said so.
-    pub fn load_with(file: Option<&Path>, precision: Option<Precision>) -> Result<Self, RegistryError> {
+    /// The built-in registry, or that of `file`. With a precision: all models that run here in this one, whatever the file says;
+    /// checked as if it said so.
+    pub fn load(file: Option<&Path>, precision: Option<Precision>) -> Result<Self, RegistryError> {
         let Some(path) = file else {
             return Self::parse(DEFAULT_FILE, "the built-in models.toml", precision);
         };
@@ -235,6 +231,14 @@ impl Registry {
 }
 
 impl ModelSpec {
+    /// Who runs it, as in models.toml.
+    pub fn provider_name(&self) -> &'static str {
+        match &self.runs {
+            Runs::Here(_) => LOCAL,
+            Runs::There(remote) => remote.provider.name(),
+        }
+    }
+
     /// Its files, where it runs here.
     pub fn local(&self) -> Option<&LocalSpec> {
         match &self.runs {
@@ -293,9 +297,8 @@ impl Prompts {
 
 impl Provider {
     /// As in models.toml.
-    pub fn as_str(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Local => "local",
             Self::OpenAi => "openai",
             Self::Cohere => "cohere",
             Self::HuggingFace => "huggingface",

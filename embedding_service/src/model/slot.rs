@@ -28,7 +28,8 @@ static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// A local model of the registry, and whether it is in memory.
 pub struct Slot {
     spec: ModelSpec,
-    local: LocalSpec,
+    /// That of `spec`, shared with it.
+    local: Arc<LocalSpec>,
     source: WeightsSource,
     memory: Arc<Memory>,
     stays: Stays,
@@ -99,7 +100,7 @@ struct Failure {
 impl Slot {
     pub(super) fn new(
         spec: ModelSpec,
-        local: LocalSpec,
+        local: Arc<LocalSpec>,
         source: WeightsSource,
         memory: Arc<Memory>,
         stays: Stays,

@@ -304,7 +304,7 @@ mod tests {
     }
 
     fn minilm() -> LocalSpec {
-        Registry::load(None).unwrap().models()[0].local().unwrap().clone()
+        Registry::load(None, None).unwrap().models()[0].local().unwrap().clone()
     }
 
     #[test]

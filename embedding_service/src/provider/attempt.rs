@@ -105,7 +105,7 @@ impl Http {
             |_| place.unavailable(format!("no whole answer within {:.1} s", since.elapsed().as_secs_f32()), None);
         let body = answer.map_err(late)??;
 
-        let understood = understand(spec.provider, body, Bounds { count, dimension: spec.dimension }, turn).await;
+        let understood = understand(remote.provider, body, Bounds { count, dimension: spec.dimension }, turn).await;
         // What is wrong with an answer may be what the provider has put into it.
         understood.map_err(|reason| place.wrong(&place.repeat(&reason)))
     }

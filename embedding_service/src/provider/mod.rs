@@ -62,7 +62,8 @@ const CUTTING_MAX: usize = 4;
 /// A model that a provider runs.
 pub(crate) struct RemoteModel {
     spec: ModelSpec,
-    remote: RemoteSpec,
+    /// That of `spec`, shared with it.
+    remote: Arc<RemoteSpec>,
     fingerprint: String,
     key: Result<Option<Key>, KeyProblem>,
     http: Arc<Http>,
@@ -97,12 +98,12 @@ pub(crate) struct RemoteEmbedding {
 
 impl RemoteModel {
     /// Reads the key from the environment. Asks nobody anything.
-    pub(crate) fn new(spec: ModelSpec, remote: RemoteSpec, http: Arc<Http>) -> Self {
+    pub(crate) fn new(spec: ModelSpec, remote: Arc<RemoteSpec>, http: Arc<Http>) -> Self {
         let key = remote.key_env.as_deref().map(Key::from_environment).transpose();
         if matches!(key, Ok(Some(_))) && is_in_the_clear(&remote.base_url) {
             tracing::warn!("model {}: its key goes to {} in the clear", spec.id, remote.base_url);
         }
-        let fingerprint = spec.fingerprint().expect("that of a remote model is decided by the registry");
+        let fingerprint = spec.fingerprint_there(&remote);
         let (breaker, pace) = (Breaker::new(&spec.id), Pace::new(remote.limits.requests_max));
         let cutting = Arc::new(Semaphore::new(CUTTING_MAX));
         Self { spec, remote, fingerprint, key, http, breaker, pace, cutting, is_too_much_told: AtomicBool::new(false) }
@@ -282,7 +283,7 @@ impl RemoteModel {
     }
 
     fn figures(&self) -> figures::Provider<'_> {
-        figures::Provider { model: &self.spec.id, provider: self.spec.provider.as_str() }
+        figures::Provider { model: &self.spec.id, provider: self.remote.provider.name() }
     }
 
     /// Waits until it is this request's turn, and the provider wants to be asked. Who waits in vain learns it before.

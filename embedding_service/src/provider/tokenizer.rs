@@ -102,7 +102,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_that_leaves_keeps_its_turn_until_its_work_ends() {
-        let spec = Registry::load(None).unwrap().get("openai-small").unwrap().clone();
+        let spec = Registry::load(None, None).unwrap().get("openai-small").unwrap().clone();
         let spec = ModelSpec { tokens_max: usize::MAX, ..spec };
         let (cutting, texts) = (Arc::new(Semaphore::new(1)), vec!["The cat sat on the mat. ".repeat(100_000)]);
         let work = prepare(&spec, Some(RemoteTokenizer::Cl100kBase), &texts, Input::Document, &cutting);

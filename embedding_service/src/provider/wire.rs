@@ -34,21 +34,19 @@ pub(super) struct ErrorText {
 /// Where texts are sent.
 pub(super) fn url(spec: &ModelSpec, remote: &RemoteSpec) -> String {
     let base = &remote.base_url;
-    match spec.provider {
+    match remote.provider {
         Provider::OpenAi => format!("{base}/embeddings"),
         Provider::Cohere => format!("{base}/v2/embed"),
         Provider::HuggingFace => format!("{base}/models/{}/pipeline/feature-extraction", spec.model_name),
-        Provider::Local => unreachable!("a local model is asked over no wire"),
     }
 }
 
 /// What is sent.
 pub(super) fn body(spec: &ModelSpec, remote: &RemoteSpec, texts: &[&str], input: Input) -> Vec<u8> {
-    let body = match spec.provider {
+    let body = match remote.provider {
         Provider::OpenAi => openai::body(spec, remote, texts),
         Provider::Cohere => cohere::body(spec, texts, input),
         Provider::HuggingFace => huggingface::body(texts),
-        Provider::Local => unreachable!("a local model is asked over no wire"),
     };
     body.expect("strings and numbers can be written as JSON")
 }
@@ -59,7 +57,6 @@ pub(super) fn read(provider: Provider, body: &[u8], bounds: Bounds) -> Result<An
         Provider::OpenAi => openai::read(body, bounds),
         Provider::Cohere => cohere::read(body, bounds),
         Provider::HuggingFace => huggingface::read(body, bounds),
-        Provider::Local => unreachable!("a local model is asked over no wire"),
     }
 }
 

@@ -157,7 +157,7 @@ impl Comparing {
             };
             let report = ModelReport {
                 model_id: spec.id.clone(),
-                provider: spec.provider.as_str().to_owned(),
+                provider: spec.provider_name().to_owned(),
                 model_name: spec.model_name.clone(),
                 dimensions: spec.dimension,
                 precision: spec.precision_name().map(str::to_owned),

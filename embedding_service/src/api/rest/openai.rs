@@ -252,7 +252,7 @@ impl EncodingFormat {
 impl ModelObject {
     fn of(model: &Model) -> Self {
         let spec = model.spec();
-        Self { id: spec.id.clone(), object: "model", created: 0, owned_by: spec.provider.as_str() }
+        Self { id: spec.id.clone(), object: "model", created: 0, owned_by: spec.provider_name() }
     }
 }
 

@@ -1,13 +1,14 @@
 //! models.toml as it is written, and the checks from there to what the service uses.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Input, LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, RemoteLimits, RemoteSpec, RemoteTokenizer, Runs,
+    Input, LOCAL, LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, RemoteLimits, RemoteSpec, RemoteTokenizer, Runs,
 };
 use crate::encoder::{Pooling, Precision};
 use crate::model::address::{self, Unfit};
@@ -33,7 +34,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Entry {
     id: Spanned<String>,
-    provider: Spanned<Provider>,
+    provider: Spanned<ProviderKey>,
     model_name: Spanned<String>,
     dimension: Spanned<usize>,
     tokens_max: Spanned<usize>,
@@ -65,6 +66,16 @@ struct Entry {
     time_max_ms: Option<Spanned<usize>>,
 }
 
+/// `provider` as it is written.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ProviderKey {
+    Local,
+    OpenAi,
+    Cohere,
+    HuggingFace,
+}
+
 /// What is wrong, and where.
 struct Fault {
     at: Range<usize>,
@@ -92,10 +103,7 @@ pub(super) fn read(text: &str, precision: Option<Precision>) -> Result<(String, 
 fn check(file: &File, precision: Option<Precision>) -> Result<(String, Vec<ModelSpec>), Fault> {
     let mut models: Vec<ModelSpec> = Vec::with_capacity(file.models.len());
     for entry in &file.models {
-        let mut model = entry.check()?;
-        if let (Runs::Here(local), Some(precision)) = (&mut model.runs, precision) {
-            local.precision = precision;
-        }
+        let model = entry.check(precision)?;
         if models.iter().any(|other| other.id == model.id) {
             return Err(fault(&entry.id, format!("id `{}` is given to two models", model.id)));
         }
@@ -112,8 +120,20 @@ fn check(file: &File, precision: Option<Precision>) -> Result<(String, Vec<Model
     Ok((default.clone(), models))
 }
 
+impl ProviderKey {
+    /// Which one; nothing where models run here.
+    fn elsewhere(self) -> Option<Provider> {
+        match self {
+            Self::Local => None,
+            Self::OpenAi => Some(Provider::OpenAi),
+            Self::Cohere => Some(Provider::Cohere),
+            Self::HuggingFace => Some(Provider::HuggingFace),
+        }
+    }
+}
+
 impl Entry {
-    fn check(&self) -> Result<ModelSpec, Fault> {
+    fn check(&self, precision: Option<Precision>) -> Result<ModelSpec, Fault> {
         let id = self.id.get_ref();
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
         // The id names a folder.
@@ -135,7 +155,6 @@ impl Entry {
         let strings = |ids: &[Spanned<String>]| ids.iter().map(|id| id.get_ref().clone()).collect();
         Ok(ModelSpec {
             id: id.clone(),
-            provider: *self.provider.get_ref(),
             model_name: self.model_name.get_ref().clone(),
             dimension: within("dimension", &self.dimension, 1..=DIMENSION_MAX)?,
             tokens_max: within("tokens_max", &self.tokens_max, 1..=1 << 20)?,
@@ -144,14 +163,14 @@ impl Entry {
             space,
             fallback: strings(&self.fallback),
             fallback_any_space: strings(&self.fallback_any_space),
-            runs: match self.provider.get_ref() {
-                Provider::Local => Runs::Here(self.local()?),
-                provider => Runs::There(self.remote(*provider)?),
+            runs: match self.provider.get_ref().elsewhere() {
+                None => Runs::Here(Arc::new(self.local(precision)?)),
+                Some(provider) => Runs::There(Arc::new(self.remote(provider)?)),
             },
         })
     }
 
-    fn local(&self) -> Result<LocalSpec, Fault> {
+    fn local(&self, precision: Option<Precision>) -> Result<LocalSpec, Fault> {
         let elsewhere = [
             ("base_url", span(&self.base_url)),
             ("key_env", span(&self.key_env)),
@@ -176,10 +195,11 @@ impl Entry {
             repository: self.model_name.get_ref().clone(),
             revision: revision.clone(),
             pooling: *self.required("pooling", &self.pooling)?,
-            precision: match &self.precision {
-                Some(precision) => *precision.get_ref(),
+            precision: match (precision, &self.precision) {
+                (Some(precision), _) => precision,
+                (None, Some(precision)) => *precision.get_ref(),
                 // By what the file says, so that the fingerprint is known before the model is loaded.
-                None => Precision::of_dimension(*self.dimension.get_ref()),
+                (None, None) => Precision::of_dimension(*self.dimension.get_ref()),
             },
             files: self.files.as_ref().map(|files| files.get_ref().clone()),
         })
@@ -219,6 +239,7 @@ impl Entry {
             time_max: milliseconds(limit("time_max_ms", &self.time_max_ms, 40_000, 600_000)?),
         };
         Ok(RemoteSpec {
+            provider,
             base_url: match &self.base_url {
                 None => defaults.base_url.to_owned(),
                 Some(url) => check_url(url)?,
@@ -272,7 +293,8 @@ impl Entry {
     fn refuse(&self, keys: &[(&str, Option<Range<usize>>)]) -> Result<(), Fault> {
         for (key, at) in keys {
             if let Some(at) = at {
-                let (id, provider) = (self.id.get_ref(), self.provider.get_ref().as_str());
+                let (id, provider) =
+                    (self.id.get_ref(), self.provider.get_ref().elsewhere().map_or(LOCAL, Provider::name));
                 let reason = format!("`{key}` means nothing to model `{id}`, whose provider is `{provider}`");
                 return Err(Fault { at: at.clone(), reason });
             }
@@ -289,7 +311,7 @@ impl Defaults {
             // https://docs.cohere.com/reference/embed: 96 texts.
             Provider::Cohere => Self { base_url: "https://api.cohere.com", texts_max: 96, tokens_max: 1 << 20 },
             // As many as text-embeddings-inference takes by default.
-            Provider::HuggingFace | Provider::Local => {
+            Provider::HuggingFace => {
                 Self { base_url: "https://router.huggingface.co/hf-inference", texts_max: 32, tokens_max: 1 << 20 }
             }
         }

@@ -17,9 +17,9 @@ impl ModelSpec {
     /// The fingerprint, as far as models.toml decides it: nothing for a local model whose files it does not pin.
     pub fn fingerprint(&self) -> Option<String> {
         match &self.runs {
-            Runs::Here(LocalSpec { files: None, .. }) if self.space.is_none() => None,
+            Runs::Here(local) if local.files.is_none() && self.space.is_none() => None,
             Runs::Here(local) => Some(self.fingerprint_here(local, local.files.as_ref())),
-            Runs::There(_) => Some(self.fingerprint_there()),
+            Runs::There(remote) => Some(self.fingerprint_there(remote)),
         }
     }
 
@@ -34,7 +34,7 @@ impl ModelSpec {
     pub fn cache_identity(&self, fingerprint: &str) -> String {
         match &self.runs {
             Runs::There(remote) if self.space.is_none() => {
-                let RemoteSpec { base_url, tokenizer, .. } = remote;
+                let RemoteSpec { base_url, tokenizer, .. } = &**remote;
                 let tokens_max = self.tokens_max;
                 format!("{fingerprint}\nbase_url {base_url}\ntokenizer {tokenizer:?}\ntokens_max {tokens_max}\n")
             }
@@ -63,15 +63,16 @@ impl ModelSpec {
         self.fingerprint_2(&format!("{files}{tokens_max}"))
     }
 
-    fn fingerprint_there(&self) -> String {
-        let input_types = match self.provider {
-            Provider::Cohere => "input types search_document search_query\n",
-            Provider::Local | Provider::OpenAi | Provider::HuggingFace => "",
-        };
+    /// The fingerprint of a model that this provider runs.
+    pub(crate) fn fingerprint_there(&self, remote: &RemoteSpec) -> String {
         if self.space.is_some() {
             return self.fingerprint_2("");
         }
-        self.fingerprint_2(&format!("provider {}\nmodel {}\n{input_types}", self.provider.as_str(), self.model_name))
+        let input_types = match remote.provider {
+            Provider::Cohere => "input types search_document search_query\n",
+            Provider::OpenAi | Provider::HuggingFace => "",
+        };
+        self.fingerprint_2(&format!("provider {}\nmodel {}\n{input_types}", remote.provider.name(), self.model_name))
     }
 
     /// `identity` is what the model is; of one with a space, what is to be known beside its name.
@@ -97,11 +98,13 @@ fn hash(all: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::Registry;
     use super::*;
 
     fn model(id: &str) -> ModelSpec {
-        Registry::load(None).unwrap().get(id).unwrap().clone()
+        Registry::load(None, None).unwrap().get(id).unwrap().clone()
     }
 
     fn pinned(id: &str) -> String {
@@ -122,7 +125,7 @@ mod tests {
             assert_eq!(pinned(id), fingerprint, "{id}");
         }
         // Of collections from before int8 was the default.
-        let f32 = Registry::load_with(None, Some(Precision::F32)).unwrap();
+        let f32 = Registry::load(None, Some(Precision::F32)).unwrap();
         for (id, fingerprint) in [
             ("minilm", "52e3c1c394faaaf4270b264109a1f92c"),
             ("bge-small", "58131284d7c1aaead756acd37296900c"),
@@ -140,8 +143,8 @@ mod tests {
         let bge = model("bge-small");
         let prompts = Prompts { query: "other: ".to_owned(), ..Prompts::default() };
         let local = bge.local().unwrap();
-        let files = |files| Runs::Here(LocalSpec { files, ..local.clone() });
-        let f32 = Runs::Here(LocalSpec { precision: Precision::F32, ..local.clone() });
+        let files = |files| Runs::Here(Arc::new(LocalSpec { files, ..local.clone() }));
+        let f32 = Runs::Here(Arc::new(LocalSpec { precision: Precision::F32, ..local.clone() }));
         let Some(pins) = local.files.clone() else { panic!("it is pinned") };
         let others = ModelFiles { config: Sha256Hex::of(b"other"), ..pins };
         for other in [
@@ -163,8 +166,10 @@ mod tests {
         );
 
         let remote = model("huggingface-bge");
+        let Runs::There(how) = &remote.runs else { panic!("a provider runs it") };
+        let by_openai = Runs::There(Arc::new(RemoteSpec { provider: Provider::OpenAi, ..(**how).clone() }));
         for other in [
-            ModelSpec { provider: Provider::OpenAi, ..remote.clone() },
+            ModelSpec { runs: by_openai, ..remote.clone() },
             ModelSpec { model_name: "BAAI/bge-large-en-v1.5".to_owned(), ..remote.clone() },
             ModelSpec { dimension: 1024, ..remote.clone() },
             ModelSpec { normalize: false, ..remote.clone() },
@@ -181,7 +186,7 @@ mod tests {
         let with = |change: fn(&mut RemoteSpec)| {
             let mut other = openai.clone();
             let Runs::There(remote) = &mut other.runs else { panic!("a provider runs it") };
-            change(remote);
+            change(Arc::make_mut(remote));
             other
         };
         for other in [
@@ -203,7 +208,7 @@ mod tests {
         let of = |precision| {
             let mut bge = ModelSpec { space: Some("bge-base".to_owned()), ..model("bge-base") };
             let Runs::Here(local) = &mut bge.runs else { panic!("it runs here") };
-            local.precision = precision;
+            Arc::make_mut(local).precision = precision;
             bge.fingerprint()
         };
         assert_ne!(of(Precision::F32), of(Precision::Int8));
@@ -211,7 +216,7 @@ mod tests {
 
     #[test]
     fn models_of_one_space_have_one_fingerprint() {
-        let f32 = Registry::load_with(None, Some(Precision::F32)).unwrap();
+        let f32 = Registry::load(None, Some(Precision::F32)).unwrap();
         let in_space = |spec: ModelSpec| ModelSpec { space: Some("bge-base".to_owned()), ..spec }.fingerprint();
         let space = |id: &str| in_space(f32.get(id).unwrap().clone());
         assert_eq!(space("bge-base"), space("huggingface-bge"));

@@ -28,15 +28,15 @@ fn line_of(needle: &str) -> usize {
 
 #[test]
 fn built_in_registry_has_its_models() {
-    let registry = Registry::load(None).unwrap();
-    let facts = |model: &ModelSpec| (model.id.clone(), model.provider, model.dimension);
+    let registry = Registry::load(None, None).unwrap();
+    let facts = |model: &ModelSpec| (model.id.clone(), model.provider_name(), model.dimension);
     let expected = [
-        ("minilm", Provider::Local, 384),
-        ("bge-small", Provider::Local, 384),
-        ("bge-base", Provider::Local, 768),
-        ("openai-small", Provider::OpenAi, 1536),
-        ("cohere-english", Provider::Cohere, 384),
-        ("huggingface-bge", Provider::HuggingFace, 768),
+        ("minilm", "local", 384),
+        ("bge-small", "local", 384),
+        ("bge-base", "local", 768),
+        ("openai-small", "openai", 1536),
+        ("cohere-english", "cohere", 384),
+        ("huggingface-bge", "huggingface", 768),
     ];
     let expected = expected.map(|(id, provider, dimension)| (id.to_owned(), provider, dimension));
     assert_eq!(registry.models().iter().map(facts).collect::<Vec<_>>(), expected);
@@ -188,10 +188,10 @@ fn precision_for_all_is_checked_as_if_it_were_written() {
     let text = DEFAULT_FILE.replace("id = \"bge-base\"", "id = \"bge-base\"\nspace = \"s\"");
     let text = text.replace("id = \"huggingface-bge\"", "id = \"huggingface-bge\"\nspace = \"s\"");
     fs::write(file.path(), text).unwrap();
-    Registry::load_with(Some(file.path()), Some(Precision::F32)).unwrap();
-    let error = Registry::load_with(Some(file.path()), Some(Precision::Int8)).unwrap_err().to_string();
+    Registry::load(Some(file.path()), Some(Precision::F32)).unwrap();
+    let error = Registry::load(Some(file.path()), Some(Precision::Int8)).unwrap_err().to_string();
     assert!(error.contains("which differ in `precision`"), "{error}");
-    let int8 = Registry::load_with(None, Some(Precision::Int8)).unwrap();
+    let int8 = Registry::load(None, Some(Precision::Int8)).unwrap();
     assert_eq!(int8.get("minilm").unwrap().local().unwrap().precision, Precision::Int8);
 }
 

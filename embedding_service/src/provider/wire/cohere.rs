@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn request_is_as_documented() {
-        let spec = Registry::load(None).unwrap().get("cohere-english").unwrap().clone();
+        let spec = Registry::load(None, None).unwrap().get("cohere-english").unwrap().clone();
         for (input, input_type) in [(Input::Document, "search_document"), (Input::Query, "search_query")] {
             let sent: serde_json::Value = serde_json::from_slice(&body(&spec, &["a"], input).unwrap()).unwrap();
             let expected = serde_json::json!({

@@ -61,14 +61,14 @@ mod tests {
 
     #[test]
     fn request_is_as_documented() {
-        let spec = Registry::load(None).unwrap().get("openai-small").unwrap().clone();
+        let spec = Registry::load(None, None).unwrap().get("openai-small").unwrap().clone();
         let Runs::There(remote) = &spec.runs else { panic!("it runs elsewhere") };
         let sent: serde_json::Value = serde_json::from_slice(&body(&spec, remote, &["a", "b"]).unwrap()).unwrap();
         let expected = serde_json::json!({
             "model": "text-embedding-3-small", "input": ["a", "b"], "encoding_format": "float"
         });
         assert_eq!(sent, expected);
-        let remote = RemoteSpec { asks_dimension: true, ..remote.clone() };
+        let remote = RemoteSpec { asks_dimension: true, ..(**remote).clone() };
         let sent: serde_json::Value = serde_json::from_slice(&body(&spec, &remote, &["a"]).unwrap()).unwrap();
         assert_eq!(sent["dimensions"], 1536);
     }
