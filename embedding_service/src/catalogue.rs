@@ -21,8 +21,21 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(600);
 pub(crate) struct Models {
     all: Vec<Arc<Model>>,
     default: Arc<Model>,
-    /// Who served last in the place of whom, by ids; for the log. Held for moments.
-    stand_ins: Mutex<HashMap<String, String>>,
+    /// For the log. Held for moments.
+    stand_ins: Mutex<StandIns>,
+}
+
+/// Who served last in the place of whom, by ids.
+#[derive(Default)]
+struct StandIns(HashMap<String, String>);
+
+/// What is new about who serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// The model itself does again.
+    IsBack,
+    /// Another one does, or another one than before.
+    HasStandIn,
 }
 
 /// A model of the registry.
@@ -149,28 +162,34 @@ impl Models {
         retried
     }
 
-    /// Takes note of who has served a call of the model `asked`, and why not that itself. Whether that has changed, which
-    /// the log is told.
-    pub(crate) fn note_server(&self, asked: &str, server: &str, why: Option<&impl Display>) -> bool {
-        let mut stand_ins = self.stand_ins.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked == server {
-            let is_back = stand_ins.remove(asked).is_some();
-            if is_back {
-                tracing::info!("{asked} serves itself again");
+    /// Takes note of who has served a call of the model `asked`, and why not that itself; where that has changed, the log is
+    /// told.
+    pub(crate) fn note_server(&self, asked: &str, server: &str, why: Option<&impl Display>) {
+        let change = self.stand_ins.lock().unwrap_or_else(PoisonError::into_inner).note(asked, server);
+        match change {
+            None => {}
+            Some(Change::IsBack) => tracing::info!("{asked} serves itself again"),
+            Some(Change::HasStandIn) => {
+                let why = why.map_or_else(String::new, |why| format!(": {why}"));
+                tracing::warn!("{server} serves in the place of {asked}{why}");
             }
-            return is_back;
         }
-        let is_new = stand_ins.insert(asked.to_owned(), server.to_owned()).as_deref() != Some(server);
-        if is_new {
-            let why = why.map_or_else(String::new, |why| format!(": {why}"));
-            tracing::warn!("{server} serves in the place of {asked}{why}");
-        }
-        is_new
     }
 
     /// All models, in the order of the registry.
     pub(crate) fn all(&self) -> &[Arc<Model>] {
         &self.all
+    }
+}
+
+impl StandIns {
+    /// Takes note that `server` has served a call of `asked`.
+    fn note(&mut self, asked: &str, server: &str) -> Option<Change> {
+        if asked == server {
+            return self.0.remove(asked).map(|_| Change::IsBack);
+        }
+        let before = self.0.insert(asked.to_owned(), server.to_owned());
+        (before.as_deref() != Some(server)).then_some(Change::HasStandIn)
     }
 }
 
@@ -360,9 +379,10 @@ mod tests {
 
     #[test]
     fn who_serves_is_told_when_it_changes() {
-        let models = models_of(&Registry::load(None, None).unwrap());
-        let note = |server| models.note_server("a", server, Some(&"away"));
-        assert_eq!(["a", "b", "b", "c", "a", "a", "b"].map(note), [false, true, false, true, true, false, true]);
+        let mut stand_ins = StandIns::default();
+        let (back, other) = (Some(Change::IsBack), Some(Change::HasStandIn));
+        let noted = ["a", "b", "b", "c", "a", "a", "b"].map(|server| stand_ins.note("a", server));
+        assert_eq!(noted, [None, other, None, other, back, None, other]);
     }
 
     #[test]

@@ -1,15 +1,9 @@
 //! Tokenizing in pieces against tokenizing the whole, which is the definition, with the real vocabulary.
 
-use std::cell::Cell;
 use std::path::PathBuf;
 use std::{env, fs};
 
 use super::*;
-
-thread_local! {
-    /// What was given to the tokenizer in pieces: the work that a text makes.
-    pub(super) static ENCODED_BYTES: Cell<usize> = const { Cell::new(0) };
-}
 
 fn tokenizer() -> TextTokenizer {
     let cache = env::var_os("VECTRON_MODEL_CACHE").map_or_else(|| PathBuf::from("../model_cache"), PathBuf::from);
@@ -134,12 +128,17 @@ fn mixed_texts_have_the_tokens_of_the_whole_wherever_they_are_cut() {
 
 #[test]
 fn of_a_long_text_little_more_is_tokenized_than_the_model_uses() {
-    let tokenizer = tokenizer();
+    let TextTokenizer { tokenizer, pieces, tokens_max, .. } = tokenizer();
+    let pieces = pieces.unwrap();
     let megabyte = |unit: &str| unit.repeat((1 << 20) / unit.len());
     for unit in ["中文字符没有空格", "(", "a", "ä", "😀", " ", "word "] {
-        ENCODED_BYTES.with(|bytes| bytes.set(0));
-        tokenizer.tokenize(&megabyte(unit)).unwrap();
-        let encoded_bytes = ENCODED_BYTES.with(Cell::get);
+        let mut encoded_bytes = 0;
+        let encode = |piece: String| {
+            encoded_bytes += piece.len();
+            tokenizer.encode(piece, false)
+        };
+        pieces.tokenize(&tokenizer, &megabyte(unit), tokens_max - 2, encode).unwrap();
+        assert!(encoded_bytes > 0);
         // Three pieces: the first, and where a word goes on, one or two more.
         assert!(encoded_bytes <= 3 * 256 * PIECE_BYTES_PER_TOKEN, "{encoded_bytes} of 1 MiB of {unit:?}");
     }
