@@ -20,6 +20,8 @@
 //! - `service`: all of it, running;
 //! - `remote`: a service elsewhere, for its clients.
 
+#![warn(unreachable_pub)]
+
 mod api;
 pub mod auth;
 mod batch;

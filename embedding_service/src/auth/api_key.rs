@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// What every key begins with.
-pub const PREFIX: &str = "vek_";
+pub(super) const PREFIX: &str = "vek_";
 /// Bytes of an id.
 const ID_BYTES: usize = 8;
 /// Bytes of a secret.
@@ -42,7 +42,7 @@ pub struct ApiKey {
 pub struct NoRandomness(getrandom::Error);
 
 /// Fills an array with what nobody can guess.
-pub fn random<const BYTES: usize>() -> Result<[u8; BYTES], NoRandomness> {
+pub(super) fn random<const BYTES: usize>() -> Result<[u8; BYTES], NoRandomness> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(NoRandomness)?;
     Ok(bytes)
@@ -145,12 +145,12 @@ impl From<KeyDigest> for String {
 }
 
 /// Whether they are such digits.
-pub fn is_hex(text: &str) -> bool {
+pub(super) fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Two lower-case digits a byte.
-pub fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         // Writing to a string does not fail.
         let _ = write!(text, "{byte:02x}");

@@ -20,7 +20,7 @@ const BUCKETS: usize = 4096;
 
 /// How many attempts.
 #[derive(Clone, Copy, Debug)]
-pub struct Rate {
+pub(super) struct Rate {
     /// At once.
     pub burst: f64,
     /// Seconds until another one.
@@ -28,12 +28,12 @@ pub struct Rate {
 }
 
 /// Wrong attempts at one name: ten, and one more every 6 seconds: 14,400 guesses a day at the most.
-pub const OF_NAME: Rate = Rate { burst: 10.0, period_s: 6.0 };
+pub(super) const OF_NAME: Rate = Rate { burst: 10.0, period_s: 6.0 };
 /// Wrong attempts from one peer.
-pub const OF_PEER: Rate = Rate { burst: 100.0, period_s: 0.2 };
+pub(super) const OF_PEER: Rate = Rate { burst: 100.0, period_s: 0.2 };
 
 /// A table of buckets, all of one rate.
-pub struct Attempts {
+pub(super) struct Attempts {
     hasher: RandomState,
     rate: Rate,
     /// A lock for all: it is held for some arithmetic, never across a wait.
@@ -42,7 +42,7 @@ pub struct Attempts {
 
 /// An attempt that was taken. Given back when it is dropped, unless it was `wrong`.
 #[must_use]
-pub struct Attempt {
+pub(super) struct Attempt {
     attempts: Arc<Attempts>,
     index: usize,
     was_wrong: bool,
@@ -50,19 +50,19 @@ pub struct Attempt {
 
 /// Attempts that are left, and when that was so.
 #[derive(Clone)]
-pub struct Bucket {
+pub(super) struct Bucket {
     left: f64,
     at: Instant,
 }
 
 impl Attempts {
-    pub fn new(rate: Rate, now: Instant) -> Arc<Self> {
+    pub(super) fn new(rate: Rate, now: Instant) -> Arc<Self> {
         let buckets = Mutex::new(vec![Bucket::full(rate, now); BUCKETS].into());
         Arc::new(Self { hasher: RandomState::new(), rate, buckets })
     }
 
     /// Takes an attempt at, or of, `whom`, or says after which time there is one.
-    pub fn take(self: &Arc<Self>, whom: impl Hash, now: Instant) -> Result<Attempt, Duration> {
+    pub(super) fn take(self: &Arc<Self>, whom: impl Hash, now: Instant) -> Result<Attempt, Duration> {
         // The remainder is below the table's length.
         let index = (self.hasher.hash_one(whom) % BUCKETS as u64) as usize;
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +73,7 @@ impl Attempts {
 
 impl Attempt {
     /// It counts.
-    pub fn wrong(mut self) {
+    pub(super) fn wrong(mut self) {
         self.was_wrong = true;
     }
 }
@@ -88,12 +88,12 @@ impl Drop for Attempt {
 }
 
 impl Bucket {
-    pub fn full(rate: Rate, now: Instant) -> Self {
+    pub(super) fn full(rate: Rate, now: Instant) -> Self {
         Self { left: rate.burst, at: now }
     }
 
     /// Takes one, or says after which time there is a whole one.
-    pub fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
+    pub(super) fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
         let passed_s = now.saturating_duration_since(self.at).as_secs_f64();
         self.left = (self.left + passed_s / rate.period_s).min(rate.burst);
         self.at = self.at.max(now);
@@ -111,7 +111,7 @@ impl Bucket {
 
 /// Whom attempts from an address count for. `None` for this machine: a proxy on it has one address for all its callers. Of an
 /// IPv6 address its /64, for that is what one customer of a network has.
-pub fn peer_of(address: IpAddr) -> Option<IpAddr> {
+pub(super) fn peer_of(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
         address if is_this_machine(address) => None,
         IpAddr::V4(address) => Some(address.into()),

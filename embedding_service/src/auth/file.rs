@@ -105,7 +105,7 @@ impl PrincipalsFile {
 
     /// Reads it, to let in whom it names: only if nobody but root and the user of this process could have written it. The stamp
     /// is of what was read, or older.
-    pub fn read_to_serve(&self) -> Result<(Principals, Stamp), FileError> {
+    pub(crate) fn read_to_serve(&self) -> Result<(Principals, Stamp), FileError> {
         self.read_of(|owner, user| owner == user || owner == 0)
     }
 

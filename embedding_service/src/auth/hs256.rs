@@ -17,7 +17,7 @@ static PROVIDER: CryptoProvider =
     CryptoProvider { signer_factory: signer, verifier_factory: verifier, key_utils: KeyUtils::new_unimplemented() };
 
 /// To be called before the first token. Further calls do nothing.
-pub fn install() {
+pub(super) fn install() {
     // An error says that it is there already; nobody else here installs one.
     let _ = PROVIDER.install_default();
 }

@@ -21,7 +21,7 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 const SETTLE_PERIOD: Duration = Duration::from_millis(250);
 
 /// The principals that count now.
-pub struct Live {
+pub(super) struct Live {
     file: PrincipalsFile,
     /// Read by every request, so without a lock.
     now: ArcSwap<Principals>,
@@ -51,7 +51,7 @@ enum Trouble {
 
 impl Live {
     /// Reads the file.
-    pub fn open(file: PrincipalsFile) -> Result<Self, FileError> {
+    pub(super) fn open(file: PrincipalsFile) -> Result<Self, FileError> {
         let (principals, stamp) = file.read_to_serve()?;
         let seen = Seen { judged: Some(stamp), changing: None, trouble: None };
         Ok(Self {
@@ -63,23 +63,23 @@ impl Live {
     }
 
     /// The principals.
-    pub fn now(&self) -> Arc<Principals> {
+    pub(super) fn now(&self) -> Arc<Principals> {
         self.now.load_full()
     }
 
     /// Where they come from.
-    pub fn file(&self) -> &PrincipalsFile {
+    pub(super) fn file(&self) -> &PrincipalsFile {
         &self.file
     }
 
     /// Whether the file cannot be taken up, so that changes of it have no effect.
-    pub fn is_stale(&self) -> bool {
+    pub(super) fn is_stale(&self) -> bool {
         // A sign alone: no order with other memory is needed.
         self.is_stale.load(Ordering::Relaxed)
     }
 
     /// Takes the file up whenever it changes, or a SIGHUP comes. Never returns.
-    pub async fn follow(self: Arc<Self>, mut hangups: Hangups) {
+    pub(super) async fn follow(self: Arc<Self>, mut hangups: Hangups) {
         let mut pause = LOOK_PERIOD;
         loop {
             let is_asked = tokio::select! {

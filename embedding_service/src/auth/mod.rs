@@ -40,17 +40,17 @@ use password::{Busy, Verifying};
 pub use password::{HashError, PasswordHash};
 use principals::KeyHolder;
 pub use principals::{ChangeError, Key, Name, Principal, Principals, Time};
-pub use refusal::Refusal;
+pub(crate) use refusal::Refusal;
 use refusal::RefusalLog;
 pub use scope::{Scope, Scopes, UnknownScope};
-use token::{BadToken, Claims, GivenFor, SecretOrigin, Tokens};
-pub use token::{SECRET_VARIABLE, SecretError};
+pub use token::SecretError;
+use token::{BadToken, Claims, GivenFor, SECRET_VARIABLE, SecretOrigin, Tokens};
 
 /// After which time a queue of passwords is worth another try.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// Checks callers, and gives out tokens.
-pub struct Auth {
+pub(crate) struct Auth {
     live: Arc<Live>,
     tokens: Tokens,
     secret_origin: SecretOrigin,
@@ -65,7 +65,7 @@ pub struct Auth {
 
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// The principal's name.
     pub name: String,
     /// What the credential allows.
@@ -74,7 +74,7 @@ pub struct Caller {
 
 /// What somebody was let in with. To be looked at again where a call goes on for long.
 #[derive(Clone)]
-pub struct Pass {
+pub(crate) struct Pass {
     auth: Arc<Auth>,
     /// Who was let in.
     pub caller: Caller,
@@ -89,7 +89,7 @@ enum Proof {
 }
 
 /// Whose credential was refused, for the log.
-pub enum Whose<'a> {
+pub(crate) enum Whose<'a> {
     /// What was sent, of which the log gets the public part at most.
     Credential(&'a str),
     /// A name that was sent, or is known.
@@ -98,7 +98,7 @@ pub enum Whose<'a> {
 
 impl Pass {
     /// Whether the credential is still good, and still allows that.
-    pub fn check(&self, needed: Scope, what: &str) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, needed: Scope, what: &str) -> Result<(), Refusal> {
         let Caller { scopes, .. } = self.auth.holder(&self.proof, SystemTime::now())?;
         if scopes.allow(needed) {
             return Ok(());
@@ -107,14 +107,14 @@ impl Pass {
     }
 
     /// Who gave it.
-    pub fn auth(&self) -> &Auth {
+    pub(crate) fn auth(&self) -> &Auth {
         &self.auth
     }
 }
 
 /// What a token is asked for with.
 #[derive(Clone)]
-pub enum Credential {
+pub(crate) enum Credential {
     /// An API key.
     Key(SecretString),
     /// A user name and its password.
@@ -127,7 +127,7 @@ pub enum Credential {
 }
 
 /// A token.
-pub struct Issued {
+pub(crate) struct Issued {
     /// To be sent as `authorization: Bearer …`.
     pub token: String,
     /// Seconds until its end.
@@ -152,7 +152,7 @@ pub enum AuthError {
 
 impl Auth {
     /// Reads the file of principals and the secret. `None` where nobody is asked for a key.
-    pub fn start(options: &AuthOptions) -> Result<Option<Arc<Self>>, AuthError> {
+    pub(crate) fn start(options: &AuthOptions) -> Result<Option<Arc<Self>>, AuthError> {
         let Some(path) = options.auth_file.as_ref().filter(|_| options.is_on()) else { return Ok(None) };
         let live = Live::open(PrincipalsFile::new(path.clone()))?;
         let (tokens, secret_origin) = Tokens::from_environment()?;
@@ -171,7 +171,7 @@ impl Auth {
     }
 
     /// Says to the log who may come in, and how long tokens live.
-    pub fn announce(&self) {
+    pub(crate) fn announce(&self) {
         let (file, principals) = (self.live.file().path().display(), self.live.now());
         tracing::info!("callers need a key or a token: {file} has {}", principals.summary());
         match self.secret_origin {
@@ -188,22 +188,22 @@ impl Auth {
     }
 
     /// Takes changes of the file up. Never returns. Needs a runtime.
-    pub async fn follow_file(&self, hangups: Hangups) {
+    pub(crate) async fn follow_file(&self, hangups: Hangups) {
         self.live.clone().follow(hangups).await;
     }
 
     /// Whether the file cannot be taken up, so that changes of it, revoked keys too, have no effect.
-    pub fn is_stale(&self) -> bool {
+    pub(crate) fn is_stale(&self) -> bool {
         self.live.is_stale()
     }
 
     /// Whether nothing is asked for there.
-    pub fn is_open(&self, what: Open) -> bool {
+    pub(crate) fn is_open(&self, what: Open) -> bool {
         self.open.contains(&what)
     }
 
     /// Who sends this key or token.
-    pub fn pass(self: &Arc<Self>, credential: &str) -> Result<Pass, Refusal> {
+    pub(crate) fn pass(self: &Arc<Self>, credential: &str) -> Result<Pass, Refusal> {
         let now = SystemTime::now();
         let proof = if credential.starts_with(PREFIX) {
             let malformed =
@@ -259,7 +259,7 @@ impl Auth {
     }
 
     /// Tells that somebody was refused: a line of the log, unless there were many of late. `reason`: the refusal's code.
-    pub fn tell_refused(&self, reason: &'static str, whose: &Whose<'_>, peer: Option<IpAddr>) {
+    pub(crate) fn tell_refused(&self, reason: &'static str, whose: &Whose<'_>, peer: Option<IpAddr>) {
         let Some(kept_back) = self.refusals.next_line(Instant::now()) else { return };
         let whose = match whose {
             Whose::Credential(text) => match ApiKey::read(text) {
@@ -278,7 +278,12 @@ impl Auth {
 
     /// A token for the scopes that are `asked` for (none: all that the credential allows). `peer`: who asks, where that is
     /// known.
-    pub async fn issue(&self, credential: Credential, asked: Scopes, peer: Option<IpAddr>) -> Result<Issued, Refusal> {
+    pub(crate) async fn issue(
+        &self,
+        credential: Credential,
+        asked: Scopes,
+        peer: Option<IpAddr>,
+    ) -> Result<Issued, Refusal> {
         match credential {
             Credential::Key(key) => self.issue_for_key(&key, asked),
             Credential::Password { username, password } => {

@@ -17,7 +17,7 @@ use super::api_key::{hex, is_hex};
 use super::attempts::Attempt;
 
 /// Least characters of a password that is set here.
-pub const PASSWORD_CHARACTERS_MIN: usize = 8;
+pub(super) const PASSWORD_CHARACTERS_MIN: usize = 8;
 /// Memory that a hash in the file may ask for, in KiB: a slip of the pen shall not stop the machine.
 const MEMORY_KIB_MAX: u32 = 256 << 10;
 /// Passes and lanes, for the same reason: by its memory alone, a hash could still take minutes.
@@ -148,7 +148,7 @@ impl fmt::Debug for PasswordHash {
 }
 
 /// Where passwords are verified: a few at once, for each takes a core and 19 MiB.
-pub struct Verifying {
+pub(super) struct Verifying {
     /// Verified where there is nobody of the name, so that the answer takes as long as for somebody.
     nobodys: PasswordHash,
     /// For those that run.
@@ -161,7 +161,7 @@ pub struct Verifying {
 
 /// As many passwords are being verified as may be: at all, or for this name.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Busy;
+pub(super) struct Busy;
 
 /// A place among those that run or wait.
 struct Place {
@@ -172,7 +172,7 @@ struct Place {
 
 impl Verifying {
     /// Takes some hundredths of a second.
-    pub fn new() -> Result<Self, HashError> {
+    pub(super) fn new() -> Result<Self, HashError> {
         // At most half of the cores: the others embed.
         let threads = (thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, 4);
         Ok(Self {
@@ -185,7 +185,7 @@ impl Verifying {
 
     /// Whether `password` has this hash. Where there is no hash it has not, after the same time. The attempts count where it
     /// has not, also if nobody waits for the answer any more.
-    pub async fn is_of(
+    pub(super) async fn is_of(
         &self,
         name: &str,
         hash: Option<PasswordHash>,

@@ -94,7 +94,7 @@ pub struct Time(SystemTime);
 
 /// Why a key is not good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadKey {
+pub(crate) enum BadKey {
     /// Nobody's, or with a wrong secret.
     Wrong,
     /// It was revoked.
@@ -105,7 +105,7 @@ pub enum BadKey {
 
 impl BadKey {
     /// What its sender is told, who has the whole key.
-    pub fn of(self, id: &KeyId) -> Refusal {
+    pub(crate) fn of(self, id: &KeyId) -> Refusal {
         match self {
             Self::Wrong => Refusal::WrongKey,
             Self::Revoked => Refusal::KeyRevoked { id: id.clone() },
@@ -116,7 +116,7 @@ impl BadKey {
 
 /// Who has proved itself with a key.
 #[derive(Clone, Debug)]
-pub struct KeyHolder<'a> {
+pub(crate) struct KeyHolder<'a> {
     /// The principal.
     pub name: &'a Name,
     /// What the key allows.
@@ -227,13 +227,13 @@ impl Principals {
     }
 
     /// How many there are, for the log.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let passwords = self.all.iter().filter(|principal| principal.password.is_some()).count();
         format!("{} principals, {} keys, {passwords} passwords", self.all.len(), self.by_key.len())
     }
 
     /// Whether there is nobody because the file says nothing: it may be empty, or cut off. `principal = []` says it.
-    pub fn is_nobody_by_omission(&self) -> bool {
+    pub(crate) fn is_nobody_by_omission(&self) -> bool {
         self.is_nobody_by_omission
     }
 
@@ -248,7 +248,7 @@ impl Principals {
     }
 
     /// Whose key it is, if it is good at `now`.
-    pub fn check(&self, key: &ApiKey, now: SystemTime) -> Result<KeyHolder<'_>, BadKey> {
+    pub(crate) fn check(&self, key: &ApiKey, now: SystemTime) -> Result<KeyHolder<'_>, BadKey> {
         let (_, known) = self.find(&key.id).ok_or(BadKey::Wrong)?;
         // Before anything is said of it: who has only seen the id learns nothing.
         if !known.sha256.is_of(key) {
@@ -258,7 +258,7 @@ impl Principals {
     }
 
     /// Whose key has this id, if it is good at `now`. For those who have proved themselves with it before.
-    pub fn holder(&self, id: &KeyId, now: SystemTime) -> Result<KeyHolder<'_>, BadKey> {
+    pub(crate) fn holder(&self, id: &KeyId, now: SystemTime) -> Result<KeyHolder<'_>, BadKey> {
         let (principal, key) = self.find(id).ok_or(BadKey::Wrong)?;
         if key.revoked.is_some() {
             return Err(BadKey::Revoked);

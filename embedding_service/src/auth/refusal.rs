@@ -85,18 +85,18 @@ pub enum Refusal {
 }
 
 /// Lines about refusals, as many as may be.
-pub struct RefusalLog {
+pub(super) struct RefusalLog {
     /// What is left, and how many were kept back since the last line. A lock, held for some arithmetic.
     lines: Mutex<(Bucket, u64)>,
 }
 
 impl RefusalLog {
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self { lines: Mutex::new((Bucket::full(LINES, now), 0)) }
     }
 
     /// Whether there may be another line at `now`, and then how many there were not before it.
-    pub fn next_line(&self, now: Instant) -> Option<u64> {
+    pub(super) fn next_line(&self, now: Instant) -> Option<u64> {
         let (bucket, kept_back) = &mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if bucket.take(LINES, now).is_err() {
             *kept_back += 1;

@@ -15,14 +15,14 @@ use super::password::Mark;
 use super::scope::Scopes;
 
 /// The environment variable that holds the secret.
-pub const SECRET_VARIABLE: &str = "VECTRON_JWT_SECRET";
+pub(super) const SECRET_VARIABLE: &str = "VECTRON_JWT_SECRET";
 /// Bytes of a secret: RFC 7518 §3.2 wants as many as the hash has.
-pub const SECRET_BYTES_MIN: usize = 32;
+pub(super) const SECRET_BYTES_MIN: usize = 32;
 const ISSUER: &str = "vectron-embedding";
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
+pub(super) struct Claims {
     /// Who made it.
     iss: String,
     /// The principal.
@@ -51,7 +51,7 @@ pub enum GivenFor {
 
 impl Claims {
     /// Whether its time is over at `now`.
-    pub fn has_ended(&self, now: SystemTime) -> bool {
+    pub(super) fn has_ended(&self, now: SystemTime) -> bool {
         self.exp < seconds(now)
     }
 }
@@ -83,11 +83,11 @@ mod spaced {
 
     use super::Scopes;
 
-    pub fn serialize<S: Serializer>(scopes: &Scopes, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(scopes: &Scopes, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(scopes)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Scopes, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Scopes, D::Error> {
         let names = String::deserialize(deserializer)?;
         Scopes::read(names.split_whitespace()).map_err(de::Error::custom)
     }
@@ -95,7 +95,7 @@ mod spaced {
 
 /// Why a token is not good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadToken {
+pub(super) enum BadToken {
     /// It has not the form of one.
     Malformed,
     /// It is not signed by us with HS256, or says what ours do not.
@@ -122,7 +122,7 @@ pub enum SecretError {
 }
 
 /// Makes and checks tokens.
-pub struct Tokens {
+pub(super) struct Tokens {
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
@@ -130,7 +130,7 @@ pub struct Tokens {
 
 /// Where the secret comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SecretOrigin {
+pub(super) enum SecretOrigin {
     /// The environment: tokens outlive the process, and are good for all processes with this secret.
     Environment,
     /// Made for this process: tokens end with it.
@@ -139,7 +139,7 @@ pub enum SecretOrigin {
 
 impl Tokens {
     /// With the secret of the environment, or one of this process's own.
-    pub fn from_environment() -> Result<(Self, SecretOrigin), SecretError> {
+    pub(super) fn from_environment() -> Result<(Self, SecretOrigin), SecretError> {
         match env::var_os(SECRET_VARIABLE) {
             Some(secret) if !secret.is_empty() => {
                 let secret = SecretSlice::from(secret.into_encoded_bytes());
@@ -165,7 +165,7 @@ impl Tokens {
     }
 
     /// A token, good from `now` for `lifetime`.
-    pub fn make(
+    pub(super) fn make(
         &self,
         subject: &str,
         scopes: Scopes,
@@ -180,7 +180,7 @@ impl Tokens {
     }
 
     /// What a token says, if it is ours and its time is not over.
-    pub fn check(&self, token: &str) -> Result<Claims, BadToken> {
+    pub(super) fn check(&self, token: &str) -> Result<Claims, BadToken> {
         // The signature is looked at before the time: of a forged token nothing is said but that it is wrong.
         decode::<Claims>(token, &self.decoding, &self.validation).map(|token| token.claims).map_err(|error| match error
             .kind()

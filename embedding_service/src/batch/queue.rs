@@ -17,7 +17,7 @@ use super::schedule::{Place, Schedule};
 use crate::encoder::Tokens;
 
 /// A queue of texts for models `M`. Its lock is held for the time of a few pushes and pops, never while a model runs.
-pub struct Queue<M> {
+pub(crate) struct Queue<M> {
     /// Tokens of a batch; a single text may have more.
     batch_tokens_max: usize,
     state: Mutex<State<M>>,
@@ -35,7 +35,7 @@ struct State<M> {
 }
 
 /// The texts of one call.
-pub struct Call<M> {
+pub(crate) struct Call<M> {
     /// The model that they are for.
     pub model: Arc<M>,
     /// The texts.
@@ -49,14 +49,14 @@ pub struct Call<M> {
 }
 
 /// That a call waits. What is left of the call is dropped with it.
-pub struct Ticket<M> {
+pub(crate) struct Ticket<M> {
     queue: Arc<Queue<M>>,
     model: Arc<M>,
     place: Place,
 }
 
 /// Texts to be run together: at least one, all for the same model.
-pub struct Batch<M> {
+pub(crate) struct Batch<M> {
     /// The model.
     pub model: Arc<M>,
     /// The texts.
@@ -64,7 +64,7 @@ pub struct Batch<M> {
 }
 
 /// One text of a batch.
-pub struct Item {
+pub(crate) struct Item {
     /// Which text of its call it is.
     pub index: usize,
     /// The text.
@@ -79,7 +79,7 @@ pub struct Item {
 
 /// The answer for one text.
 #[derive(Debug)]
-pub struct Done {
+pub(crate) struct Done {
     /// Which text of its call it is.
     pub index: usize,
     /// Its embedding.
@@ -92,11 +92,11 @@ pub struct Done {
 
 /// The service stops: no call is queued any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Closed;
+pub(crate) struct Closed;
 
 impl<M> Queue<M> {
     /// An empty queue.
-    pub fn new(batch_tokens_max: usize) -> Self {
+    pub(crate) fn new(batch_tokens_max: usize) -> Self {
         let state = State { calls: Schedule::new(), idle: 0, closed: false };
         Self { batch_tokens_max, state: Mutex::new(state), changed: Condvar::new(), pace: Pace::default() }
     }
@@ -112,7 +112,7 @@ impl<M> Queue<M> {
     }
 
     /// Queues all texts of the call, as long as its ticket is kept.
-    pub fn push(self: &Arc<Self>, call: Call<M>) -> Result<Ticket<M>, Closed> {
+    pub(crate) fn push(self: &Arc<Self>, call: Call<M>) -> Result<Ticket<M>, Closed> {
         let model = call.model.clone();
         let mut state = self.lock();
         if state.closed {
@@ -126,7 +126,7 @@ impl<M> Queue<M> {
     }
 
     /// The next batch; waits for one. Nothing where the queue is closed and empty.
-    pub fn take(&self) -> Option<Batch<M>> {
+    pub(crate) fn take(&self) -> Option<Batch<M>> {
         let mut state = self.lock();
         state.idle += 1;
         loop {
@@ -142,7 +142,7 @@ impl<M> Queue<M> {
     }
 
     /// Takes no more calls. What is queued is still run.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }

@@ -17,13 +17,13 @@ use crate::model::LoadedModel;
 use crate::told::microseconds;
 
 /// The worker threads of a queue. They end when the queue is closed and empty.
-pub struct Workers {
+pub(crate) struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
     /// Starts `count` threads.
-    pub fn start(queue: &Arc<Queue<LoadedModel>>, count: usize) -> io::Result<Self> {
+    pub(crate) fn start(queue: &Arc<Queue<LoadedModel>>, count: usize) -> io::Result<Self> {
         queue.pace().set_threads(count);
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
@@ -34,7 +34,7 @@ impl Workers {
     }
 
     /// Waits until all have ended.
-    pub fn join(self) {
+    pub(crate) fn join(self) {
         for thread in self.threads {
             // A thread that panicked has said so in the log.
             let _ = thread.join();

@@ -31,7 +31,7 @@ enum Layers {
 
 /// What one thread keeps between batches: working memory, and its means to multiply.
 #[derive(Default)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     texts: Vec<Range<usize>>,
     x: Buffer<f32>,
     y: Buffer<f32>,

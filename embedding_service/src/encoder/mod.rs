@@ -20,12 +20,12 @@ mod tokens;
 use serde::Deserialize;
 
 use bert::Bert;
-pub use bert::Scratch;
+pub(crate) use bert::Scratch;
 use config::BertConfig;
 use tensors::Tensors;
 pub(crate) use tensors::first_not_finite;
 use tokens::TextTokenizer;
-pub use tokens::Tokens;
+pub(crate) use tokens::Tokens;
 
 /// How the vectors of a text's tokens become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -63,7 +63,7 @@ impl Precision {
 }
 
 /// The three files of a checkpoint, and how it is to be used.
-pub struct Checkpoint<'a> {
+pub(crate) struct Checkpoint<'a> {
     /// config.json.
     pub config: &'a [u8],
     /// tokenizer.json.
@@ -80,7 +80,7 @@ pub struct Checkpoint<'a> {
 
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// The checkpoint is of a kind that the encoder does not run.
     #[error("{what} in config.json is `{got}`; supported is {expected}")]
     Unsupported {
@@ -112,10 +112,10 @@ pub enum LoadError {
 /// A text that the tokenizer refuses.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot be split into tokens: {0}")]
-pub struct TokenizeError(tokenizers::Error);
+pub(crate) struct TokenizeError(tokenizers::Error);
 
 /// A loaded model. Shared by all threads.
-pub struct Encoder {
+pub(crate) struct Encoder {
     tokenizer: TextTokenizer,
     bert: Bert,
     pooling: Pooling,
@@ -123,7 +123,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// Reads and packs the weights: some 0.3 s for 90 MB.
-    pub fn load(checkpoint: &Checkpoint<'_>) -> Result<Self, LoadError> {
+    pub(crate) fn load(checkpoint: &Checkpoint<'_>) -> Result<Self, LoadError> {
         let config = BertConfig::from_json(checkpoint.config)?;
         let (tokens_max, positions) = (checkpoint.tokens_max, config.max_position_embeddings);
         if !(3..=positions).contains(&tokens_max) {
@@ -135,7 +135,7 @@ impl Encoder {
     }
 
     /// Tokens of a text that are embedded.
-    pub fn tokens_max(&self) -> usize {
+    pub(crate) fn tokens_max(&self) -> usize {
         self.tokenizer.tokens_max
     }
 
@@ -156,7 +156,7 @@ impl Encoder {
     }
 
     /// Components of an embedding.
-    pub fn dimension(&self) -> usize {
+    pub(crate) fn dimension(&self) -> usize {
         self.bert.dimension()
     }
 
@@ -166,20 +166,20 @@ impl Encoder {
     }
 
     /// Splits a text into tokens, and cuts it to the model's limit.
-    pub fn tokenize(&self, text: &str) -> Result<Tokens, TokenizeError> {
+    pub(crate) fn tokenize(&self, text: &str) -> Result<Tokens, TokenizeError> {
         self.tokenizer.tokenize(text).map_err(TokenizeError)
     }
 
     /// Embeddings of `texts`, one after the other, appended to `embeddings`; not scaled to unit length.
     ///
     /// Runs on the calling thread alone where that is in a rayon pool of one thread.
-    pub fn embed(&self, texts: &[&[u32]], scratch: &mut Scratch, embeddings: &mut Vec<f32>) {
+    pub(crate) fn embed(&self, texts: &[&[u32]], scratch: &mut Scratch, embeddings: &mut Vec<f32>) {
         self.bert.run(texts, self.pooling, scratch, embeddings);
     }
 }
 
 /// Scales `vector` to unit length; one without length stays as it is.
-pub fn normalize(vector: &mut [f32]) {
+pub(crate) fn normalize(vector: &mut [f32]) {
     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
     if length > 0.0 {
         vector.iter_mut().for_each(|x| *x /= length);

@@ -22,7 +22,7 @@ pub use registry::{
     Input, LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, Registry, RegistryError, RemoteLimits, RemoteSpec,
     RemoteTokenizer, Runs,
 };
-pub use slot::{LoadedModel, NotReady, Slot, SlotState};
+pub(crate) use slot::{LoadedModel, NotReady, Slot, SlotState};
 pub use weights::{Damage, VerifiedFiles, WeightsError, WeightsSource};
 
 /// Where a model of the registry is run.

@@ -26,7 +26,7 @@ const RETRY_PERIOD: Duration = Duration::from_secs(5);
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A local model of the registry, and whether it is in memory.
-pub struct Slot {
+pub(crate) struct Slot {
     spec: ModelSpec,
     /// That of `spec`, shared with it.
     local: Arc<LocalSpec>,
@@ -41,7 +41,7 @@ pub struct Slot {
 
 /// Whether a model can be used.
 #[derive(Clone)]
-pub enum SlotState {
+pub(crate) enum SlotState {
     /// Nobody has asked for it.
     NotLoaded,
     /// Being fetched or loaded.
@@ -63,7 +63,7 @@ pub enum SlotState {
 }
 
 /// A model in memory.
-pub struct LoadedModel {
+pub(crate) struct LoadedModel {
     /// The model.
     pub encoder: Encoder,
     /// See `ModelSpec::fingerprint`.
@@ -75,14 +75,14 @@ pub struct LoadedModel {
 
 impl LoadedModel {
     /// What it takes, as its files say.
-    pub fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.memory.bytes()
     }
 }
 
 /// Why a model cannot be used now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotReady {
+pub(crate) enum NotReady {
     /// It is still being loaded.
     Loading,
     /// It could not be loaded.
@@ -110,22 +110,22 @@ impl Slot {
     }
 
     /// What the registry says of the model.
-    pub fn spec(&self) -> &ModelSpec {
+    pub(crate) fn spec(&self) -> &ModelSpec {
         &self.spec
     }
 
     /// Whether the model can be used.
-    pub fn state(&self) -> SlotState {
+    pub(crate) fn state(&self) -> SlotState {
         self.state.borrow().clone()
     }
 
     /// Follows the state.
-    pub fn watch(&self) -> watch::Receiver<SlotState> {
+    pub(crate) fn watch(&self) -> watch::Receiver<SlotState> {
         self.state.subscribe()
     }
 
     /// The model; waits for at most `patience` where it is being loaded, and starts that where it is time to.
-    pub async fn ready(self: &Arc<Self>, patience: Duration) -> Result<Arc<LoadedModel>, NotReady> {
+    pub(crate) async fn ready(self: &Arc<Self>, patience: Duration) -> Result<Arc<LoadedModel>, NotReady> {
         let used_us = microseconds(BEGINNING.elapsed());
         // Of calls at the same time any may be the last: no order with other memory is needed.
         self.used_us.store(used_us, Ordering::Relaxed);
@@ -149,7 +149,7 @@ impl Slot {
     }
 
     /// Starts to load the model, unless it is loaded, being loaded, or has just failed. Whether it has started.
-    pub fn load(self: &Arc<Self>) -> bool {
+    pub(crate) fn load(self: &Arc<Self>) -> bool {
         let mine = self.state.send_if_modified(|state| {
             let due = match state {
                 SlotState::NotLoaded => true,
