@@ -315,7 +315,7 @@ impl RemoteModel {
                     "{at_once} requests run at once, and {waiting} wait already; try again"
                 )),
                 NoTurn::Late { waiting } => ProviderError::overloaded(format!(
-                    "{at_once} requests run at once, and {waiting} waited longer than this one could; try again"
+                    "no turn came in time: {at_once} requests run at once, and {waiting} single calls wait; try again"
                 )),
             })?;
             // Somebody may have been told so meanwhile.
