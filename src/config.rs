@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use vectron_embedding::command_line::read_listen;
+
 use crate::collection::Residence;
 use crate::database::DatabaseOptions;
 use crate::embedding::EmbeddingKey;
@@ -12,7 +14,7 @@ use crate::storage::memory::{self, MemoryBudget};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// Address and port of the store (gRPC and REST); port 0 takes a free one.
-    #[arg(long, env = "VECTRON_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDRESS")]
+    #[arg(long, env = "VECTRON_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDRESS", value_parser = read_listen)]
     pub listen: SocketAddr,
 
     /// Folder of the logs; made if it is missing. One process uses it at a time.
@@ -50,7 +52,7 @@ pub struct Config {
     pub embedding_api_key: EmbeddingKey,
 
     /// Address and port of the embedding service in this process.
-    #[arg(long, env = "VECTRON_EMBEDDING_LISTEN", default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
+    #[arg(long, env = "VECTRON_EMBEDDING_LISTEN", default_value = "127.0.0.1:8000", value_name = "ADDRESS", value_parser = read_listen)]
     pub embedding_listen: SocketAddr,
 
     /// The longest that the store waits for the embeddings of 512 texts, in seconds.

@@ -3,21 +3,19 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use vectron::cli::{Cli, Serve, Task};
 use vectron::server;
-use vectron_embedding::telemetry;
+use vectron_embedding::{command_line, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Before the arguments are read: they fall back to the environment.
-    match dotenvy::dotenv() {
-        Err(error) if !error.not_found() => return fail(&format!(".env: {error}")),
-        _ => {}
-    }
-    match Cli::parse().into_task() {
+    let cli: Cli = match command_line::parse() {
+        Ok(cli) => cli,
+        Err(error) => return fail(&error.to_string()),
+    };
+    match cli.into_task() {
         Task::Client(client) => client.run(),
         Task::Serve(serve) => match run(*serve) {
             Ok(()) => ExitCode::SUCCESS,

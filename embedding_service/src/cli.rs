@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use vectron_embedding::model::{ModelSpec, Registry, Runs, WeightsSource};
 use vectron_embedding::telemetry::{self, TelemetryOptions};
-use vectron_embedding::{EmbeddingService, Listener, Options, shutdown};
+use vectron_embedding::{EmbeddingService, Listener, Options, command_line, shutdown};
 
 type CommandResult = Result<(), Box<dyn Error>>;
 
@@ -20,7 +20,7 @@ type CommandResult = Result<(), Box<dyn Error>>;
 ///
 /// Without a command it serves. Every option of `serve` can be given as an environment variable, or in a file `.env`.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = format!("{EXAMPLES}\n\n{}", command_line::SECRETS_HELP))]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -43,6 +43,7 @@ Examples:
 #[derive(Subcommand)]
 enum Command {
     /// Serve gRPC and REST (the default).
+    #[command(after_help = command_line::SECRETS_HELP)]
     Serve(Serve),
     /// List, fetch and verify models.
     Models {
@@ -62,7 +63,7 @@ enum Command {
 #[derive(Args)]
 struct Serve {
     /// Address and port to listen on; port 0 takes a free one.
-    #[arg(long, env = "VECTRON_EMBEDDING_LISTEN", default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
+    #[arg(long, env = "VECTRON_EMBEDDING_LISTEN", default_value = "127.0.0.1:8000", value_name = "ADDRESS", value_parser = command_line::read_listen)]
     listen: SocketAddr,
     #[command(flatten)]
     options: Options,
@@ -91,13 +92,10 @@ struct ModelsArguments {
 }
 
 pub fn run() -> ExitCode {
-    // Before the arguments are read: they fall back to the environment.
-    if let Err(error) = dotenvy::dotenv()
-        && !error.not_found()
-    {
-        return fail(&format!(".env: {error}"));
-    }
-    let cli = Cli::parse();
+    let cli: Cli = match command_line::parse() {
+        Ok(cli) => cli,
+        Err(error) => return fail(&error.to_string()),
+    };
     let result = match cli.command {
         Some(Command::Auth { command }) => auth::run(command),
         None => serve(&cli.serve),

@@ -5,7 +5,7 @@
 //!
 //! - `pb`: the contract's messages;
 //! - `locality`, `told`: what is this machine, and how errors, times and places in files are told;
-//! - `port`, `telemetry`, `shutdown`: what any service of ours needs, shared with `vectron`;
+//! - `port`, `telemetry`, `shutdown`, `command_line`: what any service of ours needs, shared with `vectron`;
 //! - `figures`: what is counted;
 //! - `encoder`: text → tokens → embedding, on the CPU;
 //! - `model`: which models there are, where the weights of local ones come from, which are in memory;
@@ -27,6 +27,7 @@ pub mod auth;
 mod batch;
 mod cache;
 mod catalogue;
+pub mod command_line;
 pub mod compare;
 mod encoder;
 mod engine;

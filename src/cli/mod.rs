@@ -53,7 +53,7 @@ Examples:
 /// Vectron, a text-native vector database: text goes in, ranked text comes out.
 #[derive(Parser)]
 #[command(version, long_about = ABOUT, args_conflicts_with_subcommands = true)]
-#[command(after_help = format!("{EXAMPLES}\n\n{}", exit::EXIT_CODES))]
+#[command(after_help = format!("{EXAMPLES}\n\n{}\n\n{}", exit::EXIT_CODES, vectron_embedding::command_line::SECRETS_HELP))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

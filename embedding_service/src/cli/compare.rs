@@ -17,7 +17,7 @@ use vectron_embedding::pb::v1 as pb;
 use vectron_embedding::pb::v1::benchmark_models_response::Message;
 use vectron_embedding::remote::{EmbeddingKey, KeyedChannel, Remote, innermost, keyed_client};
 use vectron_embedding::telemetry::{self, TelemetryOptions};
-use vectron_embedding::{EmbeddingService, Options};
+use vectron_embedding::{EmbeddingService, Options, command_line};
 
 use super::CommandResult;
 use progress::Bar;
@@ -196,8 +196,7 @@ async fn compare(
 impl Arguments {
     /// The environment's, and what the command line says. Ends the process where the environment says what cannot be.
     fn options(&self) -> Options {
-        let FromEnvironment { mut options } =
-            FromEnvironment::try_parse_from(["vectron-embedding"]).unwrap_or_else(|error| error.exit());
+        let FromEnvironment { mut options } = command_line::parse_from(["vectron-embedding"]);
         if let Some(registry) = &self.registry {
             options.models_file = Some(registry.clone());
         }
