@@ -341,7 +341,7 @@ mod tests {
 
     fn models_of(registry: &Registry) -> Models {
         let nowhere = std::path::PathBuf::from("/nowhere");
-        let source = WeightsSource { model_cache: nowhere.clone(), hub_home: Some(nowhere), hub: None };
+        let source = WeightsSource { model_cache: nowhere.clone(), hub_cache: Some(nowhere), hub: None };
         Models::new(registry, &source, 1)
     }
 

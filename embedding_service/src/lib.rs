@@ -7,6 +7,7 @@
 //! - `locality`, `told`: what is this machine, and how errors, times and places in files are told;
 //! - `port`, `telemetry`, `shutdown`, `command_line`: what any service of ours needs, shared with `vectron`;
 //! - `figures`: what is counted;
+//! - `part`: files that are put into their place whole;
 //! - `encoder`: text → tokens → embedding, on the CPU;
 //! - `model`: which models there are, where the weights of local ones come from, which are in memory;
 //! - `batch`: the queues between callers and the threads that tokenize and run models, and what a call does where they are full;
@@ -34,6 +35,7 @@ mod engine;
 mod figures;
 mod locality;
 pub mod model;
+mod part;
 pub mod pb;
 pub mod port;
 mod provider;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::{env, io};
 
 use axum::Router;
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
@@ -24,7 +25,7 @@ use crate::catalogue::Models;
 use crate::encoder::Precision;
 use crate::engine::{Engine, Limits};
 use crate::figures;
-use crate::model::{Hub, HubError, Registry, RegistryError, WeightsSource};
+use crate::model::{Hub, HubError, HubToken, Registry, RegistryError, WeightsSource};
 use crate::pb::v1::embedding_service_client::EmbeddingServiceClient;
 use crate::port::{self, BindError, Figures, FiguresError, PortOptions};
 use crate::shutdown;
@@ -53,7 +54,11 @@ pub struct Options {
     #[arg(long, env = "VECTRON_OFFLINE", value_parser = BoolishValueParser::new())]
     pub offline: bool,
 
-    /// Model hub to fetch weights from.
+    /// The same, as the hub's own tools are told it: `1`, `on`, `yes` or `true`; anything else is no.
+    #[arg(long, env = "HF_HUB_OFFLINE", value_parser = read_hub_truth)]
+    pub hub_offline: bool,
+
+    /// Model hub to fetch weights from. Where a repository asks for a token, set HF_TOKEN.
     // Not shown by --help: some write a password into it, which is refused only later.
     #[arg(
         long,
@@ -65,9 +70,13 @@ pub struct Options {
     )]
     pub hub_endpoint: String,
 
-    /// The hub's own folder, whose cache is looked in too [default: ~/.cache/huggingface].
+    /// The hub's own folder, whose cache is looked in too [default: $XDG_CACHE_HOME/huggingface, or ~/.cache/huggingface].
     #[arg(long, env = "HF_HOME", value_name = "FOLDER")]
     pub hub_home: Option<PathBuf>,
+
+    /// The hub's own cache, which is looked in too [default: `hub` in its folder].
+    #[arg(long, env = "HF_HUB_CACHE", value_name = "FOLDER")]
+    pub hub_cache: Option<PathBuf>,
 
     /// Threads that run models, at lower priority than the rest; 0: one for each core.
     #[arg(long, env = "VECTRON_EMBEDDING_THREADS", default_value_t = 0, value_name = "COUNT")]
@@ -97,6 +106,13 @@ pub struct Options {
     /// Bytes of embeddings that are kept, so that the same text is not embedded twice; 0: none are kept.
     #[arg(long, env = "VECTRON_EMBEDDING_CACHE_BYTES_MAX", default_value_t = 64 << 20, value_name = "BYTES")]
     pub cache_bytes_max: usize,
+}
+
+/// As the hub's own tools understand it
+/// (https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables).
+#[expect(clippy::unnecessary_wraps, reason = "clap asks for a result")]
+fn read_hub_truth(value: &str) -> Result<bool, String> {
+    Ok(["1", "on", "yes", "true"].iter().any(|truth| value.eq_ignore_ascii_case(truth)))
 }
 
 /// A limit of none would be no limit, or would let nothing in.
@@ -195,14 +211,19 @@ impl Options {
 
     /// Where the options say that weights come from.
     pub fn weights_source(&self) -> Result<WeightsSource, HubError> {
-        let hub = if self.offline { None } else { Some(Hub::at(&self.hub_endpoint)?) };
-        Ok(WeightsSource {
-            model_cache: self.model_cache.clone(),
-            // Set but empty is as good as not set.
-            hub_home: self.hub_home.clone().filter(|home| !home.as_os_str().is_empty()),
-            hub,
-        })
+        let offline = self.offline || self.hub_offline;
+        let hub = || Hub::at(&self.hub_endpoint).map(|hub| hub.with_token(HubToken::from_environment()));
+        let hub = if offline { None } else { Some(hub()?) };
+        let in_home = || Some(self.hub_home.clone().or_else(default_hub_home)?.join("hub"));
+        let hub_cache = self.hub_cache.clone().or_else(in_home);
+        Ok(WeightsSource { model_cache: self.model_cache.clone(), hub_cache, hub })
     }
+}
+
+/// Where the hub's own tools have it.
+fn default_hub_home() -> Option<PathBuf> {
+    let cache = env::var_os("XDG_CACHE_HOME").filter(|cache| !cache.is_empty()).map(PathBuf::from);
+    Some(cache.or_else(|| Some(env::home_dir()?.join(".cache")))?.join("huggingface"))
 }
 
 impl EmbeddingService {

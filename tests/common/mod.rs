@@ -58,6 +58,8 @@ pub fn embedding_options() -> vectron_embedding::Options {
         offline: true,
         hub_endpoint: AWAY.to_owned(),
         hub_home: None,
+        hub_cache: None,
+        hub_offline: false,
         embedding_threads: 2,
         embedding_batch_tokens: 256,
         embedding_queue_tokens: 1_000_000,

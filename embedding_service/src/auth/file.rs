@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::principals::{ChangeError, Principals};
+use crate::part::{Part, folder_of};
 use crate::told::line_of;
 
 /// Bits of the mode that the file must not have: others may do nothing with it, the group may only read it.
@@ -139,11 +140,7 @@ impl PrincipalsFile {
     pub fn change<T>(&self, change: impl FnOnce(&mut Principals) -> Result<T, ChangeError>) -> Result<T, FileError> {
         // Of a symbolic link, what it points to is replaced.
         let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let folder = match target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let locked = File::open(folder).map_err(self.failed("written"))?;
+        let locked = File::open(folder_of(&target)).map_err(self.failed("written"))?;
         // The folder's lock, for a file that is replaced cannot be locked itself. It ends with `locked`.
         locked.lock().map_err(self.failed("locked"))?;
 
@@ -153,12 +150,10 @@ impl PrincipalsFile {
         };
         let changed = change(&mut principals)?;
         let reason = |error: toml::ser::Error| FileError::Content { path: self.named(), reason: error.to_string() };
-        self.replace(&target, folder, &principals.write().map_err(reason)?).map_err(|error| match error.kind() {
+        self.replace(&target, &principals.write().map_err(reason)?).map_err(|error| match error.kind() {
             io::ErrorKind::ResourceBusy => FileError::Mounted { path: self.named() },
             _ => self.failed("written")(error),
         })?;
-        // Directory sync: without it a crash can bring the old file back, and a revoked key with it.
-        locked.sync_all().map_err(self.failed("synced"))?;
         Ok(changed)
     }
 
@@ -195,20 +190,20 @@ impl PrincipalsFile {
 
     /// Readers see the old file or the new one, never a part. A new file has mode 600; one that is replaced keeps its owner
     /// and group, so that a change by root does not lock the service out.
-    fn replace(&self, target: &Path, folder: &Path, text: &str) -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".principals-").tempfile_in(folder)?;
+    fn replace(&self, target: &Path, text: &str) -> io::Result<()> {
+        let part = Part::of(target, 0o600)?;
+        let mut file = part.file();
         file.write_all(text.as_bytes())?;
         if let Ok(old) = fs::metadata(target) {
-            let new = file.as_file().metadata()?;
+            let new = file.metadata()?;
             if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-                fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
+                fchown(file, Some(old.uid()), Some(old.gid()))?;
             }
             let mode = 0o600 | old.permissions().mode() & 0o040;
-            file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
         }
-        file.as_file().sync_all()?;
-        file.persist(target)?;
-        Ok(())
+        // A crash must not bring the old file back, and a revoked key with it.
+        part.put_into_place()
     }
 
     fn missing(&self) -> FileError {

@@ -1,5 +1,7 @@
 //! Addresses that settings name and that errors, logs and answers repeat: so nothing that is secret may stand in them.
 
+use std::net::IpAddr;
+
 /// What is wrong with an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unfit {
@@ -23,4 +25,28 @@ pub(super) fn plain(address: &str) -> Result<String, Unfit> {
         return Err(Unfit::NotPlain);
     }
     Ok(parsed.as_str().trim_end_matches('/').to_owned())
+}
+
+/// Whether what is sent there crosses a network as it is.
+pub(super) fn is_exposed(address: &str) -> bool {
+    let Ok(parsed) = reqwest::Url::parse(address) else { return true };
+    let host = parsed.host_str().unwrap_or_default();
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_local = ip.map_or(host == "localhost", |ip| ip.to_canonical().is_loopback());
+    parsed.scheme() == "http" && !is_local
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_leaves_this_machine_as_it_is_is_exposed() {
+        for address in ["http://hub.example", "http://10.0.0.1:80"] {
+            assert!(is_exposed(address), "{address}");
+        }
+        for address in ["https://hub.example", "http://127.0.0.1:9", "http://[::1]:9", "http://LOCALHOST"] {
+            assert!(!is_exposed(address), "{address}");
+        }
+    }
 }

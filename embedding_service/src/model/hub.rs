@@ -1,26 +1,26 @@
 //! Fetches a model's files from the model hub.
 //!
-//! A file is written to `<name>.<something new>.part`, verified, synced, and only then given its name: what has its name is
-//! whole, and two processes that fetch into one folder do not write into one file.
+//! A file is written beside its place, verified, and only then put there (see `part`): what has its name is whole, and two
+//! processes that fetch into one folder do not write into one file.
 //! A hub that does not answer fails within `ANSWER_TIME_MAX`; one that sends more than such a file may have, or sends
 //! slower than `RATE_MIN`, is left.
-//!
-//! Whoever writes a part holds a lock on it, which ends with its process: a part that can be locked belongs to nobody, and is
-//! removed by the next one who fetches.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
+use http::header::AUTHORIZATION;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
 use super::address;
 use super::hash::Sha256Hex;
+use super::hub_token::{HubToken, VARIABLE};
+use super::pipeline::{self, PipelineError};
 use super::registry::{LocalSpec, ModelFiles};
+use crate::part::{Part, folder_of, remove_parts_of_nobody};
 use crate::told::with_causes;
 
 /// From the request to the first byte of the answer, redirects included.
@@ -34,8 +34,6 @@ const SLOW_TIME_MAX: Duration = Duration::from_secs(60);
 /// What a file may have: of config.json some KB are usual, of tokenizer.json some MB, of the largest weights that run here a few
 /// GB.
 const BYTES_MAX: [u64; 3] = [1 << 20, 128 << 20, 16 << 30];
-/// Ends the names of files that are being written.
-const PART: &str = ".part";
 /// Between two lines of the log, where no progress bar is shown.
 const LOG_PERIOD: Duration = Duration::from_secs(5);
 
@@ -44,6 +42,7 @@ const LOG_PERIOD: Duration = Duration::from_secs(5);
 pub struct Hub {
     /// Its address, without a slash at the end, and with nothing in it that is secret.
     endpoint: String,
+    token: HubToken,
 }
 
 /// How much is taken, and how slowly.
@@ -83,7 +82,7 @@ pub enum HubError {
         time: Duration,
     },
     /// The hub did not answer in time.
-    #[error("{url}: no answer within 5 s")]
+    #[error("{url}: no answer within {} s", ANSWER_TIME_MAX.as_secs_f32())]
     Silent {
         /// What was asked for.
         url: String,
@@ -97,13 +96,21 @@ pub enum HubError {
         source: reqwest::Error,
     },
     /// The hub refused.
-    #[error("{url}: the hub answered {status}")]
+    #[error("{url}: the hub answered {status}{}", about_token(*status, *has_token))]
     Refused {
         /// What was asked for.
         url: String,
         /// Its answer.
-        status: http::StatusCode,
+        status: StatusCode,
+        /// Whether it was shown a token.
+        has_token: bool,
     },
+    /// It is another model than the registry says.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The token cannot be sent. It is not repeated.
+    #[error("HF_TOKEN holds characters that no token has: expected visible ASCII without spaces")]
+    Token,
     /// The hub sent something else than the registry says.
     #[error("{url}: what came has the SHA-256 {found}, expected {expected}")]
     Mismatch {
@@ -127,17 +134,53 @@ pub enum HubError {
     Start(io::Error),
 }
 
+/// Without a token the hub says the same of a repository that asks for one, and of one that is not there.
+fn about_token(status: StatusCode, has_token: bool) -> String {
+    match (status, has_token) {
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, false) => {
+            format!(": the repository asks for a token, or is not there; set {VARIABLE} to a token that may read it")
+        }
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, true) => {
+            format!(": expected {VARIABLE} to be a token that may read the repository, and the repository to be there")
+        }
+        _ => String::new(),
+    }
+}
+
 fn got(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "more".to_owned(), |bytes| bytes.to_string())
 }
 
-impl Hub {
-    /// The hub at `endpoint`.
-    pub fn at(endpoint: &str) -> Result<Self, HubError> {
-        address::plain(endpoint).map(|endpoint| Self { endpoint }).map_err(|_| HubError::Endpoint)
+impl HubError {
+    /// Whether the hub could not be asked at all.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Self::Silent { .. } | Self::Request { .. })
     }
 
-    /// Fetches `names` of the model into `folder`; they must be as `pins` says, where it does. Blocks; not to be called
+    /// The same without paths of this machine, for those who call the service.
+    pub(super) fn for_callers(&self) -> String {
+        match self {
+            Self::Write { source, .. } => format!("a file cannot be written: {source}"),
+            Self::Pipeline(PipelineError { file, reason, .. }) => format!("{file}: {reason}"),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl Hub {
+    /// The hub at `endpoint`, which is shown no token.
+    pub fn at(endpoint: &str) -> Result<Self, HubError> {
+        let endpoint = address::plain(endpoint).map_err(|_| HubError::Endpoint)?;
+        Ok(Self { endpoint, token: HubToken::default() })
+    }
+
+    /// The same hub, which is shown `token`. It goes to the endpoint's own host, and to no other that the hub sends on to.
+    pub fn with_token(self, token: HubToken) -> Self {
+        Self { token, ..self }
+    }
+
+    /// Fetches `names` of the model into `folder`; they must be as `pins` says, where it does. With them comes what the hub
+    /// has of `pipeline`'s files; before the weights, so that a folder that has those has these too. Blocks; not to be called
     /// from within a runtime.
     pub(super) fn fetch(
         &self,
@@ -150,22 +193,48 @@ impl Hub {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HubError::Start)?;
 
+        if self.token.is_malformed() {
+            return Err(HubError::Token);
+        }
+        if self.token.header().is_some() && address::is_exposed(&self.endpoint) {
+            tracing::warn!(
+                "{VARIABLE} goes to {} as it is, for whoever can listen: https would hide it",
+                self.endpoint
+            );
+        }
         let writing = |source| HubError::Write { path: folder.display().to_string(), source };
         let new = !folder.exists();
         fs::create_dir_all(folder).map_err(writing)?;
-        remove_parts_of_nobody(folder);
+        for name in LocalSpec::FILES {
+            remove_parts_of_nobody(folder, name);
+        }
+        let [_, _, weights] = LocalSpec::FILES;
         let result = runtime.block_on(async {
-            for name in names {
+            for name in names.iter().filter(|name| **name != weights) {
                 self.fetch_file(model, folder, name, pins.and_then(|pins| pins.of(name))).await?;
             }
-            // Without it a crash can forget the files' names.
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(writing)
+            self.fetch_if_there(model, folder, pipeline::MODULES).await?;
+            self.fetch_if_there(model, folder, &pipeline::pooling_file_of(folder)).await?;
+            // The weights take the longest.
+            pipeline::check(folder, model)?;
+            if names.contains(&weights) {
+                self.fetch_file(model, folder, weights, pins.and_then(|pins| pins.of(weights))).await?;
+            }
+            Ok(())
         });
         if result.is_err() && new {
             // Only where it is empty: what was fetched whole is kept for the next try.
             let _ = fs::remove_dir(folder);
         }
         result
+    }
+
+    /// A file that many models do not have.
+    async fn fetch_if_there(&self, model: &LocalSpec, folder: &Path, name: &str) -> Result<(), HubError> {
+        match self.fetch_file(model, folder, name, None).await {
+            Err(HubError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(()),
+            fetched => fetched,
+        }
     }
 
     async fn fetch_file(
@@ -176,24 +245,25 @@ impl Hub {
         expected: Option<&Sha256Hex>,
     ) -> Result<(), HubError> {
         let url = format!("{}/{}/resolve/{}/{name}", self.endpoint, model.repository, model.revision);
-        let response = ask(&url).await?;
+        let response = ask(&url, &self.token).await?;
 
         let bytes_max = LocalSpec::FILES.iter().zip(BYTES_MAX).find_map(|(of, bytes)| (*of == name).then_some(bytes));
         // Only these are asked for; another would have to be small.
         let bounds = Bounds { bytes_max: bytes_max.unwrap_or(BYTES_MAX[0]), slow_time_max: SLOW_TIME_MAX };
-        let writing = |source| HubError::Write { path: folder.join(name).display().to_string(), source };
-        let part = new_part(folder, name).map_err(writing)?;
+        let place = folder.join(name);
+        let writing = |source| HubError::Write { path: place.display().to_string(), source };
+        fs::create_dir_all(folder_of(&place)).map_err(writing)?;
+        // As any other file: others may read it.
+        let part = Part::of(&place, 0o666).map_err(writing)?;
         let found = receive(response, &url, &part, bounds).await?;
         if let Some(expected) = expected.filter(|expected| **expected != found) {
             return Err(HubError::Mismatch { url, expected: expected.clone(), found });
         }
-        // Locked until it has its name.
-        part.persist(folder.join(name)).map_err(|error| writing(error.error))?;
-        Ok(())
+        part.put_into_place().map_err(writing)
     }
 }
 
-async fn ask(url: &str) -> Result<reqwest::Response, HubError> {
+async fn ask(url: &str, token: &HubToken) -> Result<reqwest::Response, HubError> {
     // Without the address that it was sent on to, whose query may be secret.
     let failed = |source: reqwest::Error| HubError::Request { url: url.to_owned(), source: source.without_url() };
     let client = reqwest::Client::builder()
@@ -201,49 +271,27 @@ async fn ask(url: &str) -> Result<reqwest::Response, HubError> {
         .read_timeout(STALL_TIME_MAX)
         .build()
         .map_err(failed)?;
-    let response = match tokio::time::timeout(ANSWER_TIME_MAX, client.get(url).send()).await {
+    let mut request = client.get(url);
+    if let Some(header) = token.header() {
+        // Where it is sent on to another host, port or scheme, reqwest takes this header away.
+        request = request.header(AUTHORIZATION, header);
+    }
+    let response = match tokio::time::timeout(ANSWER_TIME_MAX, request.send()).await {
         Ok(response) => response.map_err(failed)?,
         Err(_) => return Err(HubError::Silent { url: url.to_owned() }),
     };
     if !response.status().is_success() {
-        return Err(HubError::Refused { url: url.to_owned(), status: response.status() });
+        let has_token = token.header().is_some();
+        return Err(HubError::Refused { url: url.to_owned(), status: response.status(), has_token });
     }
     Ok(response)
 }
 
-/// Removes what processes that have ended were writing into `folder`. What cannot be looked at stays.
-fn remove_parts_of_nobody(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let is_part = LocalSpec::FILES.iter().any(|file| name.starts_with(file)) && name.ends_with(PART);
-        if !is_part {
-            continue;
-        }
-        // Locked until it is gone, so that nobody begins to write to it meanwhile.
-        let Ok(part) = File::open(entry.path()) else { continue };
-        if part.try_lock().is_ok() && fs::remove_file(entry.path()).is_ok() {
-            tracing::info!("removed {}, which nobody writes any more", entry.path().display());
-        }
-    }
-}
-
-/// A new file, which is removed where it is not kept, and locked as long as it is written. The lock is a sign for others only:
-/// where there are no locks, it does without.
-fn new_part(folder: &Path, name: &str) -> io::Result<NamedTempFile> {
-    // As any other file: others may read it.
-    let permissions = fs::Permissions::from_mode(0o666);
-    let prefix = format!("{name}.");
-    let part = tempfile::Builder::new().prefix(&prefix).suffix(PART).permissions(permissions).tempfile_in(folder)?;
-    let _ = part.as_file().try_lock();
-    Ok(part)
-}
-
-/// Writes the answer to `part`, synced, and returns the hash of what came.
+/// Writes the answer to `part`, and returns the hash of what came.
 async fn receive(
     mut response: reqwest::Response,
     url: &str,
-    part: &NamedTempFile,
+    part: &Part,
     bounds: Bounds,
 ) -> Result<Sha256Hex, HubError> {
     let Bounds { bytes_max, slow_time_max } = bounds;
@@ -252,7 +300,7 @@ async fn receive(
         return Err(too_long(Some(bytes)));
     }
     let writing = |source| HubError::Write { path: part.path().display().to_string(), source };
-    let mut file = part.as_file();
+    let mut file = part.file();
     let since = Instant::now();
     let mut hasher = Sha256::new();
     let mut progress = Progress::new(url, response.content_length());
@@ -269,7 +317,6 @@ async fn receive(
             return Err(HubError::TooSlow { url: url.to_owned(), bytes, time });
         }
     }
-    file.sync_all().map_err(writing)?;
     progress.finish();
     Ok(Sha256Hex::from_hasher(hasher))
 }
@@ -352,8 +399,9 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let url = format!("http://{}/f", trickle(head));
-        let received = receive(ask(&url).await.unwrap(), &url, &new_part(folder.path(), "f").unwrap(), bounds).await;
-        received.map(drop).unwrap_err()
+        let part = Part::of(&folder.path().join("f"), 0o666).unwrap();
+        let answer = ask(&url, &HubToken::default()).await.unwrap();
+        receive(answer, &url, &part, bounds).await.map(drop).unwrap_err()
     }
 
     #[tokio::test]
@@ -368,24 +416,5 @@ mod tests {
         let told = "HTTP/1.1 200 OK\r\ncontent-length: 21\r\n\r\n";
         let error = receive_from(told, Bounds { bytes_max: 20, ..bounds }).await;
         assert!(matches!(error, HubError::TooLong { bytes: Some(21), .. }), "{error}");
-    }
-
-    #[test]
-    fn parts_are_removed_once_nobody_writes_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let (writing, dead) = (new_part(folder.path(), "model.safetensors").unwrap(), path("config.json.2.part"));
-        let live = writing.path().to_owned();
-        assert_eq!(writing.as_file().metadata().unwrap().permissions().mode() & 0o444, 0o444, "others can read it");
-        for other in [&dead, &path("config.json"), &path("mine.part")] {
-            fs::write(other, "x").unwrap();
-        }
-        remove_parts_of_nobody(folder.path());
-        assert!(live.exists() && !dead.exists() && path("config.json").exists() && path("mine.part").exists());
-        // As when its process ends: the file stays, and its lock does not.
-        drop(writing.keep().unwrap());
-        assert!(live.exists());
-        remove_parts_of_nobody(folder.path());
-        assert!(!live.exists());
     }
 }

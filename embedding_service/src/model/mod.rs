@@ -3,8 +3,10 @@
 mod address;
 mod hash;
 mod hub;
+mod hub_token;
 mod memory;
 mod pins;
+mod pipeline;
 mod registry;
 mod size;
 mod slot;
@@ -16,8 +18,10 @@ use memory::{Memory, Stays};
 
 pub use hash::Sha256Hex;
 pub use hub::{Hub, HubError};
+pub use hub_token::HubToken;
 pub use memory::NoRoom;
 pub use pins::PinsError;
+pub use pipeline::PipelineError;
 pub use registry::{
     Input, LocalSpec, ModelFiles, ModelSpec, Prompts, Provider, Registry, RegistryError, RemoteLimits, RemoteSpec,
     RemoteTokenizer, Runs,

@@ -4,13 +4,13 @@
 //! each file, in the format of coreutils: hash, two spaces, name; so that `sha256sum -c` checks it. It is written after the
 //! files were loaded: what is no model is not trusted. Removing it means to trust anew.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process;
 
 use super::hash::Sha256Hex;
 use super::registry::{LocalSpec, ModelFiles};
+use crate::part::Part;
 
 const FILE: &str = "SHA256SUMS";
 
@@ -105,13 +105,10 @@ pub(super) fn write(folder: &Path, model: &LocalSpec, hashes: &ModelFiles) {
     }
 }
 
-/// Under another name first: a file of half a line would be refused at the next start.
+/// Whole or not at all: a file of half a line would be refused at the next start.
 fn replace(folder: &Path, lines: &str) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let part = folder.join(format!("{FILE}.{}.part", process::id()));
-    let mut file = File::create(&part)?;
-    file.write_all(lines.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&part, folder.join(FILE))?;
-    File::open(folder)?.sync_all()
+    let part = Part::of(&folder.join(FILE), 0o666)?;
+    part.file().write_all(lines.as_bytes())?;
+    part.put_into_place()
 }

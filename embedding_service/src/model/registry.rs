@@ -107,6 +107,8 @@ pub struct LocalSpec {
     pub revision: String,
     /// How the vectors of the tokens become one.
     pub pooling: Pooling,
+    /// Whether embeddings are scaled to unit length where a request does not say.
+    pub normalize: bool,
     /// In which numbers its layers are computed.
     pub precision: Precision,
     /// What its files must contain. Absent: what they contained when they were first used.
@@ -199,8 +201,15 @@ impl Registry {
         let Some(path) = file else {
             return Self::parse(DEFAULT_FILE, "the built-in models.toml", precision);
         };
-        let text = fs::read_to_string(path).map_err(|source| RegistryError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, &path.display().to_string(), precision)
+        let origin = path.display().to_string();
+        let bytes = fs::read(path).map_err(|source| RegistryError::Read { path: path.to_owned(), source })?;
+        match str::from_utf8(&bytes) {
+            Ok(text) => Self::parse(text, &origin, precision),
+            Err(error) => {
+                let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+                Err(RegistryError::Malformed { origin, reason: format!("line {line}: expected text in UTF-8") })
+            }
+        }
     }
 
     fn parse(text: &str, origin: &str, precision: Option<Precision>) -> Result<Self, RegistryError> {

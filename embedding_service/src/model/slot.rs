@@ -93,7 +93,10 @@ pub(crate) enum NotReady {
 
 /// Why loading has failed.
 struct Failure {
+    /// For callers, who learn nothing of this machine's folders.
     reason: String,
+    /// For the log, where that says more.
+    logged: Option<String>,
     passes: bool,
 }
 
@@ -231,9 +234,12 @@ impl Slot {
             precision: self.local.precision,
         };
         let encoder = Encoder::load(&checkpoint).map_err(|error| {
-            let hint =
-                format!("; nobody has said what these files must be: remove {} to get others", files.folder.display());
-            format!("{error}{}", if files.is_pinned { "" } else { &hint })
+            let hint = |folder: &str| match files.is_pinned {
+                true => error.to_string(),
+                false => format!("{error}; nobody has said what these files must be: remove {folder} to get others"),
+            };
+            let logged = Some(hint(&files.folder.display().to_string()));
+            Failure { reason: hint("their folder, which the log names,"), logged, passes: false }
         })?;
         if encoder.dimension() != self.spec.dimension {
             let (expected, got) = (self.spec.dimension, encoder.dimension());
@@ -244,21 +250,21 @@ impl Slot {
         Ok(LoadedModel { encoder, fingerprint, id: self.spec.id.clone(), memory })
     }
 
-    fn fail(&self, Failure { reason, passes }: Failure) {
-        tracing::error!("model {} cannot be loaded: {reason}", self.spec.id);
+    fn fail(&self, Failure { reason, logged, passes }: Failure) {
+        tracing::error!("model {} cannot be loaded: {}", self.spec.id, logged.as_ref().unwrap_or(&reason));
         self.state.send_replace(SlotState::Failed { reason, at: Instant::now(), passes });
     }
 }
 
 impl From<String> for Failure {
     fn from(reason: String) -> Self {
-        Self { reason, passes: false }
+        Self { reason, logged: None, passes: false }
     }
 }
 
 impl From<WeightsError> for Failure {
     fn from(error: WeightsError) -> Self {
         let passes = matches!(&error, WeightsError::NoRoom(no_room) if no_room.passes);
-        Self { reason: error.to_string(), passes }
+        Self { reason: error.for_callers(), logged: Some(error.to_string()), passes }
     }
 }

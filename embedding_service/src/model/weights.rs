@@ -3,10 +3,9 @@
 //! The bytes that were verified are the bytes that are used: a file is read once. Where the registry pins no hashes, those
 //! of the first files that were loaded are pinned, in `SHA256SUMS` (see `pins`).
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 use sha2::{Digest, Sha256};
 
@@ -14,6 +13,7 @@ use super::hash::Sha256Hex;
 use super::hub::{Hub, HubError};
 use super::memory::NoRoom;
 use super::pins;
+use super::pipeline::{self, PipelineError};
 use super::registry::{LocalSpec, ModelFiles};
 
 /// Where to look, and whether to fetch.
@@ -21,8 +21,8 @@ use super::registry::{LocalSpec, ModelFiles};
 pub struct WeightsSource {
     /// The folder of this service.
     pub model_cache: PathBuf,
-    /// The hub's own folder: `$HF_HOME`, or `~/.cache/huggingface`.
-    pub hub_home: Option<PathBuf>,
+    /// The hub's own cache, such as `~/.cache/huggingface/hub`.
+    pub hub_cache: Option<PathBuf>,
     /// Where to fetch what is not there. Absent: nothing is fetched.
     pub hub: Option<Hub>,
 }
@@ -44,13 +44,14 @@ pub struct VerifiedFiles {
     pub is_pinned: bool,
 }
 
-/// Why a model's files cannot be used.
+/// Why a model's files cannot be used. As it is shown it names folders of this machine: see `for_callers`.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// They are nowhere, and nothing may be fetched.
     #[error(
-        "the weights of `{id}` are not here, and nothing is fetched with --offline; looked in {searched}; \
-         get them with `vectron-embedding models pull {id}` or `make weights`"
+        "the weights of `{id}` are not here, and nothing is fetched with --offline or HF_HUB_OFFLINE; looked in {searched}; \
+         {}",
+        remedy(id, false)
     )]
     Offline {
         /// The model.
@@ -61,7 +62,7 @@ pub enum WeightsError {
     /// They are nowhere, and could not be fetched.
     #[error(
         "the weights of `{id}` are not here, and could not be fetched: {source}; looked in {searched}; \
-         get them with `make weights`, or set HF_ENDPOINT to a hub that can be reached"
+         {}", remedy(id, source.is_away())
     )]
     Fetch {
         /// The model.
@@ -69,14 +70,16 @@ pub enum WeightsError {
         /// The folders that were looked in, with what each lacks.
         searched: String,
         /// What went wrong.
-        source: HubError,
+        source: Box<HubError>,
     },
     /// What was written when the files were first used cannot be read.
     #[error(transparent)]
     Pins(#[from] pins::PinsError),
     /// Files have other content than the registry says, and there are no others.
     #[error(
-        "{damage}; {fetching}; remove {folder} and get them with `vectron-embedding models pull {id}` or `make weights`{}",
+        "{damage}; {}; remove {folder} and {}{}",
+        fetching.told(HubError::to_string),
+        remedy(id, false),
         or_trust(pins.as_deref()),
         folder = folder.display()
     )]
@@ -88,13 +91,71 @@ pub enum WeightsError {
         /// What is wrong in it.
         damage: Box<Damage>,
         /// Why they were not fetched.
-        fetching: String,
+        fetching: Box<NotFetched>,
         /// Where it is written what they must be, if that is not models.toml.
         pins: Option<PathBuf>,
     },
+    /// The model is not what the registry says.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
     /// There is no memory for them.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+}
+
+/// Why there are no others in the place of damaged files.
+#[derive(Debug)]
+pub enum NotFetched {
+    /// Nothing may be fetched.
+    Offline,
+    /// It went wrong.
+    Failed(Box<HubError>),
+    /// They were, and are damaged since.
+    ChangedSince,
+}
+
+impl NotFetched {
+    fn told(&self, error: impl FnOnce(&HubError) -> String) -> String {
+        match self {
+            Self::Offline => "nothing is fetched with --offline or HF_HUB_OFFLINE".to_owned(),
+            Self::Failed(source) => format!("others could not be fetched: {}", error(source)),
+            Self::ChangedSince => "it was fetched whole, and changed since".to_owned(),
+        }
+    }
+}
+
+impl WeightsError {
+    /// The same without paths of this machine, for those who call the service.
+    pub fn for_callers(&self) -> String {
+        match self {
+            Self::Offline { id, .. } => {
+                let remedy = remedy(id, false);
+                format!(
+                    "the weights of `{id}` are not here, and nothing is fetched with --offline or HF_HUB_OFFLINE; {remedy}"
+                )
+            }
+            Self::Fetch { id, source, .. } => {
+                let (remedy, source) = (remedy(id, source.is_away()), source.for_callers());
+                format!("the weights of `{id}` are not here, and could not be fetched: {source}; {remedy}")
+            }
+            Self::Pins(_) => {
+                "what its files were at their first use cannot be told, or they are others by now; the log says \
+                              which"
+                    .to_owned()
+            }
+            Self::Damaged { id, damage, fetching, .. } => {
+                let (damage, fetching) = (damage.for_callers(), fetching.told(HubError::for_callers));
+                format!("{damage}; {fetching}; remove the folder, which the log names, and {}", remedy(id, false))
+            }
+            Self::Pipeline(PipelineError { file, reason, .. }) => format!("{file}: {reason}"),
+            Self::NoRoom(no_room) => no_room.to_string(),
+        }
+    }
+}
+
+fn remedy(id: &str, is_away: bool) -> String {
+    let pull = format!("get them with `vectron-embedding models pull {id}`");
+    if is_away { format!("{pull}, or set HF_ENDPOINT to a hub that can be reached") } else { pull }
 }
 
 fn or_trust(pins: Option<&Path>) -> String {
@@ -127,6 +188,19 @@ pub enum Damage {
     },
 }
 
+impl Damage {
+    /// The same with the file's name alone, for those who call the service.
+    fn for_callers(&self) -> String {
+        let named = |path: &Path| path.file_name().map_or(PathBuf::new(), PathBuf::from);
+        match self {
+            Self::Mismatch { path, expected, found } => {
+                Self::Mismatch { path: named(path), expected: expected.clone(), found: found.clone() }.to_string()
+            }
+            Self::Read { path, source } => format!("cannot read {}: {source}", named(path).display()),
+        }
+    }
+}
+
 impl WeightsSource {
     /// The model's files, verified; fetched where no folder has them whole.
     pub fn obtain(&self, model: &LocalSpec) -> Result<VerifiedFiles, WeightsError> {
@@ -149,6 +223,7 @@ impl WeightsSource {
             if !missing_files(&folder).is_empty() {
                 continue;
             }
+            pipeline::check(&folder, model)?;
             let room = room(&folder)?;
             match read_verified(&folder, pins) {
                 Ok(files) => return Ok((files, room)),
@@ -163,10 +238,10 @@ impl WeightsSource {
             Err(error) => error,
         };
         let Some((folder, damage)) = damaged else { return Err(error) };
-        let fetching = match &error {
-            WeightsError::NoRoom(_) => return Err(error),
-            WeightsError::Fetch { source, .. } => format!("others could not be fetched: {source}"),
-            _ => "nothing is fetched with --offline".to_owned(),
+        let fetching = match error {
+            WeightsError::Fetch { source, .. } => Box::new(NotFetched::Failed(source)),
+            WeightsError::Offline { .. } => Box::new(NotFetched::Offline),
+            _ => return Err(error),
         };
         let pins = written.map(|_| pins::path(&self.folder(model)));
         Err(WeightsError::Damaged { id: model.id.clone(), folder, damage: Box::new(damage), fetching, pins })
@@ -191,18 +266,13 @@ impl WeightsSource {
 
     /// Where the model's files are looked for, in this order.
     pub fn folders(&self, model: &LocalSpec) -> Vec<PathBuf> {
-        let snapshot = Path::new(&format!("models--{}", model.repository.replace('/', "--")))
-            .join("snapshots")
-            .join(&model.revision);
         let mut folders = vec![
             self.folder(model),
             // The layout of sentence-transformers.
             self.model_cache.join(model.repository.replace('/', "_")),
-            self.model_cache.join(&snapshot),
+            snapshot(&self.model_cache, model),
         ];
-        if let Some(home) = self.hub_home.clone().or_else(default_hub_home) {
-            folders.push(home.join("hub").join(&snapshot));
-        }
+        folders.extend(self.hub_cache.as_deref().map(|cache| snapshot(cache, model)));
         folders
     }
 
@@ -230,16 +300,20 @@ impl WeightsSource {
         let wanted = LocalSpec::FILES.into_iter();
         let wanted: Vec<&str> = wanted.filter(|name| check_file(&folder, name, pins).is_err()).collect();
         let fetched = hub.fetch(model, pins, &folder, &wanted);
+        pipeline::check(&folder, model)?;
         // Read again whatever came of it: another process may have put them there meanwhile.
         let room = room(&folder)?;
         match (read_verified(&folder, pins), fetched) {
             (Ok(files), _) => Ok((files, room)),
-            (Err(_), Err(source)) => Err(WeightsError::Fetch { id: model.id.clone(), searched: searched(), source }),
+            (Err(_), Err(source)) => {
+                let source = Box::new(source);
+                Err(WeightsError::Fetch { id: model.id.clone(), searched: searched(), source })
+            }
             (Err(damage), Ok(())) => Err(WeightsError::Damaged {
                 id: model.id.clone(),
                 folder,
                 damage: Box::new(damage),
-                fetching: "it was fetched whole, and changed since".to_owned(),
+                fetching: Box::new(NotFetched::ChangedSince),
                 pins: None,
             }),
         }
@@ -290,8 +364,16 @@ fn verified(path: PathBuf, found: Sha256Hex, name: &str, pins: Option<&ModelFile
     }
 }
 
-fn default_hub_home() -> Option<PathBuf> {
-    env::home_dir().map(|home| home.join(".cache").join("huggingface"))
+/// Where a cache of the hub's own tools has the model: `snapshots` has a folder for each commit, and `refs` a file for each
+/// branch and tag, with the commit that it was when they asked
+/// (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
+fn snapshot(cache: &Path, model: &LocalSpec) -> PathBuf {
+    let repository = cache.join(format!("models--{}", model.repository.replace('/', "--")));
+    let commit = fs::read_to_string(repository.join("refs").join(&model.revision)).unwrap_or_default();
+    // It becomes part of a path.
+    let commit = Some(commit.trim())
+        .filter(|commit| !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    repository.join("snapshots").join(commit.unwrap_or(&model.revision))
 }
 
 #[cfg(test)]
@@ -300,7 +382,7 @@ mod tests {
     use super::*;
 
     fn source(root: &Path) -> WeightsSource {
-        WeightsSource { model_cache: root.join("cache"), hub_home: Some(root.join("hub_home")), hub: None }
+        WeightsSource { model_cache: root.join("cache"), hub_cache: Some(root.join("hub_cache")), hub: None }
     }
 
     fn minilm() -> LocalSpec {
@@ -313,7 +395,7 @@ mod tests {
             "cache/minilm",
             "cache/sentence-transformers_all-MiniLM-L6-v2",
             "cache/models--sentence-transformers--all-MiniLM-L6-v2/snapshots/c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
-            "hub_home/hub/models--sentence-transformers--all-MiniLM-L6-v2/snapshots/c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+            "hub_cache/models--sentence-transformers--all-MiniLM-L6-v2/snapshots/c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
         ];
         for layout in layouts {
             let root = tempfile::tempdir().unwrap();
@@ -328,18 +410,51 @@ mod tests {
     }
 
     #[test]
+    fn branch_is_the_commit_that_it_was_when_the_hubs_own_tools_asked() {
+        let root = tempfile::tempdir().unwrap();
+        let repository = root.path().join("hub_cache/models--sentence-transformers--all-MiniLM-L6-v2");
+        let folder = repository.join("snapshots/0123abcd");
+        fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(repository.join("refs")).unwrap();
+        for name in LocalSpec::FILES {
+            fs::write(folder.join(name), b"anything").unwrap();
+        }
+        let model = LocalSpec { revision: "main".to_owned(), ..minilm() };
+        assert_eq!(source(root.path()).find(&model), None);
+        for (told, found) in [("0123abcd\n", Some(&folder)), ("../../0123abcd", None), ("", None), ("4567", None)] {
+            fs::write(repository.join("refs/main"), told).unwrap();
+            assert_eq!(source(root.path()).find(&model).as_ref(), found, "{told:?}");
+        }
+    }
+
+    #[test]
+    fn model_that_is_more_than_what_runs_here_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("cache/minilm");
+        fs::create_dir_all(folder.join("1_Pooling")).unwrap();
+        for name in LocalSpec::FILES {
+            fs::write(folder.join(name), b"anything").unwrap();
+        }
+        fs::write(folder.join("1_Pooling/config.json"), r#"{"pooling_mode_cls_token": true}"#).unwrap();
+        let error = source(root.path()).obtain(&LocalSpec { files: None, ..minilm() }).map(|_| ()).unwrap_err();
+        let says = "1_Pooling/config.json: the model's pooling is `cls_token`, and models.toml says `mean`";
+        assert!(error.to_string().contains(&format!("{}/{says}", folder.display())), "{error}");
+        assert!(error.for_callers().starts_with(says), "{}", error.for_callers());
+    }
+
+    #[test]
     fn offline_says_where_it_looked_and_what_helps() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("cache/minilm");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("config.json"), b"{}").unwrap();
-        let error = source(root.path()).obtain(&minilm()).map(|_| ()).unwrap_err().to_string();
+        let error = source(root.path()).obtain(&minilm()).map(|_| ()).unwrap_err();
         let lacks = format!("{} (lacks tokenizer.json, model.safetensors)", folder.display());
-        for part in
-            [&lacks, "--offline", "sentence-transformers_all-MiniLM-L6-v2", "models pull minilm", "make weights"]
-        {
-            assert!(error.contains(part), "{error}");
+        for part in [&lacks, "--offline", "sentence-transformers_all-MiniLM-L6-v2", "models pull minilm"] {
+            assert!(error.to_string().contains(part), "{error}");
         }
+        let told = error.for_callers();
+        assert!(told.contains("models pull minilm") && !told.contains(&*root.path().to_string_lossy()), "{told}");
     }
 
     #[test]
@@ -392,17 +507,13 @@ mod tests {
         for name in LocalSpec::FILES {
             fs::write(folder.join(name), b"").unwrap();
         }
-        let error = source(root.path()).obtain(&minilm()).map(|_| ()).unwrap_err().to_string();
+        let error = source(root.path()).obtain(&minilm()).map(|_| ()).unwrap_err();
         let remedy = format!("remove {} and get them with `vectron-embedding models pull minilm`", folder.display());
-        for part in [
-            &folder.join("config.json").display().to_string(),
-            "e3b0c442",
-            "953f9c0d",
-            "--offline",
-            &remedy,
-            "make weights",
-        ] {
-            assert!(error.contains(part), "{error}");
+        for part in [&folder.join("config.json").display().to_string(), "e3b0c442", "953f9c0d", "--offline", &remedy] {
+            assert!(error.to_string().contains(part), "{error}");
         }
+        let told = error.for_callers();
+        assert!(told.starts_with("config.json is damaged") && told.contains("e3b0c442"), "{told}");
+        assert!(!told.contains(&*root.path().to_string_lossy()), "{told}");
     }
 }

@@ -41,6 +41,8 @@ pub fn options(model_cache: &Path) -> Options {
         offline: true,
         hub_endpoint: "http://127.0.0.1:9".to_owned(),
         hub_home: Some(model_cache.join("no_hub_home")),
+        hub_cache: None,
+        hub_offline: false,
         embedding_threads: 2,
         embedding_batch_tokens: 256,
         embedding_queue_tokens: 1_000_000,

@@ -114,6 +114,12 @@ fn check(file: &File, precision: Option<Precision>) -> Result<(String, Vec<Model
         check_fallbacks(entry, model, &models)?;
     }
     let default = file.default.get_ref();
+    if models.is_empty() {
+        return Err(fault(
+            &file.default,
+            format!("default is `{default}`, but there are no models: expected a [[model]]"),
+        ));
+    }
     if !models.iter().any(|model| model.id == *default) {
         return Err(fault(&file.default, format!("default is `{default}`, but the models are {}", ids(&models))));
     }
@@ -195,6 +201,7 @@ impl Entry {
             repository: self.model_name.get_ref().clone(),
             revision: revision.clone(),
             pooling: *self.required("pooling", &self.pooling)?,
+            normalize: self.normalize,
             precision: match (precision, &self.precision) {
                 (Some(precision), _) => precision,
                 (None, Some(precision)) => *precision.get_ref(),

@@ -208,3 +208,23 @@ fn something_of_a_text_is_left_where_it_is_cut_here() {
     let error = cut("tokens_max = 6", "document_prompt = \"one two three\"").unwrap_err();
     assert!(error.contains("expected at least 7, for document_prompt has 3"), "{error}");
 }
+
+#[test]
+fn file_without_models_and_file_that_is_no_text_are_told_by_line() {
+    let error = Registry::parse("# mine\ndefault = \"minilm\"\n", "models.toml", None).unwrap_err().to_string();
+    assert_eq!(error, "models.toml: line 2: default is `minilm`, but there are no models: expected a [[model]]");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), b"default = \"minilm\"\n# caf\xe9\n").unwrap();
+    let error = Registry::load(Some(file.path())).unwrap_err().to_string();
+    assert!(error.ends_with(": line 2: expected text in UTF-8"), "{error}");
+}
+
+#[test]
+fn entry_of_the_documentation_is_one() {
+    let documentation = include_str!("../../../../docs/embedding.md");
+    let (_, rest) = documentation.split_once("```toml\n").unwrap();
+    let (entry, _) = rest.split_once("```").unwrap();
+    let registry = Registry::parse(&format!("{DEFAULT_FILE}\n{entry}"), "models.toml", None).unwrap();
+    let model = registry.models().last().unwrap();
+    assert_eq!((model.provider, model.local().unwrap().pooling), (Provider::Local, Pooling::Mean));
+}
