@@ -6,15 +6,37 @@ mod auth;
 mod compare;
 
 use std::error::Error;
+use std::fmt;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, Parser, Subcommand};
 use vectron_embedding::model::{ModelSpec, Registry, Runs, WeightsSource};
 use vectron_embedding::telemetry::{self, TelemetryOptions};
 use vectron_embedding::{EmbeddingService, Listener, Options, command_line, shutdown};
 
 type CommandResult = Result<(), Box<dyn Error>>;
+
+/// The arguments make no sense, or what they name cannot be used: told before anything runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct WrongUsage(String);
+
+impl fmt::Display for WrongUsage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Error for WrongUsage {}
+
+impl WrongUsage {
+    fn of(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// As clap ends where arguments are wrong.
+const WRONG_USAGE: u8 = 2;
 
 /// Text embedding over gRPC and REST on one port, with models that run on this machine's CPU.
 ///
@@ -74,11 +96,24 @@ struct Serve {
 #[derive(Subcommand)]
 enum ModelsCommand {
     /// List the models of the registry, and where their weights are.
+    #[command(mut_args(hide_what_does_nothing))]
     List(ModelsArguments),
     /// Fetch weights that are not on disk yet, and verify them.
+    #[command(mut_args(hide_what_does_nothing), after_help = PULL_HELP)]
     Pull(ModelsArguments),
     /// Verify the weights that are on disk; a model without weights is no error.
+    #[command(mut_args(hide_what_does_nothing))]
     Verify(ModelsArguments),
+}
+
+const PULL_HELP: &str = "Where a repository asks for a token, set HF_TOKEN, in the environment or in .env.";
+
+/// The options of a service have more than its models ask for.
+fn hide_what_does_nothing(argument: Arg) -> Arg {
+    let used =
+        ["ids", "model_cache", "models_file", "offline", "hub_offline", "hub_endpoint", "hub_home", "hub_cache", "log"];
+    let is_used = used.contains(&argument.get_id().as_str());
+    argument.hide(!is_used)
 }
 
 #[derive(Args)]
@@ -107,7 +142,10 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string()),
+        Err(error) => {
+            let ended = fail(&error.to_string());
+            if error.is::<WrongUsage>() { WRONG_USAGE.into() } else { ended }
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! The embedding service as a whole: options in, a running service out.
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -84,6 +84,20 @@ fn models_are_listed_verified_and_missed() {
 }
 
 #[test]
+fn help_of_models_has_what_they_take() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["list", "pull", "verify"] {
+        let (_, help, _) = run(folder.path(), &["models", command, "--help"]);
+        for option in ["--model-cache", "--models", "--offline", "--hub-endpoint", "--hub-cache", "HF_TOKEN"] {
+            assert!(help.contains(option), "{help}");
+        }
+        for option in ["--embedding-threads", "--embedding-queue-bytes", "--auth", "--cache-bytes-max", "--precision"] {
+            assert!(!help.contains(option), "{help}");
+        }
+    }
+}
+
+#[test]
 fn damaged_weights_fail_verification() {
     let cache = common::cache_with_weights();
     let file = cache.path().join("minilm/config.json");

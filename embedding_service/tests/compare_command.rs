@@ -83,7 +83,7 @@ async fn the_script_compares_draws_and_writes() {
         "--registry",
         "models.toml",
         "--models",
-        "minilm,two,keyless,one",
+        "minilm, two,keyless , one",
         "--pairs",
         "pairs.tsv",
         "--output",
@@ -92,7 +92,16 @@ async fn the_script_compares_draws_and_writes() {
         "benchmark.png",
     ];
     let (code, stdout, stderr) = run(shell, folder.path(), cache.path(), &arguments).await;
-    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    assert_eq!(code, 0, "{stderr}");
+    // No terminal, so no bar.
+    let told: Vec<&str> = stderr.lines().filter(|line| !line.contains("3/4")).collect();
+    for (index, (id, two)) in ["1/4 minilm", "2/4 two", "4/4 one"].into_iter().zip(told.chunks(2)).enumerate() {
+        assert!(
+            two[0] == format!("{id}: begun") && two[1].starts_with(&format!("{id}: done after ")),
+            "{index}: {stderr}"
+        );
+    }
+    assert!(told.len() == 6 && stderr.contains("3/4 keyless: skipped"), "{stderr}");
 
     let lines: Vec<&str> = stdout.lines().collect();
     assert_eq!(lines[0], "64 texts, 8 topics; 2 pairs, 2 documents; medians of 3");
@@ -130,7 +139,7 @@ async fn a_service_elsewhere_is_asked_and_one_model_is_drawn() {
     let arguments =
         ["--server", &url, "--remote", "--samples", samples.to_str().unwrap(), "--plot", "p.png", "--repeats", "1"];
     let (code, stdout, stderr) = compare(folder.path(), &arguments).await;
-    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(code, 0, "{stderr}");
     assert!(stdout.starts_with("3 texts, 2 topics; medians of 1\n"), "{stdout}");
     // 1, 3, 3 alone, 3: as the request said.
     assert_eq!(provider.seen().len(), 1 + 1 + 3 + 1);
@@ -140,9 +149,9 @@ async fn a_service_elsewhere_is_asked_and_one_model_is_drawn() {
     assert!(bar[0] > 70 && *bar.last().unwrap() < height as usize - 60, "it is in its panel: {bar:?}");
 
     let (code, _, stderr) = compare(folder.path(), &["--server", &url, "--local"]).await;
-    assert_eq!((code, stderr.as_str()), (1, "error: the registry has no local models\n"));
+    assert_eq!((code, stderr.as_str()), (2, "error: the registry has no local models\n"));
     let (code, _, stderr) = compare(folder.path(), &["--server", &url, "--models", "x"]).await;
-    assert_eq!((code, stderr.as_str()), (1, "error: there is no model `x`; the models are one\n"));
+    assert_eq!((code, stderr.as_str()), (2, "error: --models: there is no model `x`; the models are one\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +159,7 @@ async fn where_nothing_can_be_measured_the_reasons_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["--remote", "--output", "r.json", "--plot", "p.png"];
     let (code, stdout, stderr) = compare(folder.path(), &arguments).await;
-    assert_eq!((code, stderr.as_str()), (1, "error: no model could be measured\n"));
+    assert!(code == 1 && stderr.ends_with("\nerror: no model could be measured\n"), "{stderr}");
     for key in KEYS {
         assert!(stdout.contains(key), "{stdout}");
     }
@@ -172,25 +181,33 @@ async fn mistakes_are_told_before_anything_runs() {
     write("large.tsv", line.repeat(9).as_bytes());
     write("models.toml", b"default = \"x\"\ncolour = 3\n");
     for (arguments, code, says) in [
-        (&["--samples", "no-tab.tsv"][..], 1, "no-tab.tsv, line 4: expected topic<TAB>text, with one tab, got 0 tabs"),
+        (&["--samples", "no-tab.tsv"][..], 2, "no-tab.tsv, line 4: expected topic<TAB>text, with one tab, got 0 tabs"),
         (
             &["--pairs", "two-tabs.tsv"],
-            1,
+            2,
             "two-tabs.tsv, line 1: expected query<TAB>document, with one tab, got 2 tabs",
         ),
-        (&["--samples", "latin1.tsv"], 1, "latin1.tsv, line 2: expected UTF-8"),
-        (&["--pairs", "empty.tsv"], 1, "empty.tsv has no lines: expected lines of query<TAB>document"),
-        (&["--samples", "one-topic.tsv"], 1, "samples: expected at least 2 topics, got `a` alone"),
-        (&["--samples", "away.tsv"], 1, "cannot read away.tsv: No such file or directory"),
-        (&["--output", "away/r.json"], 1, "cannot write away/r.json: there is no folder away"),
-        (&["--plot", "."], 1, "cannot write .: it is a folder"),
+        (&["--samples", "latin1.tsv"], 2, "latin1.tsv, line 2: expected UTF-8"),
+        (&["--pairs", "empty.tsv"], 2, "empty.tsv has no lines: expected lines of query<TAB>document"),
+        (&["--samples", "one-topic.tsv"], 2, "error: --samples: expected at least 2 topics, got `a` alone"),
+        (&["--samples", "away.tsv"], 2, "cannot read away.tsv: No such file or directory"),
+        (&["--output", "away/r.json"], 2, "cannot write away/r.json: there is no folder away"),
+        (&["--output", "."], 2, "cannot write .: it is a folder"),
+        (&["--plot", "p.svg"], 2, "expected the name of a PNG, such as benchmark.png"),
+        (&["--plot", "benchmark"], 2, "expected the name of a PNG, such as benchmark.png"),
+        (&["--models", ""], 2, "expected the ids of models, such as minilm,openai-small"),
+        (&["--models", "minilm,,bge-small"], 2, "expected the ids of models"),
+        (&["--models", "gpt"], 2, "error: --models: there is no model `gpt`; the models are minilm"),
+        (&["--models", "minilm,minilm"], 2, "error: --models: expected each once, got `minilm` twice"),
+        (&["--server", "nowhere"], 2, "error: --server: \"nowhere\" is not the URL of an embedding service"),
+        (&["--server", "http://127.0.0.1:9", "--precision", "f32"], 2, "cannot be used with"),
         (
             &["--samples", "large.tsv", "--pairs", "large.tsv", "--server", "http://127.0.0.1:9"],
-            1,
+            2,
             "samples and pairs have 180",
         ),
         (&["--server", "http://127.0.0.1:9"], 1, "no embedding service can be reached at http://127.0.0.1:9"),
-        (&["--registry", "models.toml"], 1, "line 2"),
+        (&["--registry", "models.toml"], 2, "line 2"),
         (&["--local", "--remote"], 2, "cannot be used with"),
         (&["--repeats", "0"], 2, "0 is not in 1..=20"),
     ] {
@@ -224,7 +241,7 @@ async fn a_table_that_cannot_be_written_is_shown_all_the_same() {
     let (code, stdout, stderr) = compare(folder.path(), &arguments).await;
     assert_eq!(code, 1);
     assert!(stdout.contains("\none "), "{stdout}");
-    assert!(stderr.starts_with("error: cannot write /dev/full: "), "{stderr}");
+    assert!(stderr.contains("\nerror: cannot write /dev/full: "), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,6 +258,16 @@ async fn a_default_model_that_is_not_compared_is_left_alone() {
     assert!(!(stdout + &stderr).contains("minilm"), "{stderr}");
     let (code, _, stderr) = compare(folder.path(), &["--models", "minilm", "--log", "info"]).await;
     assert!(code == 1 && stderr.contains("model minilm cannot be loaded"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn precision_is_that_of_the_option() {
+    let cache = common::cache_with_weights();
+    for precision in ["f32", "int8"] {
+        let arguments = ["--models", "minilm", "--repeats", "1", "--log", "info", "--precision", precision];
+        let (code, stdout, stderr) = compare(cache.path(), &arguments).await;
+        assert!(code == 0 && (stdout + &stderr).contains(&format!("ready in {precision}")), "{stderr}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,8 +290,9 @@ async fn the_script_leaves_the_settings_of_a_parent_folder() {
     fs::write(folder.path().join(".env"), format!("VECTRON_MODEL_CACHE={}\n", empty.display())).unwrap();
     let script = fs::canonicalize("../benchmark_models.sh").unwrap();
     let target = format!("CARGO_TARGET_DIR={}", folder.path().join("target").display());
-    let arguments = ["-u", "VECTRON_MODEL_CACHE", &target, script.to_str().unwrap(), "--models", "minilm"];
+    let arguments =
+        ["-u", "VECTRON_MODEL_CACHE", &target, script.to_str().unwrap(), "--models", "minilm", "--log", "error"];
     let (code, stdout, stderr) = run(Path::new("/usr/bin/env"), &below, &below, &arguments).await;
     assert_eq!(code, 1, "{stdout}{stderr}");
-    assert!(stdout.contains(&format!("looked in {}", empty.display())), "{stdout}");
+    assert!(format!("{stdout}{stderr}").contains(&format!("looked in {}", empty.display())), "{stdout}{stderr}");
 }

@@ -11,16 +11,17 @@ use std::time::Duration;
 use clap::Parser;
 use prost::Message as _;
 use tokio_stream::StreamExt;
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 use vectron_embedding::compare::{Comparison, ModelReport, Setting, read_pairs, read_samples};
 use vectron_embedding::pb::v1 as pb;
 use vectron_embedding::pb::v1::benchmark_models_response::Message;
 use vectron_embedding::remote::{EmbeddingKey, KeyedChannel, Remote, innermost, keyed_client};
 use vectron_embedding::telemetry::{self, TelemetryOptions};
-use vectron_embedding::{EmbeddingService, Options, command_line};
+use vectron_embedding::{EmbeddingService, Options, Precision, command_line};
 
-use super::CommandResult;
-use progress::Bar;
+use super::{CommandResult, WrongUsage};
+use progress::Progress;
 
 /// A service that accepts no connection in this time is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ pub struct Arguments {
     #[arg(long, group = "which")]
     remote: bool,
     /// Compare these models, in this order [default: all of the registry].
-    #[arg(long, group = "which", value_name = "ID,…", value_delimiter = ',')]
+    #[arg(long, group = "which", value_name = "ID,…", value_delimiter = ',', value_parser = read_id)]
     models: Vec<String>,
     /// Sample texts in place of the built-in ones: a file of lines `topic<TAB>text`.
     #[arg(long, value_name = "FILE")]
@@ -55,12 +56,12 @@ pub struct Arguments {
     /// Write the table as JSON, as `POST /benchmark` answers it.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Draw texts per second beside contrast, as PNG; with --pairs recall@10 too, or MRR where 10 documents are all.
-    #[arg(long, value_name = "FILE")]
+    /// Draw texts per second beside contrast, as PNG (a name that ends in .png); with --pairs recall@10 too, or MRR where 10 documents are all.
+    #[arg(long, value_name = "FILE", value_parser = read_plot)]
     plot: Option<PathBuf>,
     /// The service to ask, such as http://127.0.0.1:8000 or https://there. Where it asks for a key, set
     /// VECTRON_EMBEDDING_API_KEY; it needs the scopes `benchmark`, and `models:read` with --local and --remote.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["registry", "model_cache", "offline"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["registry", "model_cache", "offline", "precision"])]
     server: Option<String>,
     /// Registry of models to use in place of the built-in one [default: $VECTRON_MODELS].
     #[arg(long, value_name = "FILE")]
@@ -71,6 +72,9 @@ pub struct Arguments {
     /// Fetch no weights [default: $VECTRON_OFFLINE].
     #[arg(long)]
     offline: bool,
+    /// In which numbers local models are computed [default: $VECTRON_EMBEDDING_PRECISION, or what the registry says].
+    #[arg(long, value_name = "PRECISION", value_enum)]
+    precision: Option<Precision>,
     /// What is logged, as for `serve`. Not read from RUST_LOG, whose lines would run into the table.
     #[arg(long, default_value = "off", value_name = "FILTER")]
     log: String,
@@ -92,10 +96,26 @@ struct FromEnvironment {
     options: Options,
 }
 
+fn read_id(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("expected the ids of models, such as minilm,openai-small".to_owned()),
+        id => Ok(id.to_owned()),
+    }
+}
+
+fn read_plot(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension() {
+        Some(ending) if ending.eq_ignore_ascii_case("png") => Ok(path),
+        _ => Err("expected the name of a PNG, such as benchmark.png".to_owned()),
+    }
+}
+
 pub fn run(arguments: &Arguments) -> CommandResult {
     telemetry::init(&TelemetryOptions { log: arguments.log.clone() })?;
-    let samples = arguments.samples.as_deref().map(read_samples).transpose()?.unwrap_or_default();
-    let pairs = arguments.pairs.as_deref().map(read_pairs).transpose()?.unwrap_or_default();
+    let samples = arguments.samples.as_deref().map(read_samples).transpose().map_err(WrongUsage::of)?;
+    let pairs = arguments.pairs.as_deref().map(read_pairs).transpose().map_err(WrongUsage::of)?;
+    let (samples, pairs) = (samples.unwrap_or_default(), pairs.unwrap_or_default());
     for file in [&arguments.output, &arguments.plot].into_iter().flatten() {
         check_place(file)?;
     }
@@ -108,16 +128,16 @@ pub fn run(arguments: &Arguments) -> CommandResult {
     let bytes_max = if arguments.server.is_some() { REQUEST_BYTES_MAX } else { usize::MAX };
     let bytes = request.encoded_len();
     if bytes > bytes_max {
-        return Err(format!(
+        return Err(WrongUsage(format!(
             "samples and pairs have {bytes} bytes together: expected at most {bytes_max} (16 MiB) for a service elsewhere"
-        )
+        ))
         .into());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let comparison = match &arguments.server {
         Some(url) => {
             let remote = Remote::new(url, EmbeddingKey::from_environment(), CONNECT_TIMEOUT)
-                .map_err(|error| format!("--server: {error}"))?;
+                .map_err(|error| WrongUsage(format!("--server: {error}")))?;
             if let Some(warning) = remote.warning() {
                 eprintln!("warning: {warning}");
             }
@@ -127,7 +147,9 @@ pub fn run(arguments: &Arguments) -> CommandResult {
             })
         }
         None => {
-            let service = EmbeddingService::start_idle(&arguments.options())?;
+            let options = arguments.options();
+            options.registry().map_err(WrongUsage::of)?;
+            let service = EmbeddingService::start_idle(&options)?;
             let comparison = runtime.block_on(async {
                 let channel = KeyedChannel::new(service.in_memory_channel(), EmbeddingKey::default());
                 compare(channel, arguments, request).await
@@ -163,30 +185,31 @@ async fn compare(
         request.model_ids = models.into_iter().filter(is_meant).map(|model| model.id).collect();
         if request.model_ids.is_empty() {
             let which = if arguments.local { "local" } else { "remote" };
-            return Err(format!("the registry has no {which} models").into());
+            return Err(WrongUsage(format!("the registry has no {which} models")).into());
         }
     }
 
-    let mut answers = client.benchmark_models(request).await.map_err(told)?.into_inner();
-    let mut bar = Bar::hidden();
+    let mut answers = client.benchmark_models(request).await.map_err(refused)?.into_inner();
+    let mut progress = Progress::of(0);
     let (mut expected, mut comparison) = (0, Comparison { setting: Setting::default(), models: Vec::new() });
     while let Some(answer) = answers.next().await {
         match answer.map_err(told)?.message {
             Some(Message::Started(started)) => {
                 comparison.setting = Setting::from(&started);
                 expected = started.model_ids.len();
-                bar = Bar::new(expected);
+                progress = Progress::of(expected);
             }
-            Some(Message::Progress(progress)) => bar.show(&progress),
+            Some(Message::Progress(made)) => progress.show(&made),
             Some(Message::Result(result)) => {
-                bar.next_model();
-                comparison.models.push(ModelReport::from(result));
+                let report = ModelReport::from(result);
+                progress.next_model(&report);
+                comparison.models.push(report);
             }
             // Of a newer service: nothing that the table needs.
             None => {}
         }
     }
-    bar.end();
+    progress.end();
     if comparison.models.len() != expected {
         return Err(format!("expected results of {expected} models, got {}", comparison.models.len()).into());
     }
@@ -204,6 +227,7 @@ impl Arguments {
             options.model_cache.clone_from(model_cache);
         }
         options.offline |= self.offline;
+        options.precision = self.precision.or(options.precision);
         options
     }
 }
@@ -217,14 +241,32 @@ fn write_table(path: Option<&Path>, comparison: &Comparison) -> CommandResult {
 /// A comparison may take long: that there is no place for its result is told before.
 fn check_place(file: &Path) -> CommandResult {
     if file.is_dir() {
-        return Err(format!("cannot write {}: it is a folder", file.display()).into());
+        return Err(WrongUsage(format!("cannot write {}: it is a folder", file.display())).into());
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.is_dir() {
         Ok(())
     } else {
-        Err(format!("cannot write {}: there is no folder {}", file.display(), folder.display()).into())
+        Err(WrongUsage(format!("cannot write {}: there is no folder {}", file.display(), folder.display())).into())
     }
+}
+
+/// What the service does not take was given here, as an option: it is named as that.
+fn refused(status: Status) -> Box<dyn std::error::Error> {
+    let message = told(status.clone());
+    let fields = [("model_ids", "--models"), ("samples", "--samples"), ("pairs", "--pairs"), ("repeats", "--repeats")];
+    let named = fields.iter().find_map(|(field, option)| Some(format!("{option}{}", message.strip_prefix(field)?)));
+    match (status.code(), named) {
+        (Code::InvalidArgument, Some(named)) => WrongUsage(named).into(),
+        (Code::NotFound, _) if reason(&status).as_deref() == Some("MODEL_NOT_FOUND") => {
+            WrongUsage(format!("--models: {message}")).into()
+        }
+        _ => message.into(),
+    }
+}
+
+fn reason(status: &Status) -> Option<String> {
+    Some(status.get_details_error_info()?.reason)
 }
 
 fn told(status: Status) -> String {

@@ -168,7 +168,7 @@ mod tests {
             fs::create_dir(folder.path().join("1_Pooling")).unwrap();
             fs::write(folder.path().join("1_Pooling/config.json"), pooling).unwrap();
         }
-        let mut model = Registry::load(None).unwrap().get("bge-small").unwrap().local().unwrap().clone();
+        let mut model = Registry::load(None, None).unwrap().get("bge-small").unwrap().local().unwrap().clone();
         change(&mut model);
         check(folder.path(), &model).map_err(|error| error.to_string())
     }
