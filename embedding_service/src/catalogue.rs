@@ -8,7 +8,7 @@ use std::{io, iter, thread};
 
 use tokio::sync::watch;
 
-use crate::model::{ModelSpec, Place, Registry, Slot, SlotState, WeightsSource, places};
+use crate::model::{Input, ModelSpec, Place, Registry, Slot, SlotState, WeightsSource, places};
 use crate::provider::{Http, RemoteModel};
 
 /// Pauses between the tries to load a default model, or a fallback of it, that cannot be loaded; each is twice as long as the one
@@ -246,6 +246,24 @@ impl Model {
             },
             Self::There(_) => 0,
         }
+    }
+
+    /// What comes to be in memory of texts for it: with their prompts, on their way to their provider where it has one; and their
+    /// embeddings with the message that they are sent in.
+    pub(crate) fn bytes_for(&self, texts: &[String], input: Input) -> usize {
+        let of_texts = match self {
+            Self::Here(slot) => {
+                let prompt = slot.spec().prompts.of(input);
+                texts.iter().map(|text| prompt.len() + text.len()).sum::<usize>()
+            }
+            Self::There(remote) => remote.bytes_for(texts, input),
+        };
+        of_texts + self.bytes_of_answer(texts.len())
+    }
+
+    /// Of so many embeddings: themselves, and the message that they are sent in, which in JSON has three times as many bytes.
+    pub(crate) fn bytes_of_answer(&self, texts: usize) -> usize {
+        4 * size_of::<f32>() * self.spec().dimension * texts
     }
 
     /// Starts to load it, where it runs here.

@@ -75,27 +75,48 @@ pub(crate) struct TextEmbedding {
 }
 
 /// Why a call has no answer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum EngineError {
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// A text that the model's tokenizer refuses.
+    #[error("texts[{index}] {reason}")]
     TextRefused {
+        /// Which one of those that the engine was given.
         index: usize,
+        /// Why.
         reason: String,
     },
+    /// No room in the queue.
+    #[error("too much is waiting: {queued} {unit} of at most {queued_max}, and this call has {wanted}; try again")]
     Full {
+        /// Of this call.
         wanted: usize,
+        /// Waiting.
         queued: usize,
+        /// What may wait.
         queued_max: usize,
+        /// Of what.
         unit: &'static str,
+        /// When there is room, at the present rate.
         retry_after: Duration,
     },
-    /// It would take longer than the caller waits.
+    /// The queue takes longer than the caller waits.
+    #[error(
+        "too much is waiting: it takes {:.1} s, and this call has {:.1} s; try again",
+        wait.as_secs_f32(), left.as_secs_f32()
+    )]
     TooLate {
+        /// For what waits.
         wait: Duration,
+        /// Until the deadline.
         left: Duration,
+        /// When the call would be in time, at the present rate.
         retry_after: Duration,
     },
+    /// The service stops.
+    #[error("the service is stopping")]
     Stopping,
     /// A worker thread panicked over the call's batch.
+    #[error("the service made a mistake: a batch of texts was lost; its log has more")]
     Lost,
 }
 

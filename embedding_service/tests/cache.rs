@@ -4,10 +4,11 @@
 
 mod common;
 
-use common::provider::{self, Provider, entry, good, told, write_models};
+use common::provider::{self, Provider, answer_json, entry, good, told, write_models};
 use common::{Served, cache_with_weights, options, request};
 use serde_json::json;
 use tonic::Code;
+use tonic_types::StatusExt;
 use vectron_embedding::Options;
 use vectron_embedding::pb::v1 as pb;
 
@@ -46,6 +47,42 @@ async fn text_that_was_embedded_before_has_the_same_embedding_on_every_door() {
     assert!(one["inference_time"].as_f64().unwrap() > 0.0 && one["queue_time"].as_f64().unwrap() >= 0.0, "{one}");
     let (_, batch) = served.post("/batch-embed", r#"{"texts": ["a cat", "a dog"]}"#).await;
     assert_eq!((&batch["cached"], &batch["tokens"], &batch["truncated"]), (&json!(1), &json!(8), &json!(0)));
+}
+
+/// The provider is asked for some of the call's texts alone; its caller knows them by their places among all.
+#[tokio::test]
+async fn text_at_fault_is_named_by_its_place_in_the_call_and_in_the_words_of_the_door() {
+    let provider = Provider::start(|seen| async move {
+        match seen.body["input"].to_string().contains("bad") {
+            true => answer_json(400, json!({"error": {"message": "no", "code": "context_length_exceeded"}})),
+            false => good(&seen),
+        }
+    })
+    .await;
+    let served = serve(&[entry("m", provider.address, "")]).await;
+    served.embed(&["known"]).await;
+    let texts = ["known", "new", "new", "bad", "other"];
+    let status = served.grpc().embed(request(&texts)).await.unwrap_err();
+    assert_eq!(told(&status), (Code::InvalidArgument, "PROVIDER_REFUSED_TEXTS".to_owned()));
+    assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "texts[3]", "{status:?}");
+    assert!(status.message().starts_with("model `m`: texts[3]: http://"), "{status:?}");
+    let alone = served.grpc().embed(request(&["known", "bad"])).await.unwrap_err();
+    assert_eq!(alone.get_details_bad_request().unwrap().field_violations[0].field, "texts[1]", "{alone:?}");
+
+    for (path, body, field) in [
+        ("/batch-embed", json!({ "texts": texts }), "texts[3]"),
+        ("/embed", json!({"text": "bad"}), "text"),
+        ("/v1/embeddings", json!({ "input": texts }), "input[3]"),
+        ("/v1/embeddings", json!({"input": "bad"}), "input"),
+    ] {
+        let (status, answer) = served.post(path, body.to_string()).await;
+        let (named, message) = match answer.get("error") {
+            Some(error) => (&error["param"], &error["message"]),
+            None => (&answer["details"]["field"], &answer["message"]),
+        };
+        assert_eq!((status, named), (400, &json!(field)), "{path}: {answer}");
+        assert!(message.as_str().unwrap().starts_with(&format!("model `m`: {field}: http://")), "{path}: {answer}");
+    }
 }
 
 #[tokio::test]

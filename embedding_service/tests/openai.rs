@@ -57,6 +57,7 @@ async fn mistakes_are_told_in_the_shape_of_openai() {
     let served = Served::start().await;
     let long = "x".repeat((1 << 20) + 1);
     let too_long = json!({"input": long, "model": "minilm"}).to_string();
+    let too_many = json!({"input": vec!["x"; 2049]}).to_string();
     let cases = [
         (r#"{"input": "x", "model": "gpt"}"#, 404, "model", "model_not_found", "the models are minilm"),
         (r#"{"input": [1, 2, 3], "model": "minilm"}"#, 400, "input", "invalid_argument", "got tokens"),
@@ -64,9 +65,11 @@ async fn mistakes_are_told_in_the_shape_of_openai() {
         (r#"{"input": "x", "dimensions": 100}"#, 400, "dimensions", "invalid_argument", "expected 384"),
         (r#"{"input": []}"#, 400, "input", "no_texts", "input: expected 1 to 2048"),
         (r#"{"input": ["x", ""]}"#, 400, "input[1]", "invalid_text", "input[1] is empty"),
-        (&too_long, 400, "input[0]", "invalid_text", "input[0] has 1048577 bytes"),
+        (r#"{"input": ""}"#, 400, "input", "invalid_text", "input is empty"),
+        (&too_long, 400, "input", "invalid_text", "input has 1048577 bytes"),
+        (&too_many, 400, "input", "too_many_texts", "input: expected 1 to 2048, got 2049"),
         (r#"{"input": {"text": "x"}}"#, 400, "", "malformed_json", "a text or a list of texts"),
-        (r#"{"input": [["x"]]}"#, 400, "", "malformed_json", "string"),
+        (r#"{"input": [["x"]]}"#, 400, "", "malformed_json", "expected a text"),
         (r#"{"input": "x", "encoding_format": "int8"}"#, 400, "", "malformed_json", "`float` or `base64`"),
         (r#"{"input": "x", "stream": true}"#, 400, "", "malformed_json", "stream"),
         (r#"{"model": "minilm"}"#, 400, "", "malformed_json", "input"),

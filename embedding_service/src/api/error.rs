@@ -6,8 +6,10 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use tonic::{Code, Status};
 
-use super::limits::{PAGE_SIZE_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
+use super::limits::PAGE_SIZE_MAX;
+use super::texts::{Names, TextsError};
 use crate::auth::Refusal;
+use crate::engine::EngineError;
 use crate::figures;
 use crate::port::Failure;
 use crate::provider::{ErrorKind, ProviderError};
@@ -18,34 +20,9 @@ const COMPARISON_PATIENCE: Duration = Duration::from_secs(15);
 /// What went wrong. Says what was expected and what came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// A call without texts.
-    #[error("texts: expected 1 to {TEXTS_MAX}, got none")]
-    NoTexts,
-    /// A call with too many texts.
-    #[error("texts: expected 1 to {TEXTS_MAX}, got more")]
-    TooManyTexts,
-    /// A text of no bytes.
-    #[error("{field} is empty: expected 1 byte to 1 MiB ({TEXT_BYTES_MAX} bytes)")]
-    EmptyText {
-        /// Which one.
-        field: String,
-    },
-    /// A text of too many bytes.
-    #[error("{field} has {bytes} bytes: expected 1 byte to 1 MiB ({TEXT_BYTES_MAX} bytes)")]
-    TextTooLong {
-        /// Which one.
-        field: String,
-        /// How long it is.
-        bytes: usize,
-    },
-    /// A text that the model's tokenizer refuses.
-    #[error("{field} {reason}")]
-    TextRefused {
-        /// Which one.
-        field: String,
-        /// Why.
-        reason: String,
-    },
+    /// A call's texts are not what a call may have.
+    #[error(transparent)]
+    Texts(#[from] TextsError),
     /// A model that the registry does not have.
     #[error("there is no model `{id}`; the models are {}", known.join(", "))]
     UnknownModel {
@@ -142,42 +119,12 @@ pub enum ApiError {
     /// A form that is no password grant.
     #[error("grant_type: expected `password`; API keys are sent as JSON, {{\"api_key\": …}}")]
     GrantType,
-    /// No room in the queue.
-    #[error("too much is waiting: {queued} {unit} of at most {queued_max}, and this call has {wanted}; try again")]
-    QueueFull {
-        /// Of this call.
-        wanted: usize,
-        /// Waiting.
-        queued: usize,
-        /// What may wait.
-        queued_max: usize,
-        /// Of what.
-        unit: &'static str,
-        /// When there is room, at the present rate.
-        retry_after: Duration,
-    },
-    /// The queue takes longer than the caller waits.
-    #[error(
-        "too much is waiting: it takes {:.1} s, and this call has {:.1} s; try again",
-        wait.as_secs_f32(), left.as_secs_f32()
-    )]
-    TooLate {
-        /// For what waits.
-        wait: Duration,
-        /// Until the deadline.
-        left: Duration,
-        /// When the call would be in time, at the present rate.
-        retry_after: Duration,
-    },
+    /// The engine has not embedded the texts.
+    #[error(transparent)]
+    Engine(EngineError),
     /// The service stops.
     #[error("the service is stopping")]
     Stopping,
-    /// Part of the contract, but not built.
-    #[error("{rpc} is not built yet")]
-    NotBuilt {
-        /// Which RPC.
-        rpc: &'static str,
-    },
     /// Our own mistake.
     #[error("the service made a mistake: {what}; its log has more")]
     Internal {
@@ -187,17 +134,6 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// The same error for a call that has `text` where the handlers see `texts[0]`.
-    pub(super) fn of_single_text(self) -> Self {
-        let field = "text".to_owned();
-        match self {
-            Self::EmptyText { .. } => Self::EmptyText { field },
-            Self::TextTooLong { bytes, .. } => Self::TextTooLong { field, bytes },
-            Self::TextRefused { reason, .. } => Self::TextRefused { field, reason },
-            other => other,
-        }
-    }
-
     /// The machine-readable reason.
     pub(super) fn reason(&self) -> &'static str {
         self.codes().0
@@ -206,11 +142,14 @@ impl ApiError {
     /// The table: reason, gRPC code, HTTP status.
     fn codes(&self) -> (&'static str, Code, StatusCode) {
         match self {
-            Self::NoTexts => ("NO_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::TooManyTexts => ("TOO_MANY_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::EmptyText { .. } => ("INVALID_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::TextTooLong { .. } => ("INVALID_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::TextRefused { .. } => ("INVALID_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::Texts(TextsError::None) => ("NO_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST),
+            Self::Texts(TextsError::TooMany { .. }) => {
+                ("TOO_MANY_TEXTS", Code::InvalidArgument, StatusCode::BAD_REQUEST)
+            }
+            Self::Texts(TextsError::Empty { .. } | TextsError::TooLong { .. })
+            | Self::Engine(EngineError::TextRefused { .. }) => {
+                ("INVALID_TEXT", Code::InvalidArgument, StatusCode::BAD_REQUEST)
+            }
             Self::UnknownModel { .. } => ("MODEL_NOT_FOUND", Code::NotFound, StatusCode::NOT_FOUND),
             Self::TwoModels { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::UnknownInputType { .. } => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
@@ -260,42 +199,79 @@ impl ApiError {
             },
             Self::NoCredential => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
             Self::GrantType => ("INVALID_ARGUMENT", Code::InvalidArgument, StatusCode::BAD_REQUEST),
-            Self::QueueFull { .. } | Self::TooLate { .. } => {
+            Self::Engine(EngineError::Full { .. } | EngineError::TooLate { .. }) => {
                 ("OVERLOADED", Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS)
             }
             Self::StreamUnread { .. } => ("STREAM_IDLE", Code::DeadlineExceeded, StatusCode::REQUEST_TIMEOUT),
-            Self::Stopping => ("NOT_READY", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
-            Self::NotBuilt { .. } => ("NOT_IMPLEMENTED", Code::Unimplemented, StatusCode::NOT_IMPLEMENTED),
-            Self::Internal { .. } => ("INTERNAL", Code::Internal, StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Stopping | Self::Engine(EngineError::Stopping) => {
+                ("NOT_READY", Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Self::Internal { .. } | Self::Engine(EngineError::Lost) => {
+                ("INTERNAL", Code::Internal, StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+
+    /// Which of the call's texts is at fault, where one is.
+    fn text(&self) -> Option<usize> {
+        match self {
+            Self::Engine(EngineError::TextRefused { index, .. }) => Some(*index),
+            Self::Provider { error, .. } => error.text,
+            _ => None,
+        }
+    }
+
+    /// The same error for a call of which only some texts were embedded: `place` tells where each of them is among all.
+    pub(super) fn among_all(self, place: impl Fn(usize) -> usize) -> Self {
+        match self {
+            Self::Engine(EngineError::TextRefused { index, reason }) => {
+                Self::Engine(EngineError::TextRefused { index: place(index), reason })
+            }
+            Self::Provider { id, mut error } => {
+                error.text = error.text.map(place);
+                Self::Provider { id, error }
+            }
+            other => other,
         }
     }
 
     /// The field of the request that is wrong.
-    fn field(&self) -> Option<&str> {
-        match self {
-            Self::NoTexts | Self::TooManyTexts => Some("texts"),
-            Self::Provider { error, .. } if error.kind == ErrorKind::TextsRefused => Some("texts"),
-            Self::EmptyText { field } | Self::TextTooLong { field, .. } | Self::TextRefused { field, .. } => {
-                Some(field)
+    fn field(&self, names: Names) -> Option<String> {
+        let field = match self {
+            Self::Texts(error) => return Some(error.field(names)),
+            _ if let Some(index) = self.text() => return Some(names.text(index)),
+            Self::Provider { error, .. } if error.kind == ErrorKind::TextsRefused => names.texts,
+            Self::UnknownModel { .. } | Self::TwoModels { .. } => names.model,
+            Self::UnknownInputType { .. } => "input_type",
+            Self::Refused(Refusal::UnknownScope(_)) => "scopes",
+            Self::NoCredential => "credential",
+            Self::GrantType => "grant_type",
+            Self::UnknownStreamOrder { .. } => "order",
+            Self::PageSize { .. } => "page_size",
+            Self::PageToken { .. } => "page_token",
+            Self::Comparison { field, .. } => field,
+            _ => return None,
+        };
+        Some(field.to_owned())
+    }
+
+    /// What was expected and what came, in the words of the caller's door.
+    pub(super) fn message(&self, names: Names) -> String {
+        match (self, self.text()) {
+            (Self::Texts(error), _) => error.message(names),
+            (Self::Engine(EngineError::TextRefused { reason, .. }), Some(index)) => {
+                format!("{} {reason}", names.text(index))
             }
-            Self::UnknownModel { .. } | Self::TwoModels { .. } => Some("model_id"),
-            Self::UnknownInputType { .. } => Some("input_type"),
-            Self::Refused(Refusal::UnknownScope(_)) => Some("scopes"),
-            Self::NoCredential => Some("credential"),
-            Self::GrantType => Some("grant_type"),
-            Self::UnknownStreamOrder { .. } => Some("order"),
-            Self::PageSize { .. } => Some("page_size"),
-            Self::PageToken { .. } => Some("page_token"),
-            Self::Comparison { field, .. } => Some(field),
-            _ => None,
+            (Self::Provider { id, error }, Some(index)) => format!("model `{id}`: {}: {error}", names.text(index)),
+            _ => self.to_string(),
         }
     }
 
     /// What there is no room for here, where that is why.
     fn no_room_for(&self) -> &'static str {
         match self {
-            Self::QueueFull { unit, .. } => unit,
-            Self::TooLate { .. } => "time",
+            Self::Engine(EngineError::Full { unit, .. }) => unit,
+            Self::Engine(EngineError::TooLate { .. }) => "time",
             Self::ModelNoRoom { .. } => "memory",
             _ => "",
         }
@@ -304,8 +280,14 @@ impl ApiError {
     /// After which time another try makes sense.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::ModelLoading { .. } | Self::ModelNoRoom { .. } | Self::Stopping => Some(Duration::from_secs(1)),
-            Self::QueueFull { retry_after, .. } | Self::TooLate { retry_after, .. } => Some(*retry_after),
+            Self::ModelLoading { .. }
+            | Self::ModelNoRoom { .. }
+            | Self::Stopping
+            | Self::Engine(EngineError::Stopping) => Some(Duration::from_secs(1)),
+            Self::Engine(EngineError::Full { retry_after, .. } | EngineError::TooLate { retry_after, .. }) => {
+                Some(*retry_after)
+            }
+            // Weights that are put into place heal it, also offline: the next call after so long looks again (`model::slot`).
             Self::ModelFailed { .. } => Some(Duration::from_secs(6)),
             Self::ComparisonRuns => Some(COMPARISON_PATIENCE),
             Self::Provider { error, .. } => error.come_back_after(),
@@ -315,19 +297,35 @@ impl ApiError {
     }
 }
 
-/// Each error that a caller is told comes by here, once.
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Self {
-        let (reason, code, _) = error.codes();
+impl ApiError {
+    /// As the caller's door tells it. Each error that a caller is told comes by here, once.
+    pub(super) fn told(self, names: Names) -> Failure {
+        let (reason, code, _) = self.codes();
         if code == Code::ResourceExhausted {
-            figures::call_refused(reason, error.no_room_for());
+            figures::call_refused(reason, self.no_room_for());
         }
-        let resource = match &error {
-            ApiError::UnknownModel { id, .. } => Some(("model", id.clone())),
+        let resource = match &self {
+            Self::UnknownModel { id, .. } => Some(("model", id.clone())),
             _ => None,
         };
-        let (field, retry_after) = (error.field().map(Box::from), error.retry_after());
-        Failure { field, resource, retry_after, ..Failure::new(error.codes(), error.to_string()) }
+        let (field, retry_after) = (self.field(names).map(Box::from), self.retry_after());
+        Failure { field, resource, retry_after, ..Failure::new(self.codes(), self.message(names)) }
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        error.told(Names::CONTRACT)
+    }
+}
+
+/// There is one way to say that the service stops.
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Stopping => Self::Stopping,
+            other => Self::Engine(other),
+        }
     }
 }
 

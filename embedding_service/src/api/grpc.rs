@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::handlers::{Embed, Embedded, Handlers};
 use super::sending::UntilSent;
 use super::stream;
+use super::texts::CheckedTexts;
 use crate::auth::Pass;
 use crate::batch::Held;
 use crate::catalogue::{Model, ModelState};
@@ -108,6 +109,7 @@ impl TryFrom<pb::EmbedRequest> for Embed {
             Err(_) => return Err(ApiError::UnknownInputType { value: request.input_type }),
         };
         let pb::EmbedRequest { texts, model_id, normalize, .. } = request;
+        let texts = CheckedTexts::new(texts)?;
         // What calls store and compare must never come from another space.
         Ok(Self { texts, model_id, normalize, input, any_space: false, deadline: None })
     }

@@ -10,6 +10,7 @@ mod limits;
 mod rest;
 mod sending;
 mod stream;
+mod texts;
 mod token;
 
 use std::sync::Arc;

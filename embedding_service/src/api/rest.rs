@@ -18,9 +18,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::compare;
 use super::error::ApiError;
 use super::guard;
-use super::handlers::{Embed, Handlers, check_texts};
+use super::handlers::{Embed, Handlers};
 use super::limits::{BODY_BYTES_MAX, TEXTS_MAX};
 use super::sending::UntilSent;
+use super::texts::{CheckedTexts, Names};
 use super::token::{self, TokenApi};
 use crate::auth::{Auth, Scope};
 use crate::catalogue::ModelState;
@@ -28,7 +29,7 @@ use crate::compare::Comparison;
 use crate::engine::TextEmbedding;
 use crate::figures;
 use crate::model::{Input, Sha256Hex};
-use crate::port::{self, FailureBody, Figures, Params};
+use crate::port::{self, AtMost, Failure, FailureBody, Figures, Params};
 
 pub(super) use openai::told_as_openai;
 
@@ -292,15 +293,15 @@ async fn embed(
     State(rest): State<Rest>,
     Params(ModelQuery { model_id: query }): Params<ModelQuery>,
     port::Json(body): port::Json<EmbedBody>,
-) -> Result<(Extension<UntilSent>, Json<EmbedAnswer>), ApiError> {
+) -> Result<(Extension<UntilSent>, Json<EmbedAnswer>), Failure> {
     let model_id = one_model(query, body.model_id)?;
-    check_texts(std::slice::from_ref(&body.text)).map_err(ApiError::of_single_text)?;
-    let text_hash = Sha256Hex::of(body.text.as_bytes()).as_str().to_owned();
+    let told = |error: ApiError| error.told(Names::OF_ONE);
+    let texts = CheckedTexts::new(vec![body.text]).map_err(|error| told(error.into()))?;
+    let text_hash = Sha256Hex::of(texts[0].as_bytes()).as_str().to_owned();
     let input = body.input_type.unwrap_or_default();
     // Nothing is kept of the answer, and it says who served: its caller may have allowed any space in models.toml.
-    let request =
-        Embed { texts: vec![body.text], model_id, normalize: body.normalize, input, any_space: true, deadline: None };
-    let embedded = rest.handlers.embed(request).await.map_err(ApiError::of_single_text)?;
+    let request = Embed { texts, model_id, normalize: body.normalize, input, any_space: true, deadline: None };
+    let embedded = rest.handlers.embed(request).await.map_err(told)?;
     let embedding = embedded.embeddings.into_iter().next().unwrap_or_default();
     let answer = Json(EmbedAnswer {
         embedding: embedding.components,
@@ -322,9 +323,8 @@ async fn embed(
 #[serde(deny_unknown_fields)]
 struct BatchEmbedBody {
     /// 1 to 2,048 texts, each 1 byte to 1 MiB. What lies beyond the model's limit is not embedded.
-    #[schema(example = json!(["hello", "world"]))]
-    #[serde(deserialize_with = "port::at_most::<TEXTS_MAX, _, _>")]
-    texts: Vec<String>,
+    #[schema(example = json!(["hello", "world"]), value_type = Vec<String>)]
+    texts: AtMost<String, TEXTS_MAX>,
     /// Scale embeddings to unit length. Absent: as the registry says of the model.
     normalize: Option<bool>,
     /// The model. Absent: the service's default.
@@ -372,8 +372,8 @@ async fn batch_embed(
 ) -> Result<(Extension<UntilSent>, Json<BatchEmbedAnswer>), ApiError> {
     let model_id = one_model(query, body.model_id)?;
     let input = body.input_type.unwrap_or_default();
-    let request =
-        Embed { texts: body.texts, model_id, normalize: body.normalize, input, any_space: false, deadline: None };
+    let texts = CheckedTexts::of(body.texts).map_err(ApiError::from)?;
+    let request = Embed { texts, model_id, normalize: body.normalize, input, any_space: false, deadline: None };
     let embedded = rest.handlers.embed(request).await?;
     let count = |which: fn(&TextEmbedding) -> bool| embedded.embeddings.iter().filter(|one| which(one)).count();
     let answer = Json(BatchEmbedAnswer {

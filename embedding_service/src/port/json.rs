@@ -147,34 +147,54 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| invalid("MALFORMED_JSON", format!("the JSON body: {error}")))
 }
 
-/// The elements of a list that may have `COUNT_MAX`; for `#[serde(deserialize_with)]`. Of a longer one `COUNT_MAX + 1` are
-/// kept, by which it is known as too long: a body can have millions of small ones, which in memory are many times as large.
-pub fn at_most<'de, const COUNT_MAX: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    struct AtMost<T, const COUNT_MAX: usize>(PhantomData<T>);
+/// A list that may have `COUNT_MAX` elements. Of a longer one so many are kept, and the others counted: a body can have millions of small
+/// ones, which in memory are many times as large.
+#[derive(Debug)]
+pub struct AtMost<T, const COUNT_MAX: usize> {
+    kept: Vec<T>,
+    count: usize,
+}
 
-    impl<'de, T: Deserialize<'de>, const COUNT_MAX: usize> Visitor<'de> for AtMost<T, COUNT_MAX> {
-        type Value = Vec<T>;
+impl<T, const COUNT_MAX: usize> AtMost<T, COUNT_MAX> {
+    /// All of them; where there were too many, how many.
+    pub fn all(self) -> Result<Vec<T>, usize> {
+        if self.count > self.kept.len() { Err(self.count) } else { Ok(self.kept) }
+    }
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a sequence")
-        }
+impl<T, const COUNT_MAX: usize> Default for AtMost<T, COUNT_MAX> {
+    fn default() -> Self {
+        Self { kept: Vec::new(), count: 0 }
+    }
+}
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-            let mut kept = Vec::new();
-            while kept.len() <= COUNT_MAX {
-                let Some(element) = list.next_element()? else { return Ok(kept) };
-                kept.push(element);
-            }
-            while list.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(kept)
-        }
+impl<'de, T: Deserialize<'de>, const COUNT_MAX: usize> Deserialize<'de> for AtMost<T, COUNT_MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(AtMostVisitor(PhantomData))
+    }
+}
+
+struct AtMostVisitor<T, const COUNT_MAX: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const COUNT_MAX: usize> Visitor<'de> for AtMostVisitor<T, COUNT_MAX> {
+    type Value = AtMost<T, COUNT_MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
     }
 
-    deserializer.deserialize_seq(AtMost::<T, COUNT_MAX>(PhantomData))
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut kept = Vec::new();
+        while kept.len() < COUNT_MAX {
+            let Some(element) = list.next_element()? else { return Ok(AtMost { count: kept.len(), kept }) };
+            kept.push(element);
+        }
+        let mut count = kept.len();
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok(AtMost { kept, count })
+    }
 }
 
 fn invalid(reason: &'static str, message: String) -> Failure {
@@ -194,20 +214,21 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     struct List {
-        #[serde(deserialize_with = "at_most::<3, _, _>")]
-        list: Vec<String>,
+        list: AtMost<String, 3>,
     }
 
     #[test]
     fn list_is_kept_as_far_as_it_may_be_long() {
         let kept = |count: usize| {
             let body = format!("{{\"list\": [{}]}}", vec!["\"x\""; count].join(","));
-            parse::<List>(body.as_bytes()).unwrap().list.len()
+            let list = parse::<List>(body.as_bytes()).unwrap().list;
+            (list.kept.len(), list.all().err())
         };
-        assert_eq!([0, 2, 3, 4, 5, 1000].map(kept), [0, 2, 3, 4, 4, 4]);
+        let told = [(0, None), (2, None), (3, None), (3, Some(4)), (3, Some(1000))];
+        assert_eq!([0, 2, 3, 4, 1000].map(kept), told);
         let refused = |body: &str| parse::<List>(body.as_bytes()).unwrap_err().message;
         assert!(refused(r#"{"list": ["x", 1]}"#).contains("expected a string"));
-        assert!(refused(r#"{"list": "x"}"#).contains("expected a sequence"));
+        assert!(refused(r#"{"list": "x"}"#).contains("expected a list"));
         assert!(refused("{}").contains("list"));
         assert!(refused(r#"{"list": ["x", "x", "x", "x", "x""#).contains("EOF"));
     }

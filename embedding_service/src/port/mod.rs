@@ -41,7 +41,7 @@ use methods::Methods;
 
 pub use failure::{Failure, FailureBody};
 pub use figures::{Figures, FiguresError, RequestFigures, count_requests};
-pub use json::{Json, JsonOrForm, OptionalJson, Params, at_most, limit_bodies};
+pub use json::{AtMost, Json, JsonOrForm, OptionalJson, Params, limit_bodies};
 pub use site::refuse_other_sites;
 pub use stack_status::{Deadline, name_status};
 

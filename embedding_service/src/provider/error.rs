@@ -11,6 +11,8 @@ const COME_BACK_AFTER: Duration = Duration::from_secs(5);
 pub struct ProviderError {
     pub(crate) kind: ErrorKind,
     pub(crate) message: String,
+    /// Which of the texts that were asked for it is about, where it is about one.
+    pub(crate) text: Option<usize>,
     /// When the provider, or its breaker, wants to be asked again.
     pub(super) retry_after: Option<Duration>,
     /// Whether the next try of the same request may succeed.
@@ -61,12 +63,12 @@ impl ErrorKind {
 
 impl ProviderError {
     pub(super) fn no_key(message: String) -> Self {
-        Self { kind: ErrorKind::NoKey, message, retry_after: None, may_pass: false, fewer_may_pass: false }
+        Self { kind: ErrorKind::NoKey, message, text: None, retry_after: None, may_pass: false, fewer_may_pass: false }
     }
 
     /// What did not come to an answer, or to one that says that the provider fails.
     pub(super) fn unavailable(message: String, retry_after: Option<Duration>) -> Self {
-        Self { kind: ErrorKind::Unavailable, message, retry_after, may_pass: true, fewer_may_pass: false }
+        Self { kind: ErrorKind::Unavailable, message, text: None, retry_after, may_pass: true, fewer_may_pass: false }
     }
 
     /// Nobody is asked, for that time.
@@ -92,12 +94,12 @@ impl ProviderError {
     }
 
     pub(super) fn rate_limited(message: String, retry_after: Option<Duration>) -> Self {
-        Self { kind: ErrorKind::RateLimited, message, retry_after, may_pass: true, fewer_may_pass: false }
+        Self { kind: ErrorKind::RateLimited, message, text: None, retry_after, may_pass: true, fewer_may_pass: false }
     }
 
     /// What another try would not change.
     pub(super) fn lasting(kind: ErrorKind, message: String) -> Self {
-        Self { kind, message, retry_after: None, may_pass: false, fewer_may_pass: false }
+        Self { kind, message, text: None, retry_after: None, may_pass: false, fewer_may_pass: false }
     }
 
     /// What may be the fault of one text, or of so many at once.
@@ -106,9 +108,8 @@ impl ProviderError {
     }
 
     /// The same, saying which of the call's texts it is about.
-    pub(super) fn about_text(mut self, index: usize) -> Self {
-        self.message = format!("texts[{index}]: {}", self.message);
-        self
+    pub(super) fn about_text(self, index: usize) -> Self {
+        Self { text: Some(index), ..self }
     }
 
     /// When callers may come back. Nothing where coming back changes nothing.

@@ -8,6 +8,7 @@
 //! - `key`: the secret, which nothing prints;
 //! - `tokenizer`: cutting texts where their tokens can be counted here;
 //! - `split`: texts into requests;
+//! - `size`: what they take in memory;
 //! - `wire`: the JSON of each provider;
 //! - `attempt`: one try of one request;
 //! - `pace`: when to try: turns, and what the provider itself wants;
@@ -22,6 +23,7 @@ mod breaker;
 mod error;
 mod key;
 mod pace;
+mod size;
 mod split;
 mod tokenizer;
 mod wire;
@@ -135,6 +137,11 @@ impl RemoteModel {
         self.pace.holds_off(Instant::now())
     }
 
+    /// What `texts` come to be in memory on their way there, their prompts and requests included.
+    pub(crate) fn bytes_for(&self, texts: &[String], input: Input) -> usize {
+        size::bytes_of_request(&self.spec, texts, input)
+    }
+
     /// The embeddings of `texts`, in their order, as the provider scales them.
     pub(crate) async fn embed(&self, texts: &[String], asking: Asking) -> Result<Vec<RemoteEmbedding>, ProviderError> {
         let key = self.key.as_ref().map_err(|problem| ProviderError::no_key(problem.to_string()))?.as_ref();
@@ -185,7 +192,10 @@ impl RemoteModel {
                     let middle = range.start + range.len() / 2;
                     left.extend([middle..range.end, range.start..middle]);
                 }
-                Err(error) if error.fewer_may_pass() && texts.len() > 1 => return Err(error.about_text(range.start)),
+                // Of one text alone a refusal may be the request's as well, unless it says otherwise.
+                Err(error) if error.fewer_may_pass() && (texts.len() > 1 || error.kind == ErrorKind::TextsRefused) => {
+                    return Err(error.about_text(range.start));
+                }
                 Err(error) => return Err(error),
             }
         }

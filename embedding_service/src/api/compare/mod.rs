@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::error::ApiError;
 use super::handlers::{Embed, Handlers};
+use super::texts::{CheckedTexts, Names};
 use crate::catalogue::Model;
 use crate::compare::{Embeds, ModelReport, Outcome, Pair, Plan, Progress, Sample, Setting, check_components, measure};
 use crate::engine::TextEmbedding;
@@ -121,7 +122,7 @@ fn models(handlers: &Handlers, ids: &[String], field: &str) -> Result<Vec<Arc<Mo
         return Ok(all.to_vec());
     }
     if ids.len() > MODELS_MAX {
-        return wrong(format!("expected at most {MODELS_MAX}, got {}", ids.len()));
+        return Err(too_many_models(field, ids.len()));
     }
     let (mut models, mut seen) = (Vec::with_capacity(ids.len()), HashSet::new());
     for id in ids {
@@ -134,6 +135,12 @@ fn models(handlers: &Handlers, ids: &[String], field: &str) -> Result<Vec<Arc<Mo
         models.push(handlers.model(id)?.clone());
     }
     Ok(models)
+}
+
+/// What `field` has more of than one comparison takes.
+fn too_many_models(field: &str, count: usize) -> ApiError {
+    let what = format!("{field}: expected at most {MODELS_MAX}, got {count}");
+    ApiError::Comparison { field: field.to_owned(), what }
 }
 
 impl Comparing {
@@ -152,7 +159,10 @@ impl Comparing {
                 Err(error) => {
                     tracing::info!("comparison: {} is skipped: {error}", spec.id);
                     // Not as a failure: those are counted as answers.
-                    Outcome::Skipped { skipped: error.to_string(), skipped_code: error.reason().to_owned() }
+                    Outcome::Skipped {
+                        skipped: error.message(Names::CONTRACT),
+                        skipped_code: error.reason().to_owned(),
+                    }
                 }
             };
             let report = ModelReport {
@@ -216,7 +226,7 @@ impl Embeds for ByHandlers<'_> {
     }
 
     async fn embed(&self, texts: Vec<String>, input: Input) -> Result<Vec<TextEmbedding>, ApiError> {
-        let started = Instant::now();
+        let (started, texts) = (Instant::now(), CheckedTexts::new(texts)?);
         loop {
             let model_id = self.model.spec().id.clone();
             let request =

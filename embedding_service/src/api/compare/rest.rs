@@ -5,17 +5,16 @@ use tokio::sync::watch;
 
 use super::super::error::ApiError;
 use super::super::handlers::Handlers;
-use super::{Compare, Event, MODELS_MAX, start};
+use super::{Compare, Event, MODELS_MAX, start, too_many_models};
 use crate::compare::{Comparison, Pair, Sample};
-use crate::port;
+use crate::port::AtMost;
 
 /// What `POST /benchmark` takes; all of it may be missing.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::api) struct BenchmarkBody {
     /// The models to compare, in this order, each once; at most 64. Default: all of the registry.
-    #[serde(deserialize_with = "port::at_most::<MODELS_MAX, _, _>")]
-    models: Vec<String>,
+    models: AtMost<String, MODELS_MAX>,
     /// Texts with their topics, 2 to 2,048. Default: the built-in set.
     samples: Vec<Sample>,
     /// Queries with the document that each should find, at most 5,000. Default: retrieval is not measured.
@@ -31,6 +30,7 @@ pub(in crate::api) async fn benchmark(
     stopping: watch::Receiver<bool>,
 ) -> Result<Comparison, ApiError> {
     let BenchmarkBody { models, samples, pairs, repeats } = body;
+    let models = models.all().map_err(|count| too_many_models("models", count))?;
     let request = Compare { model_ids: models, model_ids_field: "models", samples, pairs, repeats };
     let mut running = start(handlers, request, stopping)?;
     let mut models = Vec::with_capacity(running.model_ids.len());

@@ -5,7 +5,7 @@
 //! Not theirs: tokens in the place of text are refused, for they are those of another model's tokenizer; `dimensions` can
 //! only be what the model has.
 
-use std::fmt;
+mod input;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -15,18 +15,17 @@ use axum::{Extension, Json as Reply};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderName, HeaderValue, StatusCode};
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use input::OpenAiInput;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use tonic::Code;
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{OneOfBuilder, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use super::Rest;
 use crate::api::error::ApiError;
 use crate::api::handlers::Embed;
-use crate::api::limits::TEXTS_MAX;
 use crate::api::sending::UntilSent;
+use crate::api::texts::Names;
 use crate::catalogue::Model;
 use crate::engine::TextEmbedding;
 use crate::model::Input;
@@ -40,8 +39,8 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 #[serde(deny_unknown_fields)]
 pub(super) struct EmbeddingsBody {
     /// A text, or 1 to 2,048 of them; each 1 byte to 1 MiB. Tokens are refused.
-    #[schema(schema_with = schema_of_texts)]
-    input: Texts,
+    #[schema(schema_with = OpenAiInput::schema)]
+    input: OpenAiInput,
     /// The id of a model in the registry. Absent: the service's default.
     #[schema(example = "minilm")]
     model: Option<String>,
@@ -64,12 +63,6 @@ enum EncodingFormat {
     #[default]
     Float,
     Base64,
-}
-
-/// `input`: what it has to be, or what it is instead.
-enum Texts {
-    Texts(Vec<String>),
-    Tokens,
 }
 
 /// Answer to `POST /v1/embeddings`.
@@ -164,15 +157,16 @@ pub(super) async fn embeddings(
     body: Result<port::Json<EmbeddingsBody>, Failure>,
 ) -> Result<(Extension<UntilSent>, Reply<EmbeddingList>), OpenAiError> {
     let port::Json(body) = body?;
-    let Texts::Texts(texts) = body.input else { return Err(tokens_refused()) };
-    let model = rest.handlers.model(body.model.as_deref().unwrap_or_default())?;
+    let names = body.input.names();
+    let told = |error: ApiError| OpenAiError(error.told(names));
+    let Some(texts) = body.input.checked() else { return Err(tokens_refused()) };
+    let texts = texts.map_err(|error| told(error.into()))?;
+    let model = rest.handlers.model(body.model.as_deref().unwrap_or_default()).map_err(told)?;
     check_dimensions(body.dimensions, model)?;
     let model_id = model.spec().id.clone();
     let input = body.input_type.unwrap_or_default();
-    let embedded = rest
-        .handlers
-        .embed(Embed { texts, model_id, normalize: None, input, any_space: false, deadline: None })
-        .await?;
+    let request = Embed { texts, model_id, normalize: None, input, any_space: false, deadline: None };
+    let embedded = rest.handlers.embed(request).await.map_err(told)?;
     let encoding_format = body.encoding_format.unwrap_or_default();
     let tokens = embedded.embeddings.iter().map(|embedding| embedding.tokens).sum();
     let data = embedded.embeddings.into_iter().enumerate().map(|(index, embedding)| EmbeddingObject {
@@ -211,7 +205,9 @@ pub(super) async fn get_model(
     let expected =
         "model: expected the id of a model in the path, as UTF-8 with % before two digits for what is not ASCII";
     let Path(id) = id.map_err(|_| invalid("model", expected.to_owned()))?;
-    Ok(Reply(ModelObject::of(rest.handlers.model(&id)?)))
+    let names = Names { model: "model", ..Names::CONTRACT };
+    let model = rest.handlers.model(&id).map_err(|error| error.told(names))?;
+    Ok(Reply(ModelObject::of(model)))
 }
 
 fn check_dimensions(dimensions: Option<usize>, model: &Model) -> Result<(), OpenAiError> {
@@ -256,94 +252,6 @@ impl ModelObject {
     }
 }
 
-fn schema_of_texts() -> RefOr<Schema> {
-    OneOfBuilder::new()
-        .description(Some("A text, or 1 to 2,048 of them; each 1 byte to 1 MiB. Tokens are refused."))
-        .item(String::schema())
-        .item(Vec::<String>::schema())
-        .examples([serde_json::json!(["hello"])])
-        .into()
-}
-
-impl<'de> Deserialize<'de> for Texts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextsVisitor)
-    }
-}
-
-/// Reads texts one by one, and passes over tokens without keeping them: a body may have millions.
-struct TextsVisitor;
-
-impl<'de> Visitor<'de> for TextsVisitor {
-    type Value = Texts;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text or a list of texts")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Texts, E> {
-        Ok(Texts::Texts(vec![text.to_owned()]))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Texts, E> {
-        Ok(Texts::Texts(vec![text]))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
-        // One more than there may be is kept, by which the handlers know.
-        let mut texts = Vec::with_capacity(list.size_hint().unwrap_or(0).min(TEXTS_MAX));
-        let mut has_tokens = false;
-        while let Some(element) = list.next_element()? {
-            match element {
-                Element::Text(text) if texts.len() <= TEXTS_MAX => texts.push(text),
-                Element::Text(_) => {}
-                Element::Tokens => has_tokens = true,
-            }
-        }
-        Ok(if has_tokens { Texts::Tokens } else { Texts::Texts(texts) })
-    }
-}
-
-/// An element of `input`.
-enum Element {
-    Text(String),
-    /// One, or a list of them.
-    Tokens,
-}
-
-impl<'de> Deserialize<'de> for Element {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ElementVisitor)
-    }
-}
-
-struct ElementVisitor;
-
-impl<'de> Visitor<'de> for ElementVisitor {
-    type Value = Element;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Element, E> {
-        Ok(Element::Text(text.to_owned()))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Element, E> {
-        Ok(Element::Text(text))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Element, E> {
-        Ok(Element::Tokens)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Element, A::Error> {
-        while list.next_element::<u64>()?.is_some() {}
-        Ok(Element::Tokens)
-    }
-}
-
 /// What fails around the handlers, told as OpenAI tells it: below `/v1` clients know no other form. A layer for
 /// `axum::middleware::from_fn`, outside of all that may fail.
 pub(in crate::api) async fn told_as_openai(request: Request, next: Next) -> Response {
@@ -364,24 +272,6 @@ pub(in crate::api) async fn told_as_openai(request: Request, next: Next) -> Resp
 
 impl From<Failure> for OpenAiError {
     fn from(failure: Failure) -> Self {
-        Self(failure)
-    }
-}
-
-/// The fields have other names here.
-impl From<ApiError> for OpenAiError {
-    fn from(error: ApiError) -> Self {
-        let mut failure = Failure::from(error);
-        failure.field = failure.field.map(|field| match field.strip_prefix("texts") {
-            Some(rest) => {
-                if failure.message.starts_with("texts") {
-                    failure.message.replace_range(.."texts".len(), "input");
-                }
-                format!("input{rest}").into()
-            }
-            None if &*field == "model_id" => "model".into(),
-            None => field,
-        });
         Self(failure)
     }
 }
