@@ -64,7 +64,7 @@ async fn each_refusal_has_its_name_at_both_doors() {
     // The forgery itself is well made: with the right secret it is let in, and allows what the key does.
     let good = forged("HS256", &claims(later), SECRET.as_bytes());
     service.embed_rest(Some(&good)).await.unwrap();
-    let refused = service.get("/metrics-of-nobody", Some(&good)).await;
+    let refused = service.post("/benchmark", Some(&good), json!({})).await;
     assert_eq!((refused.0, &refused.1["code"]), (403, &json!("SCOPE_MISSING")), "no more than the key");
 
     let log = service.stop();
@@ -115,14 +115,37 @@ async fn key_and_token_are_let_in_at_both_doors_and_probes_need_none() {
     assert_ne!(open.get("/metrics", None).await.0, 401);
     let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     assert_ne!(open.call(path, None).await.code(), Code::Unauthenticated);
-    for path in ["/docs", "/openapi.json"] {
-        assert_eq!(open.get(path, None).await.0, 401, "{path}");
-    }
+    assert_eq!(open.get("/openapi.json", None).await.0, 401);
+    let (status, page) = open.get("/docs", None).await;
+    assert!(
+        status == 200 && page.as_str().is_some_and(|page| page.contains("fetch('openapi.json', { headers")),
+        "{page}"
+    );
+    assert_eq!(service.get("/openapi.json", Some(&key)).await.0, 200);
     let open = Guarded::start(&["--auth-open", "docs"]).await;
     for path in ["/docs", "/openapi.json"] {
         assert_eq!(open.get(path, None).await.0, 200, "{path}");
     }
     assert_eq!(open.get("/metrics", None).await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn path_that_nothing_answers_is_told_as_without_keys_to_whoever_has_one() {
+    let service = Guarded::start(&[]).await;
+    let key = service.add_key(&["ann", "--scopes", "embed"]);
+    service.wait_until_let_in(&key).await;
+    for path in ["/nothing", "/", "/docs/nothing", "/embed/", "/a.B/C"] {
+        let (status, answer) = service.get(path, Some(&key)).await;
+        assert_eq!((status, &answer["code"]), (404, &json!("ROUTE_NOT_FOUND")), "{path}: {answer}");
+        assert_eq!(service.get(path, None).await.0, 401, "{path}");
+    }
+    for path in ["/a.B/C", "/vectron.embedding.v1.EmbeddingService/Thought"] {
+        assert_eq!(service.call(path, Some(&key)).await.code(), Code::Unimplemented, "{path}");
+        assert_eq!(service.call(path, None).await.code(), Code::Unauthenticated, "{path}");
+    }
+    for path in ["/models", "/benchmark", "/v1/models/m", "/openapi.json"] {
+        assert_eq!(service.get(path, Some(&key)).await.0, 403, "{path}");
+    }
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub enum Open {
     Metrics,
     /// Reflection of the gRPC services.
     Reflection,
-    /// `GET /docs` and `GET /openapi.json`.
+    /// `GET /openapi.json`, which the page `GET /docs` reads.
     Docs,
 }
 
