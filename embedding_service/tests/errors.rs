@@ -119,6 +119,44 @@ async fn models_are_listed_by_page() {
     assert_eq!(minilm["model_name"], "sentence-transformers/all-MiniLM-L6-v2");
 }
 
+/// What a body may hold is nowhere else; what nobody looks at is refused by its name.
+#[tokio::test]
+async fn names_in_the_query_that_nobody_looks_at_are_refused() {
+    let served = Served::start().await;
+    for path in ["/models", "/v1/models", "/v1/models/minilm"] {
+        let (http, answer) = served.get(&format!("{path}?limit=1")).await;
+        let named = (&answer["details"]["field"], &answer["error"]["param"]);
+        assert!(http == 400 && (named.0 == "limit" || named.1 == "limit"), "{path}: {answer}");
+        assert!(answer.to_string().contains("the query string: expected none, got `limit`"), "{path}: {answer}");
+        assert_eq!(served.get(&format!("{path}?")).await.0, 200, "{path}");
+    }
+    for path in ["/embed", "/batch-embed", "/benchmark", "/auth/token"] {
+        let (http, answer) = served.post(&format!("{path}?text=x"), "{}").await;
+        assert_eq!((http, &answer["details"]["field"]), (400, &serde_json::json!("text")), "{path}: {answer}");
+    }
+    for path in ["/livez", "/metrics", "/docs", "/openapi.json"] {
+        assert_eq!(served.get(&format!("{path}?x=1")).await.0, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn packed_body_is_refused_by_its_encoding() {
+    let served = Served::start().await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (path, encoding, expected) in [
+        ("/embed", "gzip", 415),
+        ("/v1/embeddings", "br", 415),
+        ("/benchmark", "gzip", 415),
+        ("/embed", "identity", 200),
+    ] {
+        let request = client.post(format!("http://{}{path}", served.address)).body(r#"{"text": "x"}"#);
+        let request = request.header("content-type", "application/json").header("content-encoding", encoding);
+        let (http, answer) = common::answer(request).await;
+        assert_eq!(http, expected, "{path}: {answer}");
+        assert!(http == 200 || answer.to_string().contains(&format!("but got {encoding}")), "{path}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn mistakes_in_rest_bodies_say_what_is_expected() {
     let served = Served::start().await;

@@ -68,11 +68,24 @@ async fn mistakes_are_told_in_the_shape_of_openai() {
         (r#"{"input": ""}"#, 400, "input", "invalid_text", "input is empty"),
         (&too_long, 400, "input", "invalid_text", "input has 1048577 bytes"),
         (&too_many, 400, "input", "too_many_texts", "input: expected 1 to 2048, got 2049"),
-        (r#"{"input": {"text": "x"}}"#, 400, "", "malformed_json", "a text or a list of texts"),
-        (r#"{"input": [["x"]]}"#, 400, "", "malformed_json", "expected a text"),
-        (r#"{"input": "x", "encoding_format": "int8"}"#, 400, "", "malformed_json", "`float` or `base64`"),
-        (r#"{"input": "x", "stream": true}"#, 400, "", "malformed_json", "stream"),
-        (r#"{"model": "minilm"}"#, 400, "", "malformed_json", "input"),
+        (r#"{"input": {"text": "x"}}"#, 400, "input", "malformed_json", "a text or a list of texts"),
+        (r#"{"input": [["x"]]}"#, 400, "input[0]", "malformed_json", "expected a text"),
+        (
+            r#"{"input": "x", "dimensions": -1}"#,
+            400,
+            "dimensions",
+            "malformed_json",
+            "expected a whole number of 0 or more",
+        ),
+        (
+            r#"{"input": "x", "encoding_format": "int8"}"#,
+            400,
+            "encoding_format",
+            "malformed_json",
+            "`float` or `base64`",
+        ),
+        (r#"{"input": "x", "stream": true}"#, 400, "stream", "malformed_json", "stream"),
+        (r#"{"model": "minilm"}"#, 400, "input", "malformed_json", "input"),
         ("nonsense", 400, "", "malformed_json", "JSON"),
     ];
     for (body, expected_status, param, code, part) in cases {
@@ -83,6 +96,10 @@ async fn mistakes_are_told_in_the_shape_of_openai() {
         assert_eq!(told, (expected_status, param, code), "{body}: {answer}");
         assert_eq!(error["type"], "invalid_request_error", "{body}");
         assert!(error["message"].as_str().unwrap().contains(part), "{body}: {answer}");
+    }
+    for name in ["model", "model_id", "api-version"] {
+        let (status, answer) = served.post(&format!("/v1/embeddings?{name}=bge-base"), r#"{"input": "x"}"#).await;
+        assert_eq!((status, &answer["error"]["param"]), (400, &json!(name)), "{answer}");
     }
     let (status, answer) = served.post_as("text/plain", "/v1/embeddings", "{}").await;
     assert_eq!((status, &answer["error"]["code"]), (415, &json!("unsupported_media_type")));
@@ -120,6 +137,38 @@ async fn provider_that_takes_no_more_is_told_as_a_rate_limit_with_a_hint() {
         (&body["error"]["type"], &body["error"]["code"]),
         (&json!("rate_limit_error"), &json!("provider_rate_limited"))
     );
+}
+
+/// OpenAI's clients repeat what has one of these statuses, and wait in between, unless they are told that it is in vain.
+#[tokio::test]
+async fn clients_are_told_not_to_repeat_what_fails_again() {
+    let nothing_left = Provider::start(|_| async {
+        answer_json(429, json!({"error": {"message": "no", "code": "insufficient_quota"}}))
+    });
+    let unknown = Provider::start(|_| async { answer_json(404, json!({"error": {"message": "no such model"}})) });
+    let down = Provider::start(|_| async { answer_json(500, json!({})) });
+    let (nothing_left, unknown, down) = tokio::join!(nothing_left, unknown, down);
+    let served = serve(&[
+        entry("nothing-left", nothing_left.address, ""),
+        entry("unknown", unknown.address, ""),
+        entry("no-key", unknown.address, "key_env = \"VECTRON_NO_SUCH_KEY\""),
+        entry("down", down.address, "tries_max = 1"),
+    ])
+    .await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ask = async |model: &str| {
+        let body = json!({"input": "x", "model": model}).to_string();
+        let request = client.post(format!("http://{}/v1/embeddings", served.address)).body(body);
+        let response = request.header("content-type", "application/json").send().await.unwrap();
+        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        (response.status().as_u16(), header("x-should-retry"), header("retry-after"))
+    };
+    let never = Some("false".to_owned());
+    assert_eq!(ask("nothing-left").await, (429, never.clone(), None));
+    assert_eq!(ask("unknown").await, (502, never.clone(), None));
+    assert_eq!(ask("no-key").await, (503, never, None));
+    assert_eq!(ask("down").await, (503, None, Some("5".to_owned())));
+    assert_eq!(ask("nobodys").await, (404, None, None), "that is not repeated anyway");
 }
 
 #[tokio::test]

@@ -60,6 +60,24 @@ def run_openai(address):
     print("OpenAI's client had its embeddings")
 
 
+def check_not_repeated(address):
+    """What fails again and again, a missing key of a provider here, OpenAI's client asks for once."""
+    import urllib.request
+
+    import openai
+
+    told = None
+    try:
+        client = openai.OpenAI(base_url=f"http://{address}/v1", api_key="not needed", timeout=60)
+        client.embeddings.create(model="openai-small", input="x")
+    except openai.InternalServerError as error:
+        told = error.code
+    figures = urllib.request.urlopen(f"http://{address}/metrics").read().decode().splitlines()
+    answered = [line for line in figures if line.startswith("vectron_embedding_requests_total{") and '"503"' in line]
+    if told != "provider_no_key" or len(answered) != 1 or not answered[0].endswith("} 1"):
+        raise SystemExit(f"OpenAI's client was told {told}, and asked so often:\n" + "\n".join(answered))
+
+
 def check_records(address, collection):
     """All are there, and none was written twice: each write of a frame has a sequence of its own."""
     import grpc
@@ -96,6 +114,7 @@ def main():
         collections = []
         if OPENAI in names:
             run_openai(server.embedding)
+            check_not_repeated(server.embedding)
         for name in (name for name in names if name != OPENAI):
             collections = sorted([*collections, f"example-{name}"])
             proxy = BreakingProxy(server.store, BREAKS_AT)

@@ -24,7 +24,7 @@ def generate(folder):
 
 def environment():
     """This environment without anybody's settings: a server of a test depends on its arguments alone."""
-    settings = ("VECTRON_", "HF_", "RUST_LOG")
+    settings = ("VECTRON_", "HF_", "OPENAI_", "RUST_LOG")
     return {name: value for name, value in os.environ.items() if not name.startswith(settings)}
 
 

@@ -29,7 +29,7 @@ use crate::compare::Comparison;
 use crate::engine::TextEmbedding;
 use crate::figures;
 use crate::model::{Input, Sha256Hex};
-use crate::port::{self, AtMost, Failure, FailureBody, Figures, Params};
+use crate::port::{self, AtMost, Failure, FailureBody, Figures, NoParams, Params};
 
 pub(super) use openai::told_as_openai;
 
@@ -94,16 +94,12 @@ struct Health {
     /// `healthy` where requests that name no model can be answered, else what keeps them from it.
     status: &'static str,
     version: &'static str,
-    #[serde(flatten)]
-    details: Option<HealthDetails>,
-}
-
-/// What `GET /health` says where nobody is asked for a key, or to whom may read models (`models:read`).
-#[derive(Serialize, ToSchema)]
-struct HealthDetails {
-    default: String,
+    /// The default model. This and what follows is said where nobody is asked for a key, or to whom may read models (`models:read`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default: Option<String>,
     /// States by id.
-    models: BTreeMap<String, &'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    models: Option<BTreeMap<String, &'static str>>,
     /// Why the default model cannot be used, also where a fallback serves in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
@@ -113,6 +109,7 @@ struct HealthDetails {
 #[utoipa::path(
     get,
     path = "/health",
+    tag = "Operation",
     security((), ("bearer" = []), ("api_key" = [])),
     responses((status = 200, body = Health), (status = 503, description = "Not now.", body = Health))
 )]
@@ -127,18 +124,20 @@ async fn health(State(rest): State<Rest>, headers: HeaderMap) -> Response {
         ModelState::Failed { .. } => "failed",
         ModelState::NoKey { .. } => "no_key",
     };
-    let details = || HealthDetails {
-        default: models.default().spec().id.clone(),
-        models: models.all().iter().map(|model| (model.spec().id.clone(), model.state().name())).collect(),
-        message: Some(state.reason()).filter(|reason| !reason.is_empty()).map(str::to_owned),
-    };
     let may_know = rest.auth.as_ref().is_none_or(|auth| guard::allows(auth, &headers, Scope::ModelsRead));
-    let body = Health { status, version: env!("CARGO_PKG_VERSION"), details: may_know.then(details) };
+    let states = || models.all().iter().map(|model| (model.spec().id.clone(), model.state().name())).collect();
+    let body = Health {
+        status,
+        version: env!("CARGO_PKG_VERSION"),
+        default: may_know.then(|| models.default().spec().id.clone()),
+        models: may_know.then(states),
+        message: Some(state.reason()).filter(|reason| may_know && !reason.is_empty()).map(str::to_owned),
+    };
     (http, Json(body)).into_response()
 }
 
 /// Whether the process answers at all.
-#[utoipa::path(get, path = "/livez", security(()), responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/livez", tag = "Operation", security(()), responses((status = 200, body = String, content_type = "text/plain")))]
 async fn live() -> &'static str {
     "ok\n"
 }
@@ -147,6 +146,7 @@ async fn live() -> &'static str {
 #[utoipa::path(
     get,
     path = "/readyz",
+    tag = "Operation",
     security(()),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
@@ -164,7 +164,12 @@ async fn ready(State(rest): State<Rest>) -> Response {
 }
 
 /// All figures of this service, for Prometheus.
-#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "Operation",
+    responses((status = 200, body = String, content_type = "text/plain"), (status = "default", body = FailureBody))
+)]
 async fn metrics(State(rest): State<Rest>) -> Response {
     rest.handlers.set_figures();
     if let Some(auth) = &rest.auth {
@@ -209,8 +214,13 @@ struct Model {
 }
 
 /// Lists the models of the registry.
-#[utoipa::path(get, path = "/models", responses((status = 200, body = Models)))]
-async fn models(State(rest): State<Rest>) -> Json<Models> {
+#[utoipa::path(
+    get,
+    path = "/models",
+    tag = "Models",
+    responses((status = 200, body = Models), (status = "default", body = FailureBody))
+)]
+async fn models(State(rest): State<Rest>, _: NoParams) -> Json<Models> {
     let models = &rest.handlers.models;
     let mut by_id = BTreeMap::new();
     for model in models.all() {
@@ -285,6 +295,7 @@ struct EmbedAnswer {
 #[utoipa::path(
     post,
     path = "/embed",
+    tag = "Embedding",
     params(ModelQuery),
     request_body = EmbedBody,
     responses((status = 200, body = EmbedAnswer), (status = "default", body = FailureBody))
@@ -361,6 +372,7 @@ struct BatchEmbedAnswer {
 #[utoipa::path(
     post,
     path = "/batch-embed",
+    tag = "Embedding",
     params(ModelQuery),
     request_body = BatchEmbedBody,
     responses((status = 200, body = BatchEmbedAnswer), (status = "default", body = FailureBody))
@@ -400,18 +412,16 @@ fn indexes_of_truncated(embeddings: &[TextEmbedding]) -> Vec<usize> {
 #[utoipa::path(
     post,
     path = "/benchmark",
-    request_body(
-        content = Option<Object>,
-        description = "`models` (ids; all of the registry), `samples` (`topic`, `text`; the built-in set), `pairs` (`query`, `document`; \
-                       none), `repeats` (3). All of it may be missing."
-    ),
+    tag = "Models",
+    request_body = Option<compare::BenchmarkBody>,
     responses(
-        (status = 200, body = Object, description = "What was compared, and a row for each of the `models`."),
+        (status = 200, body = Comparison),
         (status = "default", body = FailureBody)
     )
 )]
 async fn benchmark(
     State(rest): State<Rest>,
+    _: NoParams,
     port::OptionalJson(body): port::OptionalJson<compare::BenchmarkBody>,
 ) -> Result<Json<Comparison>, ApiError> {
     Ok(Json(compare::benchmark(&rest.handlers, body, rest.stopping.clone()).await?))

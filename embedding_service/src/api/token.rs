@@ -14,12 +14,13 @@ use http::{Extensions, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tonic::{Request, Status};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::guard::{peer, tell_refused};
 use crate::auth::{Auth, Credential, Issued, Refusal, Scopes, Whose};
 use crate::pb::v1 as pb;
-use crate::port::{self, JsonOrForm};
+use crate::port::{self, FailureBody, JsonOrForm, NoParams};
 
 /// Bytes of a request: whoever sends it has not proved anything yet.
 pub(super) const TOKEN_REQUEST_BYTES_MAX: usize = 16 << 10;
@@ -76,30 +77,38 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(api: TokenApi) -> Router<
 }
 
 /// JSON: an API key, or a user name and password.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct TokenBody {
+pub(super) struct TokenBody {
+    /// An API key; or `username` and `password`.
+    #[schema(value_type = Option<String>, format = Password)]
     api_key: Option<SecretString>,
     username: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
     password: Option<SecretString>,
+    /// Fewer than the credential has. Absent: all of them.
     #[serde(default)]
     scopes: Vec<String>,
 }
 
-/// The form of OAuth. Clients send more than these, such as an empty `client_id`.
-#[derive(Deserialize)]
-struct TokenForm {
+/// The form of OAuth 2.0's password grant. Other fields are not looked at, such as an empty `client_id`.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct TokenForm {
+    /// Always `password`.
     grant_type: Option<String>,
     username: Option<String>,
+    #[schema(value_type = Option<String>, format = Password)]
     password: Option<SecretString>,
-    /// With spaces between.
+    /// Fewer scopes than the user has, with spaces between. Absent: all of them.
     #[serde(default)]
     scope: String,
 }
 
-#[derive(Serialize)]
+/// Answer to `POST /auth/token`.
+#[derive(Serialize, ToSchema)]
 struct TokenAnswer {
     access_token: String,
+    /// Always `bearer`.
     token_type: &'static str,
     /// Seconds.
     expires_in: u32,
@@ -108,8 +117,9 @@ struct TokenAnswer {
 }
 
 /// What a form is answered with where there is no token: OAuth's fields, and ours.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct OAuthFailure {
+    /// One of RFC 6749 §5.2.
     error: &'static str,
     error_description: String,
     success: bool,
@@ -117,14 +127,38 @@ struct OAuthFailure {
     message: String,
 }
 
+/// Describes what is answered with 400.
+#[derive(ToSchema)]
+#[schema(as = TokenRefused)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a description")]
+enum Refused {
+    Ours(FailureBody),
+    OAuth(OAuthFailure),
+}
+
 /// No token, told as the request was sent.
-enum NoToken {
+pub(super) enum NoToken {
     ToJson(ApiError),
     ToForm(ApiError),
 }
 
-async fn token(
+/// Gives a token for an API key, or for a user name and password.
+#[utoipa::path(
+    post,
+    path = "/auth/token",
+    tag = "Tokens",
+    security(()),
+    request_body(content((TokenBody = "application/json"), (TokenForm = "application/x-www-form-urlencoded"))),
+    responses(
+        (status = 200, body = TokenAnswer),
+        (status = 400, description = "The first to JSON, the second to most mistakes in a form.", body = Refused),
+        (status = "default", body = FailureBody)
+    )
+)]
+pub(super) async fn token(
     State(api): State<TokenApi>,
+    _: NoParams,
     extensions: Extensions,
     body: JsonOrForm<TokenBody, TokenForm>,
 ) -> Result<Response, NoToken> {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::told::line_of;
 
@@ -28,7 +29,7 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A text with its topic.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
     /// The topic, 1 to 512 bytes.
@@ -38,7 +39,7 @@ pub struct Sample {
 }
 
 /// A query with the document that it should find.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pair {
     /// The query, 1 byte to 1 MiB.

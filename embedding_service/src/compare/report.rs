@@ -1,9 +1,10 @@
 //! The table of a comparison, as `POST /benchmark` answers it and `vectron-embedding compare --output` writes it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What was compared, and the table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Comparison {
     /// What was compared.
     #[serde(flatten)]
@@ -13,7 +14,7 @@ pub struct Comparison {
 }
 
 /// What was compared.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Setting {
     /// Sample texts.
     pub texts: usize,
@@ -28,7 +29,7 @@ pub struct Setting {
 }
 
 /// The row of one model.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ModelReport {
     /// Its id in the registry.
     pub model_id: String,
@@ -47,7 +48,7 @@ pub struct ModelReport {
 }
 
 /// What came of measuring a model.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Outcome {
     /// It was measured.
@@ -62,7 +63,7 @@ pub enum Outcome {
 }
 
 /// What was measured of a model.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Measured {
     /// Seconds for all sample texts in one call: the median of the repeats.
     pub processing_time: f64,
@@ -93,7 +94,7 @@ pub struct Measured {
 
 /// How well queries find their documents among those of all pairs. Each 0 to 1; higher is better. A recall at as many as
 /// there are documents, or more, says nothing, and is absent.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Retrieval {
     /// Mean part of a query's right documents that is the first: with one right document, the part of the queries whose
     /// document comes first.

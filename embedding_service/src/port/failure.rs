@@ -21,7 +21,7 @@ const DOMAIN: &str = "vectron";
 /// message repeats of a request may be longer.
 const MESSAGE_BYTES_MAX: usize = 1_000;
 /// Bytes of a field or of a name in the details, which are in a header too.
-const NAME_BYTES_MAX: usize = 512;
+pub(super) const NAME_BYTES_MAX: usize = 512;
 
 /// An error as both doors tell it.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +92,7 @@ impl Failure {
 }
 
 /// The beginning of a text that is longer than that, and a word that there was more.
-fn cut(mut text: String, bytes_max: usize) -> String {
+pub(super) fn cut(mut text: String, bytes_max: usize) -> String {
     if text.len() > bytes_max {
         text.truncate(text.floor_char_boundary(bytes_max));
         text.push_str(" … (cut)");

@@ -6,16 +6,17 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request};
 use axum::{Extension, RequestExt};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tonic::Code;
 
-use super::Failure;
+use super::{Failure, malformed};
 
 /// A body has to come within this time: one that never ends would hold its connection and its memory.
 pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -37,6 +38,9 @@ pub enum JsonOrForm<J, F> {
 /// The query string.
 pub struct Params<T>(pub T);
 
+/// No query string: what would not be looked at is refused, never ignored.
+pub struct NoParams;
+
 /// The most bytes that a body may have, for the message where it has more.
 #[derive(Clone, Copy)]
 struct BodyBytesMax(usize);
@@ -51,6 +55,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         check_content_type(request.headers())?;
+        check_encoding(request.headers())?;
         parse(&read(request, BODY_TIME_MAX).await?).map(Self)
     }
 }
@@ -60,6 +65,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let content_type = check_content_type(request.headers());
+        check_encoding(request.headers())?;
         let body = read(request, BODY_TIME_MAX).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
@@ -73,6 +79,7 @@ impl<J: DeserializeOwned, F: DeserializeOwned, S: Send + Sync> FromRequest<S> fo
     type Rejection = Failure;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        check_encoding(request.headers())?;
         if !is_form(request.headers()) {
             check_content_type(request.headers())?;
             return parse(&read(request, BODY_TIME_MAX).await?).map(Self::Json);
@@ -88,9 +95,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        let Query(params) = Query::try_from_uri(&parts.uri)
-            .map_err(|error| invalid("INVALID_ARGUMENT", format!("the query string: {}", error.body_text())))?;
+        let told = |error: QueryRejection| error.body_text();
+        let Query(params) = Query::try_from_uri(&parts.uri).map_err(|error| malformed::query(&told(error)))?;
         Ok(Self(params))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for NoParams {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs: Vec<(String, IgnoredAny)> = serde_urlencoded::from_str(query).unwrap_or_default();
+        let Some((name, _)) = pairs.into_iter().next() else { return Ok(Self) };
+        let where_else = if parts.method == Method::POST { "; what this endpoint takes is in the body" } else { "" };
+        Err(malformed::at(
+            ("INVALID_ARGUMENT", name.clone()),
+            format!("the query string: expected none, got `{name}`{where_else}"),
+        ))
     }
 }
 
@@ -102,6 +124,17 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
     }
     let codes = ("UNSUPPORTED_MEDIA_TYPE", Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     Err(Failure::new(codes, format!("expected `content-type: application/json`, but got {content_type}")))
+}
+
+/// Bodies are read as they come: what is packed is told from what is broken.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Failure> {
+    let Some(encoding) = headers.get(header::CONTENT_ENCODING) else { return Ok(()) };
+    if encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+        return Ok(());
+    }
+    let codes = ("UNSUPPORTED_MEDIA_TYPE", Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let encoding = String::from_utf8_lossy(encoding.as_bytes());
+    Err(Failure::new(codes, format!("expected a body as it is, without `content-encoding`, but got {encoding}")))
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
@@ -129,8 +162,7 @@ async fn read(request: Request, time_max: Duration) -> Result<Bytes, Failure> {
     })
 }
 
-/// serde's message names the field, and line and column. It would take an array for a struct, its values for the fields
-/// in their order; and in what it says of other kinds it names our types: both are refused first. What is refused so is
+/// serde would take an array for a struct, its values for the fields in their order, which is refused first. What is refused so is
 /// read, to tell it from what is no JSON, and never kept: in memory it would be many times as large.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     let kind = match body.trim_ascii_start().first() {
@@ -144,7 +176,8 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     if !kind.is_empty() && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
         return Err(invalid("MALFORMED_JSON", format!("the JSON body: expected an object, got {kind}")));
     }
-    serde_json::from_slice(body).map_err(|error| invalid("MALFORMED_JSON", format!("the JSON body: {error}")))
+    // Where something is wrong it is read once more, for the path to it, which costs too much to keep track of before.
+    serde_json::from_slice(body).map_err(|error| malformed::json::<T>(body, &error))
 }
 
 /// A list that may have `COUNT_MAX` elements. Of a longer one so many are kept, and the others counted: a body can have millions of small

@@ -11,6 +11,7 @@ mod failure;
 mod figures;
 mod json;
 mod leaving;
+mod malformed;
 mod methods;
 mod site;
 mod slow_message;
@@ -41,7 +42,7 @@ use methods::Methods;
 
 pub use failure::{Failure, FailureBody};
 pub use figures::{Figures, FiguresError, RequestFigures, count_requests};
-pub use json::{AtMost, Json, JsonOrForm, OptionalJson, Params, limit_bodies};
+pub use json::{AtMost, Json, JsonOrForm, NoParams, OptionalJson, Params, limit_bodies};
 pub use site::refuse_other_sites;
 pub use stack_status::{Deadline, name_status};
 

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use super::super::error::ApiError;
 use super::super::handlers::Handlers;
@@ -10,16 +11,21 @@ use crate::compare::{Comparison, Pair, Sample};
 use crate::port::AtMost;
 
 /// What `POST /benchmark` takes; all of it may be missing.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(in crate::api) struct BenchmarkBody {
     /// The models to compare, in this order, each once; at most 64. Default: all of the registry.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     models: AtMost<String, MODELS_MAX>,
     /// Texts with their topics, 2 to 2,048. Default: the built-in set.
+    #[serde(default)]
     samples: Vec<Sample>,
     /// Queries with the document that each should find, at most 5,000. Default: retrieval is not measured.
+    #[serde(default)]
     pairs: Vec<Pair>,
     /// How often each time is measured, 1 to 20. Default: 3.
+    #[serde(default)]
     repeats: usize,
 }
 

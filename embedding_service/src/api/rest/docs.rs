@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use axum::Json as Reply;
 use axum::response::Html;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi, ToSchema};
+use utoipa::{Modify, OpenApi};
 
 use super::openai;
 use crate::port::{self, FailureBody};
@@ -25,12 +25,19 @@ use crate::port::{self, FailureBody};
         super::embed,
         super::batch_embed,
         super::benchmark,
-        token,
+        crate::api::token::token,
         openai::embeddings,
         openai::list_models,
         openai::get_model,
         openapi,
         page
+    ),
+    tags(
+        (name = "Embedding", description = "Texts in, embeddings out."),
+        (name = "OpenAI", description = "The same for OpenAI's clients."),
+        (name = "Models", description = "Which there are, and how they compare."),
+        (name = "Tokens", description = "For who has a key or a password."),
+        (name = "Operation", description = "Probes, figures, and this description.")
     ),
     // The empty one: where nobody is asked for a key.
     security((), ("bearer" = []), ("api_key" = [])),
@@ -51,49 +58,20 @@ impl Modify for Keys {
     }
 }
 
-/// What `POST /auth/token` takes; or the form of OAuth 2.0's password grant.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "a description: what is read keeps its secrets to itself")]
-struct TokenBody {
-    /// An API key; or `username` and `password`.
-    api_key: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    /// Fewer than the credential has. Absent: all of them.
-    scopes: Option<Vec<String>>,
-}
-
-/// Answer to `POST /auth/token`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "a description: what is sent is `api::token`'s")]
-struct TokenAnswer {
-    access_token: String,
-    /// Always `bearer`.
-    token_type: String,
-    /// Seconds.
-    expires_in: u32,
-}
-
-/// Gives a token for an API key, or for a user name and password.
-#[utoipa::path(
-    post,
-    path = "/auth/token",
-    security(()),
-    request_body = TokenBody,
-    responses((status = 200, body = TokenAnswer), (status = "default", body = FailureBody))
-)]
-#[expect(dead_code, reason = "a description: the route is `api::token`'s")]
-fn token() {}
-
 /// This description, as OpenAPI 3.1.
-#[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = Object)))]
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "Operation",
+    responses((status = 200, body = Object), (status = "default", body = FailureBody))
+)]
 pub(super) async fn openapi() -> Reply<&'static utoipa::openapi::OpenApi> {
     static DESCRIPTION: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(Description::openapi);
     Reply(&DESCRIPTION)
 }
 
 /// A page that reads `/openapi.json` and lets each endpoint be tried.
-#[utoipa::path(get, path = "/docs", responses((status = 200, body = String, content_type = "text/html")))]
+#[utoipa::path(get, path = "/docs", tag = "Operation", security(()), responses((status = 200, body = String, content_type = "text/html")))]
 pub(super) async fn page() -> Html<&'static str> {
     Html(port::DOCS_PAGE)
 }
@@ -109,8 +87,11 @@ mod tests {
     fn every_endpoint_is_described() {
         let described = serde_json::to_value(Description::openapi()).unwrap();
         let mut endpoints = BTreeSet::new();
+        let tags: Vec<_> = described["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
         for (path, operations) in described["paths"].as_object().unwrap() {
-            for method in operations.as_object().unwrap().keys() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let of_it = operation["tags"].as_array().unwrap();
+                assert!(matches!(&of_it[..], [tag] if tags.contains(&tag)), "{path}: {of_it:?} of {tags:?}");
                 endpoints.insert(format!("{} {path}", method.to_uppercase()));
             }
         }

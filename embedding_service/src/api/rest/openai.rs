@@ -29,10 +29,13 @@ use crate::api::texts::Names;
 use crate::catalogue::Model;
 use crate::engine::TextEmbedding;
 use crate::model::Input;
-use crate::port::{self, Failure};
+use crate::port::{self, Failure, NoParams};
 
 /// What OpenAI's clients read before `retry-after`.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// By which they are told not to repeat what they would repeat by its status.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// `POST /v1/embeddings`.
 #[derive(Deserialize, ToSchema)]
@@ -82,7 +85,6 @@ struct EmbeddingObject {
     /// Always `embedding`.
     object: &'static str,
     index: usize,
-    #[schema(value_type = Vec<f32>)]
     embedding: Components,
     /// True where the text was longer than the model's limit, so that its beginning alone was embedded; else it is left out. Not
     /// one of OpenAI's.
@@ -90,10 +92,13 @@ struct EmbeddingObject {
     truncated: bool,
 }
 
-#[derive(Serialize)]
+/// As `encoding_format` says.
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum Components {
+    /// `float`.
     Floats(Vec<f32>),
+    /// `base64`: packed little-endian binary32.
     Base64(String),
 }
 
@@ -149,11 +154,13 @@ pub(super) struct OpenAiError(Failure);
 #[utoipa::path(
     post,
     path = "/v1/embeddings",
+    tag = "OpenAI",
     request_body = EmbeddingsBody,
     responses((status = 200, body = EmbeddingList), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn embeddings(
     State(rest): State<Rest>,
+    _: NoParams,
     body: Result<port::Json<EmbeddingsBody>, Failure>,
 ) -> Result<(Extension<UntilSent>, Reply<EmbeddingList>), OpenAiError> {
     let port::Json(body) = body?;
@@ -185,8 +192,13 @@ pub(super) async fn embeddings(
 }
 
 /// Lists the models of the registry.
-#[utoipa::path(get, path = "/v1/models", responses((status = 200, body = ModelList)))]
-pub(super) async fn list_models(State(rest): State<Rest>) -> Reply<ModelList> {
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "OpenAI",
+    responses((status = 200, body = ModelList), (status = "default", body = ErrorBody))
+)]
+pub(super) async fn list_models(State(rest): State<Rest>, _: NoParams) -> Reply<ModelList> {
     let data = rest.handlers.models.all().iter().map(|model| ModelObject::of(model)).collect();
     Reply(ModelList { object: "list", data })
 }
@@ -195,11 +207,13 @@ pub(super) async fn list_models(State(rest): State<Rest>) -> Reply<ModelList> {
 #[utoipa::path(
     get,
     path = "/v1/models/{id}",
+    tag = "OpenAI",
     params(("id" = String, Path, description = "Its id in the registry.", example = "minilm")),
     responses((status = 200, body = ModelObject), (status = "default", body = ErrorBody))
 )]
 pub(super) async fn get_model(
     State(rest): State<Rest>,
+    _: NoParams,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Reply<ModelObject>, OpenAiError> {
     let expected =
@@ -299,9 +313,18 @@ impl IntoResponse for OpenAiError {
             let headers = response.headers_mut();
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(milliseconds));
             headers.insert(http::header::RETRY_AFTER, HeaderValue::from(milliseconds.div_ceil(1000)));
+        } else if is_repeated(failure.status) {
+            response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response
     }
+}
+
+/// Whether OpenAI's clients repeat what is answered so, unless they are told not to.
+fn is_repeated(status: StatusCode) -> bool {
+    const REPEATED: [StatusCode; 3] =
+        [StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS];
+    REPEATED.contains(&status) || status.is_server_error()
 }
 
 #[cfg(test)]
