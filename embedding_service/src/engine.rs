@@ -76,7 +76,7 @@ pub(crate) struct TextEmbedding {
 
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EngineError {
+pub(crate) enum EngineError {
     /// A text that the model's tokenizer refuses.
     #[error("texts[{index}] {reason}")]
     TextRefused {

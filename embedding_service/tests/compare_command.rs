@@ -106,9 +106,9 @@ async fn the_script_compares_draws_and_writes() {
     let lines: Vec<&str> = stdout.lines().collect();
     assert_eq!(lines[0], "64 texts, 8 topics; 2 pairs, 2 documents; medians of 3");
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(words(lines[2])[..3], ["model", "provider", "dim"]);
-    let first: Vec<_> = lines[3..6].iter().map(|line| words(line)[..3].join(" ")).collect();
-    assert_eq!(first, ["minilm local 384", "two openai 4", "one openai 4"]);
+    assert_eq!(words(lines[2])[..4], ["model", "provider", "precision", "dim"]);
+    let first: Vec<_> = lines[3..6].iter().map(|line| words(line)[..4].join(" ")).collect();
+    assert_eq!(first, ["minilm local int8 384", "two openai - 4", "one openai - 4"]);
     // Aligned: numbers end in the same column.
     let end_of = |line: &str, word: &str| line.find(word).unwrap() + word.len();
     assert_eq!(end_of(lines[3], " 384"), end_of(lines[4], " 4"), "{stdout}");

@@ -19,7 +19,7 @@ const COMPARISON_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What went wrong. Says what was expected and what came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ApiError {
+pub(crate) enum ApiError {
     /// A call's texts are not what a call may have.
     #[error(transparent)]
     Texts(#[from] TextsError),

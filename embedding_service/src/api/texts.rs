@@ -11,7 +11,7 @@ pub(crate) struct CheckedTexts(Vec<String>);
 
 /// Texts that no call may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TextsError {
+pub(crate) enum TextsError {
     /// None at all.
     None,
     /// More than a call may have.

@@ -12,7 +12,7 @@ const LINES: Rate = Rate { burst: 20.0, period_s: 1.0 };
 
 /// Why somebody is not let in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Nothing was sent.
     #[error("expected a key or a token, as `authorization: Bearer …` or `x-api-key: …`, but neither came")]
     Missing,

@@ -8,7 +8,7 @@ const COME_BACK_AFTER: Duration = Duration::from_secs(5);
 /// Why a provider has not embedded texts. The message says where it was asked and what came, and never holds a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct ProviderError {
+pub(crate) struct ProviderError {
     pub(crate) kind: ErrorKind,
     pub(crate) message: String,
     /// Which of the texts that were asked for it is about, where it is about one.
@@ -23,7 +23,7 @@ pub struct ProviderError {
 
 /// What kind of failure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
+pub(crate) enum ErrorKind {
     /// There is no key here.
     NoKey,
     /// The provider refuses the key, or asks for one.

@@ -19,7 +19,6 @@
 
 mod attempt;
 mod breaker;
-#[allow(unreachable_pub, reason = "`ErrorKind` is for this crate alone, and says `pub`")]
 mod error;
 mod key;
 mod pace;
