@@ -143,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn answer_of_which_nothing_is_read_gives_back_its_part() {
-        const TIME_MAX: Duration = Duration::from_secs(1);
+        const TIME_MAX: Duration = Duration::from_secs(3);
         let budget = Budget::new(1 << 20);
         let bytes = 15 * PIECE_BYTES_MAX;
         let mut body = Pieces::of(Body::from(vec![7; bytes]), held(&budget, bytes).await, TIME_MAX);

@@ -69,7 +69,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_that_are_not_read_give_back_what_they_hold() {
-        const TIME_MAX: Duration = Duration::from_millis(400);
+        const TIME_MAX: Duration = Duration::from_secs(2);
         let budget = Budget::new(100);
         let mut parts = Vec::new();
         for _ in 0..3 {
@@ -94,9 +94,9 @@ mod tests {
 
     #[tokio::test]
     async fn client_that_waits_for_answers_is_waited_with() {
-        const TIME_MAX: Duration = Duration::from_millis(100);
+        const TIME_MAX: Duration = Duration::from_millis(600);
         let later = || async {
-            tokio::time::sleep(5 * TIME_MAX).await;
+            tokio::time::sleep(3 * TIME_MAX).await;
             Ok((pb::StreamEmbedResponse { batch_index: 7, ..Default::default() }, None))
         };
         let mut reading = Reading::within(Box::pin(tokio_stream::once(()).then(move |()| later())), TIME_MAX);
